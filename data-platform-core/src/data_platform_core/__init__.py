@@ -1,0 +1,1 @@
+"""The CRM data platform: Kafka to Delta Lake to PostgreSQL, with every record accounted for."""

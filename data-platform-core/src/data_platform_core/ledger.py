@@ -1,0 +1,77 @@
+"""The shape of the ledger: what a producer promises to have sent, so that it can be found again.
+
+Each send of a run takes the next number of a sequence that is dense per (run, producer, entity). The number travels
+in the Kafka header ORIGIN_HEADER, so that even a record nobody can decode is attributed to its run. A deliberate
+duplicate takes a number of its own and repeats the bytes (and so the envelope's `event_id` and `seq`) of an earlier send.
+
+In the ledger bucket, below `naming.ledger_prefix(run_id)`:
+
+- `<producer_id>/<entity>/part-<n>.parquet`: rows of LEDGER_SCHEMA, one per send, written every few seconds;
+- `<producer_id>/summary.json`: a ProducerSummary, written first with `finished` false, and again at the clean end.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+ORIGIN_HEADER = "crm-origin"
+
+
+class Outcome(StrEnum):
+    OK = "ok"  # acknowledged by all in-sync replicas
+    FAIL = "fail"  # certainly not written
+    INFO = "info"  # unknown: a timeout, or the producer ended before the answer came
+
+
+class Injected(StrEnum):
+    NONE = "none"
+    DUPLICATE = "duplicate"  # the bytes of an earlier send again
+    LATE = "late"  # event_ts further back than the contract allows
+    POISON = "poison"  # can't be decoded, or breaks the contract
+
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("injected", pa.string(), nullable=False),
+        pa.field("partition", pa.int32()),  # null unless ok
+        pa.field("offset", pa.int64()),  # null unless ok
+    ]
+)
+
+
+class ProducerSummary(BaseModel):
+    """One producer's own account of a run. Times are UTC, ISO 8601; `sent` is by entity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    producer_id: int
+    scenario: str
+    seed: int
+    started_at: str
+    ended_at: str | None = None
+    finished: bool = False
+    sent: dict[str, int] = {}
+    # Anything the scenario asked for beside what was achieved, records per second.
+    target_rate: float | None = None
+    achieved_rate: float | None = None
+
+
+def origin(run_id: str, producer_id: int, seq: int) -> bytes:
+    """The header's value. A run id holds no '/' (the generator refuses one)."""
+    return b"%s/%d/%d" % (run_id.encode(), producer_id, seq)
+
+
+def part_key(prefix: str, producer_id: int, entity: str, number: int) -> str:
+    """Object key of a ledger part."""
+    return f"{prefix}{producer_id}/{entity}/part-{number:06d}.parquet"
+
+
+def summary_key(prefix: str, producer_id: int) -> str:
+    """Object key of a producer's summary."""
+    return f"{prefix}{producer_id}/summary.json"

@@ -1,0 +1,72 @@
+"""Every name that is derived from an entity's name, so that nobody types one twice.
+
+`orders` is `orders` at each hop; the table in the README of this repository's documentation is this module, read aloud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOPIC_PREFIX = "crm"
+TOPIC_VERSION = "v1"
+LANDING_SCHEMA = "raw_crm"
+CHECKPOINT_ROOT = "_checkpoints"
+CHECKPOINT_VERSION = "v1"
+
+
+@dataclass(frozen=True)
+class EntityNames:
+    """The names of one entity (`orders`) at each hop, as properties."""
+
+    entity: str
+
+    @property
+    def topic(self) -> str:
+        return f"{TOPIC_PREFIX}.{self.entity}.{TOPIC_VERSION}"
+
+    @property
+    def dlq_topic(self) -> str:
+        return f"{self.topic}.dlq"
+
+    @property
+    def subject(self) -> str:
+        """Schema registry subject, by Confluent's TopicNameStrategy."""
+        return f"{self.topic}-value"
+
+    @property
+    def query(self) -> str:
+        return f"ingest_{self.entity}"
+
+    @property
+    def checkpoint(self) -> str:
+        """Checkpoint folder, relative to the lake bucket."""
+        return f"{CHECKPOINT_ROOT}/{self.query}/{CHECKPOINT_VERSION}"
+
+    @property
+    def bronze(self) -> str:
+        """Delta table folder, relative to the lake bucket."""
+        return f"bronze/{self.entity}"
+
+    @property
+    def silver(self) -> str:
+        """Delta table folder, relative to the lake bucket."""
+        return f"silver/{self.entity}"
+
+    @property
+    def landing_table(self) -> str:
+        """Schema-qualified PostgreSQL table that the batch load writes and dbt calls `source('crm', ...)`."""
+        return f"{LANDING_SCHEMA}.{self.entity}"
+
+    @property
+    def staging_model(self) -> str:
+        return f"stg_{TOPIC_PREFIX}__{self.entity}"
+
+
+def names(entity: str) -> EntityNames:
+    """The names of `entity`, an entry of the contracts folder."""
+    return EntityNames(entity)
+
+
+def ledger_prefix(run_id: str) -> str:
+    """Where the ledger of a run lies in the ledger bucket; one object per producer."""
+    return f"runs/{run_id}/"

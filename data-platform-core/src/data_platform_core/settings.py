@@ -1,0 +1,169 @@
+"""The one place that reads the environment.
+
+Settings resolve once, at an entry point: defaults < topology/<environment>.yaml < environment < CLI flag. Locally the
+environment comes from `<data_dir>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a ConfigMap
+and a Secret set the same names. The result is frozen and passed down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.topology import Topology, load_topology
+
+ENV_PREFIX = "CRM_"
+ENV_NESTING = "__"
+
+#: Each has an account of its own in the object store and in PostgreSQL, with the least it needs.
+Service = Literal["generator", "streaming", "batch", "dbt", "accounting", "registry", "reader", "admin"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Group):
+    bootstrap_servers: str
+    replication_factor: int = Field(ge=1)
+    min_insync_replicas: int = Field(ge=1)
+
+
+class RegistrySettings(_Group):
+    url: str
+
+
+class ObjectStoreSettings(_Group):
+    url: str
+    region: str
+    lake_bucket: str
+    ledger_bucket: str
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+
+    def lake_uri(self, relative: str) -> str:
+        """`s3a://` address of a folder of the lake, for Spark."""
+        return f"s3a://{self.lake_bucket}/{relative}"
+
+
+class PostgresSettings(_Group):
+    host: str
+    port: int = Field(ge=1, le=65535)
+    database: str
+    user: str = ""
+    password: SecretStr = SecretStr("")
+
+
+class MetricsSettings(_Group):
+    generator_host: str
+    generator_port: int = Field(ge=0, le=65535)
+    streaming_host: str
+    streaming_port: int = Field(ge=0, le=65535)
+
+
+class StreamingSettings(_Group):
+    """How Spark runs. Seconds and megabytes; the figures behind the defaults are in ADR 0005."""
+
+    master: str = "local[2]"
+    driver_memory_mb: int = Field(default=2048, ge=512)
+    max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    shuffle_partitions: int = Field(default=2, ge=1)
+
+
+class Settings(BaseSettings):
+    """Everything a process needs to know, frozen. Secrets are SecretStr: printing them shows stars."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_NESTING
+    )
+
+    environment: str = "local"
+    kafka: KafkaSettings
+    registry: RegistrySettings
+    object_store: ObjectStoreSettings
+    postgres: PostgresSettings
+    metrics: MetricsSettings
+    streaming: StreamingSettings = StreamingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The topology arrives as init arguments: the environment overrides it.
+        return env_settings, dotenv_settings, init_settings
+
+
+def load_settings(service: Service, environment: str | None = None) -> Settings:
+    """Resolve the settings of `service` in `environment` (default: CRM_ENVIRONMENT, then `local`).
+
+    Raises ConfigurationError naming the variable when a value is impossible or a CRM_ variable is unknown.
+    """
+    _refuse_unknown(os.environ)
+    environment = environment or os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
+    topology = load_topology(environment)
+    secrets = topology.secrets_path / f"{service}.env"
+    try:
+        return Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology))  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        variable = ENV_PREFIX + ENV_NESTING.join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"setting {variable}: {first['msg']}") from None
+
+
+def _from_topology(topology: Topology) -> dict[str, Any]:
+    store, postgres, metrics = topology.object_store, topology.postgres, topology.metrics
+    return {
+        "environment": topology.environment,
+        "kafka": {
+            "bootstrap_servers": topology.kafka.bootstrap_servers,
+            "replication_factor": topology.kafka.replication_factor,
+            "min_insync_replicas": topology.kafka.min_insync_replicas,
+        },
+        "registry": {"url": topology.schema_registry.url},
+        "object_store": {
+            "url": store.url,
+            "region": store.region,
+            "lake_bucket": store.buckets.lake,
+            "ledger_bucket": store.buckets.ledger,
+        },
+        "postgres": {"host": postgres.host, "port": postgres.port, "database": postgres.database},
+        "metrics": {
+            "generator_host": metrics.generator.host,
+            "generator_port": metrics.generator.port,
+            "streaming_host": metrics.streaming.host,
+            "streaming_port": metrics.streaming.port,
+        },
+    }
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _variables(kind, f"{prefix}{name.upper()}{ENV_NESTING}")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+def known_variables() -> frozenset[str]:
+    """Every environment variable that a setting answers to."""
+    return frozenset(_variables(Settings, ENV_PREFIX))
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    unknown = sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known_variables())
+    if unknown:
+        raise ConfigurationError(
+            f"environment variable {unknown[0]} is not a setting of this platform; "
+            f"unset it or correct its name (known: {', '.join(sorted(known_variables()))})"
+        )

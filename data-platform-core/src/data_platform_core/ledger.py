@@ -2,12 +2,25 @@
 
 Each send of a run takes the next number of a sequence that is dense per (run, producer, entity). The number travels
 in the Kafka header ORIGIN_HEADER, so that even a record nobody can decode is attributed to its run. A deliberate
-duplicate takes a number of its own and repeats the bytes (and so the envelope's `event_id` and `seq`) of an earlier send.
+duplicate takes a number of its own and repeats the bytes (so also the envelope's `event_id` and `seq`) of an earlier one.
 
 In the ledger bucket, below `naming.ledger_prefix(run_id)`:
 
-- `<producer_id>/<entity>/part-<n>.parquet`: rows of LEDGER_SCHEMA, one per send, written every few seconds;
-- `<producer_id>/summary.json`: a ProducerSummary, written first with `finished` false, and again at the clean end.
+- `<producer_id>/<entity>/part-<n>.parquet`: rows of LEDGER_SCHEMA, one per settled send, written every few seconds, in
+  no particular order. A row is written once its outcome is known and never changes: `ok` stands for an
+  acknowledgement that was received before the part was made.
+- `<producer_id>/summary.json`: a ProducerSummary, written before the first send, again ahead of need, and at the end.
+
+What a reader may conclude about send `seq` of a producer and entity:
+
+- there is a row: the row says it;
+- there is none and `finished` is true: it was never sent (the rows are exactly 0 .. sent-1, each once);
+- there is none and `finished` is false: the producer is still running or was killed. Below `reserved` it may have
+  been sent, so it counts as `info`; at or above `reserved` it was certainly not sent, because a producer raises the
+  mark in the object store before it uses the numbers below it. `unsettled_below` gives this bound.
+
+So after `kill -9` bronze is still contained in ok and info, and what is lost is only the knowledge about the last
+few seconds, never the truth of what was written before.
 """
 
 from __future__ import annotations
@@ -57,9 +70,16 @@ class ProducerSummary(BaseModel):
     ended_at: str | None = None
     finished: bool = False
     sent: dict[str, int] = {}
+    # By entity: numbers below it may have been used, numbers from it on were not (see the module's docstring).
+    reserved: dict[str, int] = {}
     # Anything the scenario asked for beside what was achieved, records per second.
     target_rate: float | None = None
     achieved_rate: float | None = None
+
+
+def unsettled_below(summary: ProducerSummary, entity: str) -> int:
+    """Sends of `entity` with a number below this and no row in the ledger count as `info`; 0 after a clean end."""
+    return 0 if summary.finished else summary.reserved.get(entity, 0)
 
 
 def origin(run_id: str, producer_id: int, seq: int) -> bytes:

@@ -1,0 +1,119 @@
+"""The ledger's objects in the object store, through the S3 API."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.ledger import LEDGER_SCHEMA, ProducerSummary, part_key, summary_key
+from data_platform_core.naming import ledger_prefix
+from data_platform_core.settings import ObjectStoreSettings
+
+T = TypeVar("T")
+
+#: Seconds for one request on loopback or a home network; parts are a few hundred kilobytes.
+TIMEOUT_S = 10
+#: How long the store may be away before the run ends, seconds: longer than a restart of it, shorter than an hour lost.
+PATIENCE_S = 60
+#: The first request is made by a person waiting: it fails soon.
+FIRST_PATIENCE_S = 5
+_DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+
+class LedgerStore:
+    """Writes the ledger of one producer of one run. All methods raise ServiceError in one line."""
+
+    def __init__(self, settings: ObjectStoreSettings, run_id: str, producer_id: int) -> None:
+        url = urlsplit(settings.url)
+        self._where = f"object store {settings.url}, bucket {settings.ledger_bucket}"
+        self._bucket = settings.ledger_bucket
+        self._run_id, self._producer_id = run_id, producer_id
+        self._prefix = ledger_prefix(run_id)
+        self._patience_s: float = FIRST_PATIENCE_S
+        self._client = Minio(
+            url.netloc,
+            access_key=settings.access_key.get_secret_value() or None,
+            secret_key=settings.secret_key.get_secret_value() or None,
+            secure=url.scheme == "https",
+            region=settings.region,
+            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=False),
+        )
+
+    def claim(self) -> None:
+        """Make sure that nobody has used this run id and producer number. Raises ConfigurationError when one has."""
+
+        def anything() -> str | None:
+            found = self._client.list_objects(self._bucket, f"{self._prefix}{self._producer_id}/", recursive=True)
+            return next((item.object_name for item in found), None)
+
+        used = self._call(anything)
+        if used:
+            raise ConfigurationError(
+                f"run id {self._run_id!r} was used already by producer {self._producer_id} "
+                f"({self._bucket}/{used} exists); give another --run-id"
+            )
+
+    def put_part(self, entity: str, number: int, columns: dict[str, Any]) -> None:
+        table = pa.table(columns, schema=LEDGER_SCHEMA)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self._put(part_key(self._prefix, self._producer_id, entity, number), buffer.getvalue())
+
+    def put_summary(self, summary: ProducerSummary) -> None:
+        self._put(summary_key(self._prefix, self._producer_id), summary.model_dump_json(indent=1).encode())
+        # The store was there and let us in: from now on a gap is an outage to sit out.
+        self._patience_s = PATIENCE_S
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._call(lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data)))
+
+    def _call(self, request: Callable[[], T]) -> T:
+        attempts = Retrying(
+            retry=retry_if_exception(_passes),
+            wait=wait_exponential(0.1, max=2),
+            stop=stop_after_delay(self._patience_s),
+            reraise=True,
+        )
+        try:
+            return attempts(request)
+        except S3Error as error:
+            raise ServiceError(f"{self._where}: {_advice(error)}") from None
+        except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
+            raise ServiceError(
+                f"{self._where}: no answer within {self._patience_s:g} s ({type(error).__name__}); "
+                f"is the stack up? `make status`"
+            ) from None
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, S3Error):
+        return error.code in {
+            "SlowDown",
+            "InternalError",
+            "ServiceUnavailable",
+            "RequestTimeout",
+            "XMinioServerNotInitialized",
+        }
+    return isinstance(error, urllib3.exceptions.HTTPError | MinioException | OSError)
+
+
+def _advice(error: S3Error) -> str:
+    if error.code in _DENIED:
+        return (
+            f"refuses our credentials ({error.code}); check CRM_OBJECT_STORE__ACCESS_KEY and "
+            f"CRM_OBJECT_STORE__SECRET_KEY of service generator"
+        )
+    if error.code == "NoSuchBucket":
+        return "the bucket does not exist; `make up` creates it"
+    return f"{error.code}: {error.message}"

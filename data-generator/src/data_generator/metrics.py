@@ -1,0 +1,55 @@
+"""Prometheus metrics, read from the accounts when scraped: sending pays nothing for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from data_generator.run import Run
+from data_platform_core.errors import ServiceError
+
+
+class RunCollector:
+    """The metrics of one run. Counters by entity, times in seconds."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def collect(self) -> Iterator[Metric]:
+        accounts, status = list(self._run.accounts), self._run.status
+        yield _counter("crm_generator_produced", "Records handed to Kafka.", ((a.entity, a.sent) for a in accounts))
+        yield _counter("crm_generator_acked", "Records acknowledged.", ((a.entity, a.acked) for a in accounts))
+        yield _counter(
+            "crm_generator_failed", "Records certainly not written.", ((a.entity, a.failed) for a in accounts)
+        )
+        yield _counter("crm_generator_unknown", "Records of unknown fate.", ((a.entity, a.unknown) for a in accounts))
+        yield GaugeMetricFamily(
+            "crm_generator_behind_schedule_seconds", "Age of the oldest record that is due.", value=status.behind_s
+        )
+        yield GaugeMetricFamily(
+            "crm_generator_target_rate", "Records/s that the scenario wants now.", value=status.target_rate or 0
+        )
+        yield GaugeMetricFamily(
+            "crm_generator_buffered_records", "Records waiting for an acknowledgement.", value=status.buffered
+        )
+
+
+def _counter(name: str, text: str, values: Iterable[tuple[str, int]]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=["entity"])
+    for entity, value in values:
+        family.add_metric([entity], value)
+    return family
+
+
+def serve_metrics(run: Run, host: str, port: int) -> None:
+    """Serve `/metrics` until the process ends. Raises ServiceError when the port is taken."""
+    registry = CollectorRegistry()
+    registry.register(RunCollector(run))
+    try:
+        start_http_server(port, host, registry)
+    except OSError as error:
+        raise ServiceError(
+            f"metrics port {host}:{port} can't be used ({error.strerror}); give another --metrics-port, or 0 for none"
+        ) from None

@@ -1,0 +1,213 @@
+"""Scenarios: what a run sends, as data. `load_scenario` reads a YAML file; every key is documented here.
+
+Shares are between 0 and 1. A file that asks for something impossible is refused with the key and its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from data_generator.load.shapes import DayCurve, Flat, Shape
+from data_platform_core.contracts import entities
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.paths import SCENARIOS_DIR
+
+#: The key of `mix` for visits: their events and the orders they lead to.
+VISITS = "visits"
+
+
+def _check_shares(what: str, shares: Mapping[str, float], known: frozenset[str]) -> None:
+    for name, share in shares.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is not known, use {', '.join(sorted(known))}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} is {share:g}, give one between 0 and 1")
+    total = sum(shares.values())
+    if shares and abs(total - 1) > 1e-6:
+        raise ValueError(f"the shares of {what} sum to {total:g}, make them sum to 1")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Rate(_Frozen):
+    """Records/s of all entities together, at the quietest (`low`) and the busiest (`high`) hour of the curve."""
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Rate:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not be above high ({self.high:g})")
+        return self
+
+
+class Curve(_Frozen):
+    """How the rate follows the local day. `flat` holds it at `rate.high`."""
+
+    flat: bool = False
+    zone: str = "Asia/Seoul"
+    weekend_factor: float = Field(default=1.2, gt=0)
+    hours: tuple[float, ...] = Field(min_length=24, max_length=24)
+
+    @field_validator("hours")
+    @classmethod
+    def _weights(cls, hours: tuple[float, ...]) -> tuple[float, ...]:
+        for hour, weight in enumerate(hours):
+            if not 0 <= weight <= 1:
+                raise ValueError(f"the weight of hour {hour} is {weight:g}, give one between 0 and 1")
+        return hours
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no such time zone, give one like Asia/Seoul") from None
+        return zone
+
+
+class Population(_Frozen):
+    """Sizes of what is sent before the traffic that refers to it. `zipf_exponent` shapes product popularity."""
+
+    products: int = Field(ge=1, le=1_000_000)
+    profiles: int = Field(ge=1, le=10_000_000)
+    zipf_exponent: float = Field(default=1.0, ge=0, le=5)
+
+
+class Funnel(_Frozen):
+    """How visits go. Probabilities of the next step; `ctr` by banner position from 0, before device and channel."""
+
+    step_gap_s: float = Field(default=1.5, gt=0, le=3600)
+    rounds: float = Field(default=2.5, ge=1, le=100)
+    search: float = Field(default=0.35, ge=0, le=1)
+    ctr: tuple[float, ...] = Field(default=(0.22, 0.14, 0.09, 0.06, 0.04), min_length=1, max_length=20)
+    add_to_cart: float = Field(default=0.4, ge=0, le=1)
+    checkout: float = Field(default=0.7, ge=0, le=1)
+    purchase: float = Field(default=0.8, ge=0, le=1)
+    paid: float = Field(default=0.92, ge=0, le=1)
+    cancelled: float = Field(default=0.06, ge=0, le=1)
+    refunded: float = Field(default=0.05, ge=0, le=1)
+
+    @field_validator("ctr")
+    @classmethod
+    def _probabilities(cls, ctr: tuple[float, ...]) -> tuple[float, ...]:
+        for position, share in enumerate(ctr):
+            if not 0 <= share <= 1:
+                raise ValueError(f"position {position} is clicked with probability {share:g}, give one between 0 and 1")
+        return ctr
+
+
+class Injection(_Frozen):
+    """Shares of all sends that are wrong on purpose, and how late and poison spread over the entities."""
+
+    duplicates: float = Field(default=0, ge=0, le=1)
+    late: float = Field(default=0, ge=0, le=1)
+    poison: float = Field(default=0, ge=0, le=1)
+    by_entity: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Injection:
+        total = self.duplicates + self.late + self.poison
+        if total > 0.9:
+            raise ValueError(f"duplicates + late + poison is {total:g}, leave at least 0.1 for good records")
+        if (self.late or self.poison) and not self.by_entity:
+            raise ValueError("late or poison is asked for: say by_entity, the share of each entity")
+        _check_shares("by_entity", self.by_entity, frozenset(entities()))
+        return self
+
+
+class Scenario(_Frozen):
+    """One scenario file. `duration_s` null means until stopped."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    description: str = ""
+    seed: int
+    duration_s: float | None = Field(default=None, gt=0)
+    rate: Rate
+    curve: Curve
+    mix: dict[str, float]
+    population: Population
+    funnel: Funnel = Funnel()
+    inject: Injection = Injection()
+
+    @field_validator("mix")
+    @classmethod
+    def _sums_to_one(cls, mix: dict[str, float]) -> dict[str, float]:
+        _check_shares("mix", mix, frozenset({VISITS, *entities()}))
+        if not mix:
+            raise ValueError(f"empty; say at least {VISITS}: 1.0")
+        return mix
+
+    def shape(self, start: datetime) -> Shape:
+        """The rate over time of a run that starts at `start`, an aware time."""
+        if self.curve.flat:
+            return Flat(self.rate.high)
+        return DayCurve(
+            self.rate.low,
+            self.rate.high,
+            self.curve.hours,
+            self.curve.weekend_factor,
+            start,
+            ZoneInfo(self.curve.zone),
+        )
+
+
+def scenario_path(name: str) -> Path:
+    """The file of one of the scenarios that come with the generator."""
+    return SCENARIOS_DIR / f"{name}.yaml"
+
+
+def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Read and check a scenario; `overrides` (dotted keys, from the command line) win over the file.
+
+    Raises ConfigurationError naming the file, the key and its value.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.name for p in SCENARIOS_DIR.glob("*.yaml"))) or "none"
+        raise ConfigurationError(f"scenario {path} does not exist; {SCENARIOS_DIR.name}/ holds: {known}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"scenario {path} can't be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"scenario {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"scenario {path} must be a mapping of keys, found {type(raw).__name__}")
+    for key, value in (overrides or {}).items():
+        _set(raw, key.split("."), value)
+    try:
+        return Scenario.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigurationError(f"scenario {path}: {_explain(error)}") from None
+
+
+def _set(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = raw.get(key)
+        if not isinstance(inner, dict):
+            inner = raw[key] = {}
+        raw = inner
+    raw[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key} (value {first['input']!r}); remove it or correct its name"
+    if first["type"] == "missing":
+        return f"key {key} is missing; add it (scenarios/normal.yaml has every key)"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict | list | tuple) else f" is {first['input']!r}"
+    return f"{key}{value}: {message[0].lower()}{message[1:]}"

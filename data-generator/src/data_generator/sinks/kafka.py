@@ -1,0 +1,116 @@
+"""Kafka: an idempotent producer that tells the ledger what became of every send.
+
+Keys are the contract's key as text, values Confluent-framed Avro, and each message carries its number in the header
+`ORIGIN_HEADER`, so that even one that nobody can decode is found again.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from data_generator.ledger import Account
+from data_platform_core.errors import ServiceError
+from data_platform_core.ledger import ORIGIN_HEADER, Outcome, origin
+from data_platform_core.settings import KafkaSettings
+
+#: A send without an answer for this long is given up as unknown, ms: brokers restart, leaders move, machines pause.
+DELIVERY_TIMEOUT_MS = 120_000
+#: Records wait this long for company, ms: larger batches, fewer requests; nothing beside the seconds to silver.
+LINGER_MS = 20
+BATCH_BYTES = 512 * 1024
+#: What may wait in memory: 10 s at 50,000 records/s.
+BUFFER_RECORDS = 500_000
+BUFFER_KB = 512 * 1024
+
+#: Errors that say that the record was never written. Anything else may have been: it is unknown.
+_NEVER_WRITTEN = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.INVALID_RECORD,
+}
+
+
+class KafkaSink:
+    """One producer of one run. Not for use by several threads: delivery reports are served by `poll` and `send`."""
+
+    def __init__(self, settings: KafkaSettings, run_id: str, producer_id: int) -> None:
+        self._fatal: str | None = None
+        self._prefix = origin(run_id, producer_id, 0)[:-1]
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "client.id": f"crm-generator-{run_id}-{producer_id}",
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": LINGER_MS,
+                "batch.size": BATCH_BYTES,
+                "batch.num.messages": 20_000,
+                "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+                "queue.buffering.max.messages": BUFFER_RECORDS,
+                "queue.buffering.max.kbytes": BUFFER_KB,
+                # The partition that Java clients choose for the same key.
+                "partitioner": "murmur2_random",
+                "error_cb": self._on_error,
+                "log_level": 0,
+            }
+        )
+        self._produce = self._producer.produce
+
+    def send(self, account: Account, topic: str, seq: int, key: bytes, value: bytes) -> None:
+        """Queue one record; waits while the buffer is full. The account hears of it in either case."""
+        headers = [(ORIGIN_HEADER, self._prefix + b"%d" % seq)]
+        while True:
+            try:
+                self._produce(topic, value, key, headers=headers, on_delivery=partial(self._report, account, seq))
+                break
+            except BufferError:
+                # The brokers are slower than we are: serve acknowledgements until there is room.
+                self._producer.poll(0.05)
+                self.check()
+            except KafkaException:
+                account.trouble(seq, Outcome.FAIL)
+                break
+        account.sent = seq + 1
+
+    def _report(self, account: Account, seq: int, error: Any, message: Any) -> None:
+        if error is None:
+            account.acknowledged(seq, message.partition(), message.offset())
+        else:
+            account.trouble(seq, Outcome.FAIL if error.code() in _NEVER_WRITTEN else Outcome.INFO)
+
+    def poll(self, seconds: float = 0) -> None:
+        """Serve delivery reports. Raises ServiceError after an error that the producer can't recover from."""
+        self._producer.poll(seconds)
+        self.check()
+
+    @property
+    def buffered(self) -> int:
+        """Records and requests not yet settled."""
+        return len(self._producer)
+
+    def check(self) -> None:
+        if self._fatal:
+            raise ServiceError(f"Kafka producer stopped: {self._fatal}")
+
+    def drain(self, timeout_s: float) -> int:
+        """Wait until all is settled, at most `timeout_s`; returns how many are not. What is left is dropped."""
+        deadline = time.monotonic() + timeout_s
+        while len(self._producer) and time.monotonic() < deadline:
+            self._producer.flush(min(0.5, max(0.0, deadline - time.monotonic())))
+        return len(self._producer)
+
+    def abandon(self) -> None:
+        """Stop trying to send what is left; its delivery reports come as unknown."""
+        self._producer.purge()
+        self._producer.flush(1)
+
+    def _on_error(self, error: Any) -> None:
+        if error.fatal():
+            self._fatal = error.str()

@@ -1,0 +1,1 @@
+"""The lake: the Spark session and the Delta tables in the object store."""

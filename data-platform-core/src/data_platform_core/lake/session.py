@@ -1,0 +1,101 @@
+"""The Spark session: Delta on S3A, jars from `.local/jars/spark` on a laptop, from the image's classpath elsewhere.
+
+Each setting that is not a default says what it is for; ADR 0005 has the table of what was tried and its effect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+from data_platform_core.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SPARK_JARS = JARS_DIR / "spark"
+
+# A poison record may claim a string of a gigabyte: the decoder refuses before it allocates.
+_AVRO_LIMITS = (
+    "-Dorg.apache.avro.limits.string.maxLength=1048576",
+    "-Dorg.apache.avro.limits.bytes.maxLength=1048576",
+    "-Dorg.apache.avro.limits.collectionItems.maxLength=100000",
+)
+
+
+def spark_session(settings: Settings, app_name: str) -> SparkSession:
+    """A session for the lake of `settings`. Raises ConfigurationError when the jars are missing."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in session_conf(settings).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    return session
+
+
+def session_conf(settings: Settings) -> dict[str, str]:
+    """Spark configuration by key. Holds the S3 secret: never print it."""
+    return {**_engine_conf(settings), **_delta_conf(), **_s3a_conf(settings)}
+
+
+def _engine_conf(settings: Settings) -> dict[str, str]:
+    streaming = settings.streaming
+    conf = {
+        "spark.driver.memory": f"{streaming.driver_memory_mb}m",
+        "spark.driver.extraJavaOptions": " ".join(("-XX:+UseParallelGC", "-Duser.timezone=UTC", *_AVRO_LIMITS)),
+        "spark.executor.extraJavaOptions": " ".join(("-Duser.timezone=UTC", *_AVRO_LIMITS)),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(streaming.shuffle_partitions),
+        # Micro-batches are small: adaptive re-planning costs more than it wins.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.scheduler.mode": "FAIR",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.ui.retainedExecutions": "5",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.warehouse.dir": str(REPOSITORY_ROOT / ".local" / "spark-warehouse"),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+    }
+    if streaming.master:
+        conf["spark.master"] = streaming.master
+    if streaming.master.startswith("local"):
+        if not SPARK_JARS.is_dir():
+            raise ConfigurationError(f"Spark's jars are not in {SPARK_JARS}; run `make setup`")
+        conf["spark.driver.extraClassPath"] = f"{SPARK_JARS}/*"
+    return conf
+
+
+def _delta_conf() -> dict[str, str]:
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # A table's log is small: one partition reads it without a shuffle over 50.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        # One driver writes each table (house rule), so S3 needs no coordinator.
+        "spark.delta.logStore.s3a.impl": "io.delta.storage.S3SingleDriverLogStore",
+    }
+
+
+def _s3a_conf(settings: Settings) -> dict[str, str]:
+    store = settings.object_store
+    return {
+        "spark.hadoop.fs.s3a.endpoint": store.url,
+        "spark.hadoop.fs.s3a.endpoint.region": store.region,
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        "spark.hadoop.fs.s3a.connection.ssl.enabled": str(store.url.startswith("https")).lower(),
+        "spark.hadoop.fs.s3a.aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+        "spark.hadoop.fs.s3a.access.key": store.access_key.get_secret_value(),
+        "spark.hadoop.fs.s3a.secret.key": store.secret_key.get_secret_value(),
+        # Wrong credentials or a dead store are told within seconds, not minutes.
+        "spark.hadoop.fs.s3a.attempts.maximum": "3",
+        "spark.hadoop.fs.s3a.retry.limit": "3",
+        "spark.hadoop.fs.s3a.connection.maximum": "64",
+        # New objects only, never overwritten: the checks before each write are round trips without a use.
+        "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",
+        "spark.hadoop.fs.s3a.fast.upload.buffer": "bytebuffer",
+    }

@@ -1,0 +1,102 @@
+"""The Delta tables of the lake: their schemas, their creation, and what their logs say was written.
+
+Bronze holds the raw bytes and Kafka coordinates; silver holds the contract's columns plus where each row came from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import StructType
+
+BRONZE_PARTITION = "ingest_date"
+SILVER_PARTITION = "event_date"
+
+#: Columns of bronze. `run_id`, `producer_id`, `seq` are read from the origin header; null for a foreign producer.
+BRONZE_DDL = (
+    "key BINARY, value BINARY, run_id STRING, producer_id INT, seq BIGINT, topic STRING, partition INT, "
+    f"offset BIGINT, kafka_ts TIMESTAMP, {BRONZE_PARTITION} DATE"
+)
+#: Columns that silver adds to the contract's: where the row came from, whether it was late, its partition.
+SILVER_EXTRA_DDL = (
+    f"kafka_partition INT, kafka_offset BIGINT, kafka_ts TIMESTAMP, is_late BOOLEAN, {SILVER_PARTITION} DATE"
+)
+
+_PROPERTIES = {
+    # A checkpoint reads the whole state; every 10 commits (the default) is every few seconds of a stream.
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 7 days",
+}
+#: Statistics only where a reader filters: they are computed on every write.
+_BRONZE_STATISTICS = "run_id,partition,offset,kafka_ts"
+_SILVER_STATISTICS = "event_ts,run_id,kafka_partition,kafka_offset,kafka_ts"
+
+
+def silver_columns(contract: Contract) -> tuple[str, ...]:
+    """Column names of silver, in order."""
+    extra = tuple(column.split()[0] for column in SILVER_EXTRA_DDL.split(", "))
+    return (*contract.columns, *extra)
+
+
+def silver_schema(spark: SparkSession, contract: Contract) -> StructType:
+    """Silver's Spark schema: what `from_avro` makes of the contract's schema, then the extra columns."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.avro.functions import from_avro
+
+    empty = spark.createDataFrame([], "value BINARY")
+    decoded = empty.select(from_avro(F.col("value"), contract.avro_json, {"mode": "PERMISSIVE"}).alias("r")).select(
+        "r.*"
+    )
+    schema = decoded.schema
+    for field in spark.createDataFrame([], SILVER_EXTRA_DDL).schema.fields:
+        schema = schema.add(field)
+    return schema
+
+
+def ensure_tables(spark: SparkSession, settings: Settings, contract: Contract) -> None:
+    """Create the entity's bronze and silver tables where they are missing.
+
+    Raises ServiceError when the object store refuses us, or an existing table lacks a column of the contract.
+    """
+    bronze_schema = spark.createDataFrame([], BRONZE_DDL).schema
+    wanted = (
+        (contract.names.bronze, bronze_schema, BRONZE_PARTITION, _BRONZE_STATISTICS),
+        (contract.names.silver, silver_schema(spark, contract), SILVER_PARTITION, _SILVER_STATISTICS),
+    )
+    for folder, schema, partition, statistics in wanted:
+        _ensure_table(spark, settings.object_store.lake_uri(folder), schema, partition, statistics)
+
+
+def _ensure_table(spark: SparkSession, uri: str, schema: StructType, partition: str, statistics: str) -> None:
+    from delta.tables import DeltaTable
+
+    if DeltaTable.isDeltaTable(spark, uri):
+        found = spark.read.format("delta").load(uri).schema
+        missing = [field.name for field in schema.fields if field.name not in found.names]
+        changed = [f.name for f in schema.fields if f.name in found.names and found[f.name].dataType != f.dataType]
+        if changed:
+            raise ServiceError(
+                f"table {uri}: column {changed[0]} is {found[changed[0]].dataType.simpleString()}, the contract says "
+                f"{schema[changed[0]].dataType.simpleString()}; a type change needs a new topic version and table"
+            )
+        for name in missing:  # a new nullable field of a contract: a metadata change only
+            spark.sql(f"ALTER TABLE delta.`{uri}` ADD COLUMNS ({name} {schema[name].dataType.simpleString()})")
+        return
+    creation = DeltaTable.createIfNotExists(spark).location(uri).addColumns(schema).partitionedBy(partition)
+    for key, value in {**_PROPERTIES, "delta.dataSkippingStatsColumns": statistics}.items():
+        creation = creation.property(key, value)
+    creation.execute()
+
+
+def last_transaction(spark: SparkSession, uri: str, app_id: str) -> int | None:
+    """The newest `txnVersion` (micro-batch id) that the table's log holds for `app_id`; None when there is none."""
+    jvm: Any = spark._jvm
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, uri)
+    version = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).transactions().get(app_id)
+    return int(version.get()) if version.isDefined() else None

@@ -1,0 +1,1 @@
+"""Jobs wire sources, transforms and sinks."""

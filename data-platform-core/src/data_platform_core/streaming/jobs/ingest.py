@@ -1,0 +1,244 @@
+"""One entity's ingestion: Kafka -> bronze, silver and DLQ, exactly once across a kill at any point.
+
+A micro-batch is three steps over one cached frame:
+
+1. decode and judge every record; the driver learns which are duplicates and which are dead letters;
+2. dead letters go to the DLQ topic (at least once: each carries its source coordinates as its identity);
+3. bronze and silver are committed side by side, each with (query, batch id) as a Delta transaction.
+
+Spark replays a batch that did not reach the commit log with the same offsets; a table that has already taken it skips
+it by its transaction id. So nothing is lost, and nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.dlq import Reason
+from data_platform_core.kafka.registry import RegistryClient
+from data_platform_core.lake.tables import last_transaction
+from data_platform_core.settings import Settings
+from data_platform_core.streaming.dedup import SeenIndex
+from data_platform_core.streaming.transforms.decode import decode, from_kafka
+from data_platform_core.streaming.transforms.layers import (
+    bronze_rows,
+    dlq_rows,
+    identities,
+    position,
+    silver_rows,
+)
+
+# One file per batch below this, so that a stream of small batches does not shred the table.
+_ROWS_PER_FILE = 50_000
+_MS_PER_MINUTE = 60_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What one micro-batch held: `records` = `silver` + `late` + `duplicates` + `dlq`."""
+
+    records: int
+    silver: int
+    late: int
+    duplicates: int
+    dlq: int
+    newest_ms: int  # newest Kafka timestamp
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """What the driver learned of a batch in step 1."""
+
+    counts: BatchCounts
+    duplicates: tuple[int, ...]  # positions
+    new_keys: bytes
+    unknown_schema: bool
+
+
+class EntityIngest:
+    """The ingestion of one entity; `start` returns the running query.
+
+    `on_batch(entity, counts)` is told after each commit.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        contract: Contract,
+        on_batch: Callable[[str, BatchCounts], None] | None = None,
+    ) -> None:
+        self._spark = spark
+        self._settings = settings
+        self._contract = contract
+        self._on_batch = on_batch
+        self._registry = RegistryClient(settings.registry)
+        self._writer_schemas = self._registry.writer_schemas(contract)
+        self._seen = SeenIndex(contract.silver.dedup_window_minutes * _MS_PER_MINUTE)
+        self._bronze = settings.object_store.lake_uri(contract.names.bronze)
+        self._silver = settings.object_store.lake_uri(contract.names.silver)
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
+
+    def start(self) -> StreamingQuery:
+        """Check the checkpoint against the tables, read the index back, start the query."""
+        checkpoint = self._settings.object_store.lake_uri(self._contract.names.checkpoint)
+        self._refuse_lost_checkpoint(checkpoint)
+        self._recall_seen()
+        source = (
+            self._spark.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
+            .option("subscribe", self._contract.names.topic)
+            .option("startingOffsets", "earliest")
+            .option("includeHeaders", "true")
+            .option("failOnDataLoss", "true")
+            .option("maxOffsetsPerTrigger", str(self._settings.streaming.max_offsets_per_trigger))
+            .load()
+        )
+        return (
+            source.writeStream.queryName(self._contract.names.query)
+            .option("checkpointLocation", checkpoint)
+            .trigger(processingTime=f"{self._contract.silver.trigger_ms} milliseconds")
+            .foreachBatch(self._ingest)
+            .start()
+        )
+
+    def _refuse_lost_checkpoint(self, checkpoint: str) -> None:
+        tables = (self._bronze, self._silver)
+        if all(last_transaction(self._spark, table, self._contract.names.query) is None for table in tables):
+            return
+        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/offsets")  # type: ignore[union-attr]
+        files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
+        if not files.exists(path):
+            raise ServiceError(
+                f"checkpoint {checkpoint} is gone but its table {self._silver} is not: starting would skip new data "
+                f"as already written; restore the checkpoint, or move both tables away to ingest from the beginning"
+            )
+
+    def _recall_seen(self) -> None:
+        silver = self._spark.read.format("delta").load(self._silver)
+        newest = silver.agg(F.max("kafka_ts")).first()
+        if newest is None or newest[0] is None:
+            return
+        window = F.expr(f"INTERVAL {self._contract.silver.dedup_window_minutes} MINUTES")
+        recent = silver.where(F.col("kafka_ts") >= F.lit(newest[0]) - window)
+        keys = recent.select(
+            F.unhex(F.md5(F.col("event_id").cast("binary"))).alias("id"), F.unix_millis("kafka_ts").alias("ms")
+        )
+        table = keys.orderBy("ms").toArrow()
+        for part in table.to_batches(max_chunksize=1_000_000):
+            self._seen.add(_joined(part.column("id")), int(pc.max(part.column("ms")).as_py()))
+        log.info("seen index read back", entity=self._contract.entity, keys=len(self._seen))
+
+    def _ingest(self, batch: DataFrame, batch_id: int) -> None:
+        started = time.monotonic()
+        records = from_kafka(batch)
+        decoded, verdicts = self._judge(records)
+        try:
+            if verdicts.unknown_schema and self._learn_schemas():
+                decoded.unpersist()
+                decoded, verdicts = self._judge(records)
+            judged = time.monotonic()
+            if verdicts.counts.dlq:
+                self._send_dead_letters(decoded)
+            self._commit_tables(decoded, verdicts, batch_id)
+        finally:
+            decoded.unpersist()
+        self._seen.add(verdicts.new_keys, verdicts.counts.newest_ms)
+        log.info(
+            "batch committed",
+            entity=self._contract.entity,
+            batch_id=batch_id,
+            **vars(verdicts.counts),
+            judge_ms=round((judged - started) * 1000),
+            commit_ms=round((time.monotonic() - judged) * 1000),
+        )
+        if self._on_batch:
+            self._on_batch(self._contract.entity, verdicts.counts)
+
+    def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
+        decoded = decode(records, self._contract, self._writer_schemas).persist()
+        # By partition and offset: which of two equal keys came first does not depend on how Spark ran.
+        rows = identities(decoded).toArrow().sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+        return decoded, _verdicts(rows, self._seen)
+
+    def _learn_schemas(self) -> bool:
+        """Ask the registry for schemas registered since; true when there is one."""
+        known = self._registry.writer_schemas(self._contract)
+        news = set(known) - set(self._writer_schemas)
+        self._writer_schemas = known
+        return bool(news)
+
+    def _send_dead_letters(self, decoded: DataFrame) -> None:
+        (
+            dlq_rows(decoded, self._contract.names.dlq_topic)
+            .write.format("kafka")
+            .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
+            .option("kafka.acks", "all")
+            .option("includeHeaders", "true")
+            .save()
+        )
+
+    def _commit_tables(self, decoded: DataFrame, verdicts: _Verdicts, batch_id: int) -> None:
+        files = max(1, verdicts.counts.records // _ROWS_PER_FILE)
+        silver = silver_rows(decoded, self._contract, verdicts.duplicates)
+        writes = [
+            self._pool.submit(self._append, silver, self._silver, batch_id, files),
+            self._pool.submit(self._append, bronze_rows(decoded), self._bronze, batch_id, files),
+        ]
+        for write in writes:
+            write.result()
+
+    def _append(self, rows: DataFrame, uri: str, batch_id: int, files: int) -> None:
+        (
+            rows.coalesce(files)
+            .write.format("delta")
+            .mode("append")
+            .option("txnAppId", self._contract.names.query)
+            .option("txnVersion", str(batch_id))
+            .save(uri)
+        )
+
+
+def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:
+    """Duplicates among the good records of a batch. `rows` are `identities`, in partition and offset order."""
+    good = rows.filter(pc.is_null(rows["reason"]))
+    keys = _joined(good["id"])
+    first = seen.first_arrivals(keys)
+    late = good["is_late"].to_numpy(zero_copy_only=False).astype(bool)
+    new_keys = np.frombuffer(keys, dtype="V16")[first].tobytes()
+    again = good.filter(pa.array(~first))
+    positions = zip(again["kafka_partition"].to_pylist(), again["kafka_offset"].to_pylist(), strict=True)
+    counts = BatchCounts(
+        records=len(rows),
+        silver=int((first & ~late).sum()),
+        late=int((first & late).sum()),
+        duplicates=int((~first).sum()),
+        dlq=len(rows) - len(good),
+        newest_ms=int(pc.max(rows["kafka_ms"]).as_py() or 0),
+    )
+    return _Verdicts(
+        counts=counts,
+        duplicates=tuple(position(partition, offset) for partition, offset in positions),
+        new_keys=new_keys,
+        unknown_schema=bool(pc.any(pc.equal(rows["reason"], Reason.UNKNOWN_SCHEMA_ID.value)).as_py()),
+    )
+
+
+def _joined(column: pa.ChunkedArray | pa.Array) -> bytes:
+    """The 16-byte values of a binary column, concatenated."""
+    return b"".join(column.to_pylist())

@@ -1,0 +1,102 @@
+"""The streaming driver: verify the surroundings, start one query per entity, run until told to stop.
+
+It runs under a supervisor (supervisord locally, the Spark operator on Kubernetes): when a query fails it ends with a
+non-zero exit code, and the supervisor starts it again from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import structlog
+
+from data_platform_core.contracts import Contract, load_contract, load_contracts
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.topics import verify_topics
+from data_platform_core.lake.session import spark_session
+from data_platform_core.lake.tables import ensure_tables
+from data_platform_core.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, entities: Sequence[str] = ()) -> None:
+    """Ingest `entities` (default: all) until SIGTERM or SIGINT.
+
+    Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, or when a query
+    fails while running.
+    """
+    from data_platform_core.streaming.jobs.ingest import EntityIngest
+    from data_platform_core.streaming.progress import ProgressReporter, serve_metrics
+
+    contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
+    verify_topics(settings, contracts)
+    stopping = _stop_on_signals()
+    serve_metrics(settings)
+    spark = spark_session(settings, "crm-streaming")
+    try:
+        _ensure_all_tables(spark, settings, contracts)
+        reporter = ProgressReporter(settings, contracts)
+        spark.streams.addListener(reporter)
+        ingests = [EntityIngest(spark, settings, contract, reporter.batch_committed) for contract in contracts.values()]
+        for ingest in ingests:
+            ingest.start()
+        log.info("streaming", entities=list(contracts))
+        _until_stopped(spark, stopping)
+    finally:
+        for query in spark.streams.active:
+            query.stop()
+        spark.stop()
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping
+
+
+def _ensure_all_tables(spark: SparkSession, settings: Settings, contracts: dict[str, Contract]) -> None:
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        for contract in contracts.values():
+            ensure_tables(spark, settings, contract)
+    except Py4JJavaError as error:
+        raise ServiceError(
+            f"object store {settings.object_store.url}, bucket {settings.object_store.lake_bucket}: "
+            f"{_cause(error)}; check CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY, and that it runs"
+        ) from None
+
+
+def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
+    from pyspark.errors import StreamingQueryException
+
+    while not stopping.is_set():
+        try:
+            if spark.streams.awaitAnyTermination(1):
+                raise ServiceError("a streaming query ended by itself; see the log above it")
+        except StreamingQueryException as error:
+            raise ServiceError(f"streaming query failed: {_first_line(str(error))}") from None
+
+
+def _cause(error: Exception) -> str:
+    cause = error.java_exception  # type: ignore[attr-defined]
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return _first_line(str(cause.toString()))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:500] if text.strip() else "no message"

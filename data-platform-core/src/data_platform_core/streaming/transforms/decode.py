@@ -1,0 +1,111 @@
+"""From Kafka's bytes to contract columns and a verdict.
+
+The frame that leaves `decode` has Kafka's columns under `kafka_*`, the parsed origin header, the contract's columns
+(all null when undecodable), `reason` (null: the record keeps its contract; else why it goes to the DLQ) and `is_late`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.avro.functions import from_avro
+
+from data_platform_core.contracts import Contract
+from data_platform_core.kafka.dlq import Reason
+from data_platform_core.ledger import ORIGIN_HEADER
+
+# Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
+_MAGIC = b"\x00"
+_HEADER_BYTES = 5
+_DECODED = "decoded"
+
+KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
+ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
+
+#: Event times of these sources lie in the past on purpose: they are not late.
+HISTORICAL_SOURCES = ("backfill", "seed")
+
+
+def from_kafka(batch: DataFrame) -> DataFrame:
+    """Rename Kafka's columns and parse the origin header. Input: the Kafka source with `includeHeaders`."""
+    header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
+    # A cast keeps bytes that are no UTF-8; `decode` would fail the batch on them.
+    origin = F.split(F.get(header, F.lit(0))["value"].cast("string"), "/")
+    return batch.select(
+        F.col("key").alias("kafka_key"),
+        F.col("value").alias("kafka_value"),
+        F.col("topic").alias("kafka_topic"),
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+        F.col("timestamp").alias("kafka_ts"),
+        origin.alias("_origin"),
+    ).select(
+        *KAFKA_COLUMNS,
+        F.get("_origin", F.lit(0)).alias("origin_run_id"),
+        F.expr("try_cast(get(_origin, 1) AS INT)").alias("origin_producer_id"),
+        F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
+    )
+
+
+def decode(records: DataFrame, contract: Contract, writer_schemas: Mapping[int, str]) -> DataFrame:
+    """Decode and judge each record of `from_kafka`.
+
+    `writer_schemas` are the registry's schemas of the subject by id; each is read as the contract's schema, so a
+    producer one version behind or ahead is understood.
+    """
+    decoded = records.withColumn(_DECODED, _from_wire(contract, writer_schemas))
+    flat = decoded.select(*records.columns, F.col(f"{_DECODED}.*"))
+    return flat.withColumns({"reason": _reason(contract, writer_schemas), "is_late": _is_late(contract)})
+
+
+def _schema_id() -> Column:
+    return F.conv(F.hex(F.substring("kafka_value", 2, 4)), 16, 10).cast("long")
+
+
+def _framed() -> Column:
+    return F.coalesce(
+        (F.length("kafka_value") > _HEADER_BYTES) & (F.substring("kafka_value", 1, 1) == _MAGIC), F.lit(False)
+    )
+
+
+def _from_wire(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
+    body = F.expr(f"substring(kafka_value, {_HEADER_BYTES + 1}, length(kafka_value) - {_HEADER_BYTES})")
+    options = {"mode": "PERMISSIVE", "avroSchema": contract.avro_json}
+    result: Column | None = None
+    for schema_id, writer in sorted(writer_schemas.items()):
+        matches = _framed() & (_schema_id() == schema_id)
+        value = from_avro(body, writer, options)
+        result = F.when(matches, value) if result is None else result.when(matches, value)
+    if result is None:
+        raise ValueError(f"no writer schema for {contract.entity}")
+    return result
+
+
+def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
+    reason = (
+        F.when(~_framed(), Reason.NOT_AVRO_FRAMED.value)
+        .when(~_schema_id().isin(*writer_schemas), Reason.UNKNOWN_SCHEMA_ID.value)
+        # The idempotency key can't be null in the schema: it is null only when the body didn't decode.
+        .when(F.col("event_id").isNull(), Reason.UNDECODABLE.value)
+    )
+    for name, condition in contract_checks(contract).items():
+        holds = F.coalesce(F.expr(condition), F.lit(False))
+        reason = reason.when(~holds, f"{Reason.CONTRACT.value}:{name}")
+    return reason
+
+
+def contract_checks(contract: Contract) -> dict[str, str]:
+    """Spark SQL condition by check name: the accepted values, then the contract's own checks."""
+    accepted = {
+        f"{column}_accepted": f"{column} IS NULL OR {column} IN ({', '.join(repr(value) for value in values)})"
+        for column, values in contract.accepted_values.items()
+    }
+    return {**accepted, **contract.checks}
+
+
+def _is_late(contract: Contract) -> Column:
+    minutes = contract.silver.allowed_lateness_minutes
+    too_old = F.col("kafka_ts") - F.expr(f"INTERVAL {minutes} MINUTES") > F.col(contract.event_time)
+    return F.coalesce(too_old & ~F.col("source").isin(*HISTORICAL_SOURCES), F.lit(False))

@@ -1,0 +1,80 @@
+"""The index of seen keys: exact, in order, and forgetful in time."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import pytest
+
+from data_platform_core.streaming.dedup import SeenIndex
+
+pytestmark = pytest.mark.unit
+
+
+def keys(*names: object) -> bytes:
+    return b"".join(hashlib.md5(str(name).encode()).digest() for name in names)
+
+
+def test_a_key_is_first_once_and_seen_afterwards() -> None:
+    index = SeenIndex(window_ms=1000)
+    assert index.first_arrivals(keys("a", "b")).tolist() == [True, True]
+    index.add(keys("a", "b"), newest_ms=0)
+    assert index.first_arrivals(keys("b", "c", "a")).tolist() == [False, True, False]
+
+
+def test_within_one_batch_only_the_first_of_equal_keys_is_first() -> None:
+    assert SeenIndex(1000).first_arrivals(keys("a", "b", "a", "a", "b", "c")).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_asking_does_not_remember() -> None:
+    index = SeenIndex(1000)
+    index.first_arrivals(keys("a"))
+    assert index.first_arrivals(keys("a")).tolist() == [True]
+
+
+def test_keys_that_share_their_first_half_are_told_apart() -> None:
+    index = SeenIndex(1000)
+    index.add(b"\x01" * 8 + b"\x01" * 8 + b"\x01" * 8 + b"\x03" * 8, newest_ms=0)
+    asked = b"".join(b"\x01" * 8 + bytes([low]) * 8 for low in (1, 2, 3, 4))
+    assert index.first_arrivals(asked).tolist() == [False, True, False, True]
+
+
+def test_keys_older_than_the_window_are_forgotten() -> None:
+    index = SeenIndex(window_ms=1000)
+    index.add(keys(*range(60_000)), newest_ms=0)  # a segment of its own
+    index.add(keys("new"), newest_ms=1001)
+    assert len(index) == 1
+    assert index.first_arrivals(keys(7, "new")).tolist() == [True, False]
+
+
+def test_an_empty_batch_changes_nothing() -> None:
+    index = SeenIndex(1000)
+    index.add(keys("a"), newest_ms=5)
+    index.add(b"", newest_ms=5)
+    assert len(index) == 1
+    assert index.first_arrivals(b"").tolist() == []
+
+
+def test_many_batches_agree_with_a_python_set() -> None:
+    chance = random.Random(20)
+    index, truth = SeenIndex(window_ms=10**9), set[int]()
+    for batch in range(60):
+        drawn = [chance.randrange(30_000) for _ in range(3_000)]
+        expected = []
+        for name in drawn:
+            expected.append(name not in truth)
+            truth.add(name)
+        joined = keys(*drawn)
+        first = index.first_arrivals(joined)
+        assert first.tolist() == expected
+        index.add(np.frombuffer(joined, dtype="V16")[first].tobytes(), newest_ms=batch)
+    assert len(index) == len(truth)

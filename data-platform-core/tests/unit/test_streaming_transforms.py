@@ -1,0 +1,259 @@
+"""From Kafka's bytes to bronze, silver and dead letters, on literal frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import fastavro
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from data_platform_core.contracts import Contract
+from data_platform_core.ledger import ORIGIN_HEADER, origin
+from data_platform_core.streaming.transforms.decode import decode, from_kafka
+from data_platform_core.streaming.transforms.layers import bronze_rows, dlq_rows, identities, position, silver_rows
+
+pytestmark = pytest.mark.spark
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SCHEMA_ID = 7
+KAFKA_SOURCE = (
+    "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, "
+    "timestampType INT, headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
+)
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    record = {
+        "event_id": str(uuid.UUID(int=1)),
+        "event_ts": NOW,
+        "produced_ts": NOW,
+        "source": "generator",
+        "run_id": "run-1",
+        "producer_id": 0,
+        "seq": 5,
+        "event_type": "click",
+        "session_id": "s1",
+        "profile_id": 3,
+        "product_id": 9,
+        "order_id": None,
+        "device": "mobile",
+        "os": "android",
+        "channel": "email",
+        "site_category": "home",
+        "app_category": None,
+        "banner_position": 2,
+        "search_query": None,
+    }
+    return {**record, **changes}
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    record = {
+        **{
+            name: event()[name]
+            for name in ("event_id", "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
+        },
+        "order_id": "o-1",
+        "order_status": "paid",
+        "profile_id": 3,
+        "lines": [{"product_id": 9, "quantity": 2, "unit_price_krw": 5_000_000_000}],
+        "amount_krw": 10_000_000_000,
+        "payment_method": "card",
+        "card_fingerprint": "a" * 64,
+        "ip": "10.0.0.1",
+    }
+    return {**record, **changes}
+
+
+def framed(contract: Contract, record: dict[str, Any], schema_id: int = SCHEMA_ID) -> bytes:
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, contract.avro, record)
+    return struct.pack(">bI", 0, schema_id) + body.getvalue()
+
+
+def kafka_row(value: bytes | None, offset: int = 0, partition: int = 1) -> tuple[Any, ...]:
+    headers = [(ORIGIN_HEADER, bytearray(origin("run-1", 4, 100 + offset)))]
+    return (
+        bytearray(b"3"),
+        None if value is None else bytearray(value),
+        "crm.events.v1",
+        partition,
+        offset,
+        NOW,
+        0,
+        headers,
+    )
+
+
+def judged(spark: SparkSession, contract: Contract, *values: bytes | None) -> DataFrame:
+    rows = [kafka_row(value, offset) for offset, value in enumerate(values)]
+    batch = spark.createDataFrame(rows, KAFKA_SOURCE)
+    return decode(from_kafka(batch), contract, {SCHEMA_ID: contract.avro_json})
+
+
+def reasons(spark: SparkSession, contract: Contract, *values: bytes | None) -> list[str | None]:
+    return [
+        row["reason"] for row in judged(spark, contract, *values).orderBy("kafka_offset").select("reason").collect()
+    ]
+
+
+def test_a_good_event_comes_out_as_it_went_in(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    row = judged(spark, contracts["events"], framed(contracts["events"], event())).first()
+    assert row is not None
+    assert row["reason"] is None
+    assert row["is_late"] is False
+    out = {name: row[name] for name in contracts["events"].columns}
+    expected = {**event(), "event_ts": out["event_ts"], "produced_ts": out["produced_ts"]}
+    assert out == expected
+    assert out["event_ts"].timestamp() == NOW.timestamp()
+
+
+def test_an_orders_lines_and_amount_survive_beyond_32_bits(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    row = judged(spark, contracts["orders"], framed(contracts["orders"], order())).first()
+    assert row is not None
+    assert row["reason"] is None
+    assert row["amount_krw"] == 10_000_000_000
+    assert [tuple(line) for line in row["lines"]] == [(9, 2, 5_000_000_000)]
+
+
+def test_bytes_that_are_no_record_are_named_and_stop_nothing(
+    spark: SparkSession, contracts: dict[str, Contract]
+) -> None:
+    events = contracts["events"]
+    good = framed(events, event())
+    huge_string = struct.pack(">bI", 0, SCHEMA_ID) + b"\xfe\xff\xff\xff\x0f" + b"x" * 20
+    assert reasons(
+        spark, events, None, b"", b"\x00\x00", b"{json}", framed(events, event(), 99), good[:20], huge_string, good
+    ) == [
+        "not_avro_framed",
+        "not_avro_framed",
+        "not_avro_framed",
+        "not_avro_framed",
+        "unknown_schema_id",
+        "undecodable",
+        "undecodable",
+        None,
+    ]
+
+
+def test_a_broken_contract_is_named_by_its_check(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    events, orders = contracts["events"], contracts["orders"]
+    assert reasons(
+        spark,
+        events,
+        framed(events, event(event_type="hover")),
+        framed(events, event(site_category=None)),
+        framed(events, event(product_id=None)),
+        framed(events, event(event_id="short")),
+        framed(events, event(banner_position=-1)),
+    ) == [
+        "contract:event_type_accepted",
+        "contract:one_category",
+        "contract:product_where_needed",
+        "contract:id_is_uuid",
+        "contract:banner_only_when_shown",
+    ]
+    assert reasons(
+        spark,
+        orders,
+        framed(orders, order(amount_krw=1)),
+        framed(orders, order(lines=[], amount_krw=0)),
+        framed(orders, order(card_fingerprint="4111111111111111")),
+        framed(orders, order(payment_method="bank_transfer")),
+    ) == [
+        "contract:amount_is_sum_of_lines",
+        "contract:has_lines",
+        "contract:card_hashed",
+        "contract:card_only_for_cards",
+    ]
+
+
+def test_every_entitys_checks_are_valid_sql(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    for contract in contracts.values():
+        assert reasons(spark, contract, b"not a record") == ["not_avro_framed"]
+
+
+def test_a_record_of_an_older_schema_is_read_as_the_contracts(
+    spark: SparkSession, contracts: dict[str, Contract]
+) -> None:
+    events = contracts["events"]
+    older = {**events.avro, "fields": [field for field in events.avro["fields"] if field["name"] != "search_query"]}
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, older, event())
+    rows = [kafka_row(struct.pack(">bI", 0, 3) + body.getvalue())]
+
+    frame = decode(
+        from_kafka(spark.createDataFrame(rows, KAFKA_SOURCE)),
+        events,
+        {3: json.dumps(older), SCHEMA_ID: events.avro_json},
+    )
+    row = frame.first()
+    assert row is not None
+    assert (row["reason"], row["search_query"], row["event_type"]) == (None, None, "click")
+
+
+def test_late_means_older_than_the_contract_allows_when_it_arrived(
+    spark: SparkSession, contracts: dict[str, Contract]
+) -> None:
+    events = contracts["events"]
+    limit = timedelta(minutes=events.silver.allowed_lateness_minutes)
+    frame = judged(
+        spark,
+        events,
+        framed(events, event(event_ts=NOW - limit)),
+        framed(events, event(event_ts=NOW - limit - timedelta(milliseconds=1))),
+        framed(events, event(event_ts=NOW - timedelta(days=300), source="backfill")),
+    )
+    assert [row["is_late"] for row in frame.orderBy("kafka_offset").collect()] == [False, True, False]
+
+
+def test_bronze_keeps_every_byte_and_where_it_came_from(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    good = framed(contracts["events"], event())
+    rows = bronze_rows(judged(spark, contracts["events"], good, b"poison")).orderBy("offset").collect()
+    assert [bytes(row["value"]) for row in rows] == [good, b"poison"]
+    assert [(row["run_id"], row["producer_id"], row["seq"], row["partition"], row["offset"]) for row in rows] == [
+        ("run-1", 4, 100, 1, 0),
+        ("run-1", 4, 101, 1, 1),
+    ]
+
+
+def test_a_record_without_origin_is_kept_without_one(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    row = (bytearray(b"k"), bytearray(b"v"), "t", 0, 0, NOW, 0, None)
+    broken = (bytearray(b"k"), bytearray(b"v"), "t", 0, 1, NOW, 0, [(ORIGIN_HEADER, bytearray(b"\xff\xfe/x"))])
+    frame = from_kafka(spark.createDataFrame([row, broken], KAFKA_SOURCE)).orderBy("kafka_offset")
+    first, second = frame.collect()
+    assert (first["origin_run_id"], first["origin_seq"]) == (None, None)
+    assert (second["origin_producer_id"], second["origin_seq"]) == (None, None)
+
+
+def test_silver_leaves_out_dead_letters_and_duplicates(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    events = contracts["events"]
+    good = framed(events, event())
+    frame = judged(spark, events, good, b"poison", good, good)
+    rows = silver_rows(frame, events, [position(1, 2)]).orderBy("kafka_offset").collect()
+    assert [row["kafka_offset"] for row in rows] == [0, 3]
+    assert rows[0]["event_date"].isoformat() == "2026-03-01"
+
+
+def test_a_dead_letter_carries_its_bytes_reason_and_source(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    good = framed(contracts["events"], event())
+    rows = dlq_rows(judged(spark, contracts["events"], good, b"poison"), "crm.events.v1.dlq").collect()
+    assert len(rows) == 1
+    headers = {header["key"]: bytes(header["value"]).decode() for header in rows[0]["headers"]}
+    assert bytes(rows[0]["value"]) == b"poison"
+    assert headers["dlq-reason"] == "not_avro_framed"
+    assert headers["dlq-source"] == "crm.events.v1/1/1"
+    assert headers["dlq-timestamp"] == str(int(NOW.timestamp() * 1000))
+    assert headers[ORIGIN_HEADER] == "run-1/4/101"
+
+
+def test_identities_hold_16_bytes_per_good_record(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    frame = judged(spark, contracts["events"], framed(contracts["events"], event()), b"poison")
+    rows = identities(frame).orderBy("kafka_offset").collect()
+    assert [None if row["id"] is None else len(row["id"]) for row in rows] == [16, None]

@@ -1,0 +1,51 @@
+{{
+    config(
+        unique_key='business_date',
+        indexes=[{'columns': ['business_date'], 'unique': true}]
+    )
+}}
+
+with changes as (
+
+    select * from {{ ref('fct_order_changes') }}
+    {{ where_key_has_news(ref('fct_order_changes'), 'business_date', 'order_load_id') }}
+
+),
+
+daily as (
+
+    select
+        business_date,
+        count(*) as order_changes,
+        count(*) filter (where order_status = 'placed') as placed_orders,
+        count(*) filter (where order_status = 'paid') as paid_orders,
+        count(*) filter (where order_status = 'cancelled') as cancelled_orders,
+        count(*) filter (where order_status = 'refunded') as refunded_orders,
+        coalesce(sum(amount_krw) filter (where order_status = 'placed'), 0)::bigint as placed_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'paid'), 0)::bigint as paid_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'cancelled'), 0)::bigint as cancelled_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'refunded'), 0)::bigint as refunded_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'cancelled' and was_paid), 0)::bigint
+            as cancelled_after_payment_krw,
+        max(order_load_id) as load_id
+    from changes
+    group by business_date
+
+)
+
+select
+    business_date,
+    order_changes,
+    placed_orders,
+    paid_orders,
+    cancelled_orders,
+    refunded_orders,
+    placed_krw,
+    paid_krw,
+    cancelled_krw,
+    cancelled_after_payment_krw,
+    refunded_krw,
+    paid_krw - refunded_krw - cancelled_after_payment_krw as net_sales_krw,
+    round(paid_krw::numeric / nullif(paid_orders, 0), 2) as average_paid_krw,
+    load_id
+from daily

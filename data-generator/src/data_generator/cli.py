@@ -39,7 +39,7 @@ ScenarioFile = Annotated[Path, typer.Option("--scenario", help="Scenario file.")
 
 
 @app.command()
-def normal(
+def normal(  # noqa: PLR0913 - options of a command
     *,
     run_id: RunId = None,
     env: Env = None,
@@ -58,7 +58,7 @@ def normal(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913 - options of a command
     *,
     scenario: ScenarioFile,
     run_id: RunId = None,
@@ -77,7 +77,7 @@ def run(
 
 
 @app.command()
-def flood(
+def flood(  # noqa: PLR0913 - options of a command
     *,
     entity: Annotated[str, typer.Option(help="Entity to send.")] = "events",
     count: Annotated[int, typer.Option(min=1, help="How many records.")] = 100_000,

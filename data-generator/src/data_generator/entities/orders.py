@@ -1,6 +1,7 @@
 """Orders: placed by a purchase, then paid, then a few cancelled or refunded; each change is a record.
 
-`placed -> paid | cancelled`, `paid -> refunded | cancelled`, nothing after these. Prices are those when the order was made.
+`placed -> paid | cancelled`, `paid -> refunded | cancelled`, nothing after these. Prices are those
+when the order was made.
 """
 
 from __future__ import annotations

@@ -1,0 +1,116 @@
+"""What a landing table looks like: PostgreSQL columns derived from a contract's Avro fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ConfigurationError
+
+#: Every landing table is keyed by this envelope field: a record that comes twice is stored once.
+LANDING_KEY: Final = "event_id"
+
+_PRIMITIVES: Final = {
+    "string": "text",
+    "int": "integer",
+    "long": "bigint",
+    "float": "real",
+    "double": "double precision",
+    "boolean": "boolean",
+}
+_LOGICAL: Final = {
+    ("long", "timestamp-millis"): "timestamp with time zone",
+    ("long", "timestamp-micros"): "timestamp with time zone",
+    ("int", "date"): "date",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a landing table. `sql_type` is spelled as PostgreSQL's `format_type` prints it."""
+
+    name: str
+    sql_type: str
+    nullable: bool
+    doc: str
+    pii: bool = False
+
+    @property
+    def comment(self) -> str:
+        """Comment on the column; starts with `PII` where the contract says so."""
+        return f"PII. {self.doc}" if self.pii else self.doc
+
+
+#: What silver adds to the contract's columns (`lake.tables` writes them; a unit test holds the two together).
+SILVER_COLUMNS: Final = (
+    Column("kafka_partition", "integer", False, "Partition of the topic the record was read from."),
+    Column("kafka_offset", "bigint", False, "Offset in that partition."),
+    Column("kafka_ts", "timestamp with time zone", False, "When Kafka took the record, UTC."),
+    Column("is_late", "boolean", False, "Arrived later after its event time than the contract allows."),
+    Column("event_date", "date", False, "UTC day of event_ts."),
+)
+#: What the batch load adds.
+LOAD_COLUMNS: Final = (
+    Column(
+        "load_id", "bigint", False, "The load that brought the row; refers to platform.loads; rises in commit order."
+    ),
+    Column("loaded_at", "timestamp with time zone", False, "When that load was committed, UTC."),
+)
+
+
+def postgres_type(avro_type: Any) -> tuple[str, bool]:
+    """PostgreSQL type and nullability of an Avro type as it stands in `schema.avsc`.
+
+    Raises ValueError for a type that the warehouse has no exact place for.
+    """
+    if isinstance(avro_type, list):
+        branches = [branch for branch in avro_type if branch != "null"]
+        if len(branches) != 1:
+            raise ValueError(f"a union of {len(branches)} types")
+        return postgres_type(branches[0])[0], len(branches) < len(avro_type)
+    if isinstance(avro_type, str):
+        if avro_type in _PRIMITIVES:
+            return _PRIMITIVES[avro_type], False
+        raise ValueError(f"type {avro_type!r}")
+    kind, logical = avro_type["type"], avro_type.get("logicalType")
+    if logical is None:
+        return _complex_type(kind), False
+    if logical == "decimal":
+        return f"numeric({avro_type['precision']},{avro_type.get('scale', 0)})", False
+    if (kind, logical) in _LOGICAL:
+        return _LOGICAL[kind, logical], False
+    raise ValueError(f"logical type {logical!r} of {kind!r}")
+
+
+def _complex_type(kind: Any) -> str:
+    if kind in ("array", "map", "record"):
+        return "jsonb"
+    if kind == "enum":
+        return "text"
+    return postgres_type(kind)[0]
+
+
+def contract_columns(contract: Contract) -> tuple[Column, ...]:
+    """The contract's columns in wire order. Raises ConfigurationError naming the field that can't be stored."""
+    columns = []
+    for field in contract.avro["fields"]:
+        try:
+            sql_type, nullable = postgres_type(field["type"])
+        except ValueError as error:
+            raise ConfigurationError(
+                f"contract {contract.entity}: field {field['name']} has {error}, which the warehouse can't store; use "
+                f"one of {', '.join(sorted(_PRIMITIVES))}, enum, array, map, record, decimal, date, timestamp-millis"
+            ) from None
+        columns.append(Column(field["name"], sql_type, nullable, field["doc"], field["name"] in contract.pii))
+    return tuple(columns)
+
+
+def silver_columns(contract: Contract) -> tuple[Column, ...]:
+    """What a load carries over: the contract's columns, then silver's."""
+    return contract_columns(contract) + SILVER_COLUMNS
+
+
+def landing_columns(contract: Contract) -> tuple[Column, ...]:
+    """Every column of `raw_crm.<entity>`, in order."""
+    return silver_columns(contract) + LOAD_COLUMNS

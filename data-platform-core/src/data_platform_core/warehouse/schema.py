@@ -1,0 +1,211 @@
+"""The warehouse's schemas, tables and grants, brought up to date in one transaction.
+
+Two parts: what the platform itself needs (Alembic revisions in `migrations/versions`), and the landing tables, which
+follow the contracts. A new entity or a new nullable field is added; a changed type is refused, because rows that are
+there already were stored as the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from data_platform_core.contracts import Contract, load_contracts
+from data_platform_core.errors import ServiceError
+from data_platform_core.naming import LANDING_SCHEMA
+from data_platform_core.settings import Service, Settings
+from data_platform_core.warehouse.columns import LANDING_KEY, Column, landing_columns
+from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.roles import (
+    LANDING_GRANTS,
+    LOADS_GRANTS,
+    LOADS_TABLE,
+    PLATFORM_SCHEMA,
+    SCHEMA_GRANTS,
+    SCHEMAS,
+    role,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MIGRATIONS_DIR = Path(__file__).parent / "migrations"
+#: Advisory lock that keeps two migrations apart; any number, the same for all.
+_MIGRATION_LOCK = 7_302_026
+
+log = structlog.get_logger(__name__)
+
+
+def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None) -> None:
+    """Bring the database of `settings` (of the admin role) up to date with revisions and contracts; idempotent.
+
+    All or nothing: one transaction. Raises ServiceError when the server refuses us, a role is missing, or a contract
+    changed the type of a stored column; ConfigurationError when a contract can't be stored at all.
+    """
+    contracts = load_contracts() if contracts is None else contracts
+    import sqlalchemy
+
+    # SQLAlchemy (for Alembic) holds the transaction; everything else runs on its connection.
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect(settings.postgres, "crm-migrate"),
+        poolclass=sqlalchemy.NullPool,
+    )
+    with engine.begin() as transaction:
+        connection = cast("psycopg.Connection", transaction.connection.driver_connection)
+        try:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            _require_roles(connection)
+            for schema in SCHEMAS:
+                _create_schema(connection, schema)
+            _upgrade(transaction)
+            for contract in contracts.values():
+                _follow_contract(connection, contract)
+            _grant(connection, contracts)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ServiceError(
+                f"PostgreSQL role {settings.postgres.user!r} may not change the warehouse "
+                f"({error.diag.message_primary}); run migrations as {role('admin')}"
+            ) from None
+
+
+def _require_roles(connection: psycopg.Connection) -> None:
+    services: tuple[Service, ...] = (*SCHEMA_GRANTS, "admin")
+    wanted = sorted({role(service) for service in services})
+    found = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", (wanted,))}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ServiceError(f"PostgreSQL has no role {missing[0]!r}; the stack creates the roles, run `make up` first")
+
+
+def _create_schema(connection: psycopg.Connection, schema: str) -> None:
+    # Not `IF NOT EXISTS`: that asks for the right to create even where there is nothing to do.
+    if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+
+
+def _upgrade(transaction: Connection) -> None:
+    """Run the Alembic revisions inside the caller's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS_DIR))
+    config.attributes["connection"] = transaction
+    config.attributes["version_schema"] = PLATFORM_SCHEMA
+    command.upgrade(config, "head")
+
+
+def _follow_contract(connection: psycopg.Connection, contract: Contract) -> None:
+    """Create the entity's landing table, or add what the contract has gained."""
+    wanted = landing_columns(contract)
+    found = _stored_columns(connection, contract.entity)
+    if not found:
+        _create_table(connection, contract.entity, wanted)
+        log.info("landing table created", table=contract.names.landing_table, columns=len(wanted))
+    else:
+        _alter_table(connection, contract, wanted, found)
+    table = sql.Identifier(LANDING_SCHEMA, contract.entity)
+    comment = sql.Literal(f"{contract.description} Grain: {contract.grain}.")
+    connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+    for column in wanted:
+        target = sql.Identifier(LANDING_SCHEMA, contract.entity, column.name)
+        connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(target, sql.Literal(column.comment)))
+
+
+def _stored_columns(connection: psycopg.Connection, table: str) -> dict[str, tuple[str, bool]]:
+    """Type and nullability by column of a landing table; empty when there is no such table."""
+    rows = connection.execute(
+        """
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+        """,
+        (LANDING_SCHEMA, table),
+    )
+    return {name: (sql_type, nullable) for name, sql_type, nullable in rows}
+
+
+def _definition(column: Column) -> sql.Composed:
+    suffix = "" if column.nullable else " NOT NULL"
+    return sql.SQL("{} " + column.sql_type + suffix).format(sql.Identifier(column.name))
+
+
+def _create_table(connection: psycopg.Connection, name: str, columns: tuple[Column, ...]) -> None:
+    table = sql.Identifier(LANDING_SCHEMA, name)
+    definitions = sql.SQL(", ").join([_definition(column) for column in columns])
+    key = sql.Identifier(LANDING_KEY)
+    connection.execute(sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, definitions, key))
+    # Rows arrive in the order of load_id: a block range index finds the new ones at no cost to a load.
+    connection.execute(sql.SQL("CREATE INDEX ON {} USING brin (load_id) WITH (pages_per_range = 32)").format(table))
+
+
+def _alter_table(
+    connection: psycopg.Connection, contract: Contract, wanted: tuple[Column, ...], found: dict[str, tuple[str, bool]]
+) -> None:
+    table = sql.Identifier(LANDING_SCHEMA, contract.entity)
+    for column in wanted:
+        if column.name not in found:
+            _add_column(connection, contract, column)
+            continue
+        stored_type, stored_nullable = found[column.name]
+        if stored_type != column.sql_type:
+            raise ServiceError(
+                f"table {contract.names.landing_table}: column {column.name} is {stored_type}, the contract now says "
+                f"{column.sql_type}; a stored type can't change: add a new field to the contract instead"
+            )
+        if column.nullable and not stored_nullable:
+            _drop_not_null(connection, table, column.name)
+    # A field that left the contract keeps its column, so that no stored value is lost; new rows have null there.
+    gone = set(found) - {column.name for column in wanted}
+    for name in sorted(gone):
+        if not found[name][1]:
+            _drop_not_null(connection, table, name)
+
+
+def _add_column(connection: psycopg.Connection, contract: Contract, column: Column) -> None:
+    if not column.nullable:
+        raise ServiceError(
+            f"table {contract.names.landing_table}: the contract's new field {column.name} is not nullable, but stored "
+            f"rows have no value for it; make it a union with null"
+        )
+    table = sql.Identifier(LANDING_SCHEMA, contract.entity)
+    connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(table, _definition(column)))
+    log.info("landing column added", table=contract.names.landing_table, column=column.name, type=column.sql_type)
+
+
+def _drop_not_null(connection: psycopg.Connection, table: sql.Identifier, column: str) -> None:
+    connection.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table, sql.Identifier(column)))
+
+
+def _grant(connection: psycopg.Connection, contracts: Mapping[str, Contract]) -> None:
+    """Exactly the privileges of `roles.py`: what a role had beyond them on our schemas and tables is taken away."""
+    landing = [sql.Identifier(LANDING_SCHEMA, entity) for entity in contracts]
+    loads = sql.Identifier(*LOADS_TABLE.split("."))
+    for service in SCHEMA_GRANTS:
+        grantee = sql.Identifier(role(service))
+        for schema in SCHEMAS:
+            privileges = SCHEMA_GRANTS[service].get(schema, "")
+            _set_privileges(connection, sql.SQL("SCHEMA {}").format(sql.Identifier(schema)), privileges, grantee)
+        for table in landing:
+            _set_privileges(connection, sql.SQL("TABLE {}").format(table), LANDING_GRANTS.get(service, ""), grantee)
+        _set_privileges(connection, sql.SQL("TABLE {}").format(loads), LOADS_GRANTS.get(service, ""), grantee)
+    # Numbers of loads are drawn before the row is written.
+    sequence = sql.SQL("SEQUENCE {}").format(sql.Identifier(PLATFORM_SCHEMA, "loads_load_id_seq"))
+    _set_privileges(connection, sequence, "USAGE", sql.Identifier(role("batch")))
+    # dbt's incremental models and unit tests work in temporary tables.
+    database = sql.SQL("DATABASE {}").format(sql.Identifier(connection.info.dbname))
+    connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON {} TO {}").format(database, sql.Identifier(role("dbt"))))
+
+
+def _set_privileges(
+    connection: psycopg.Connection, target: sql.Composable, privileges: str, grantee: sql.Identifier
+) -> None:
+    connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(target, grantee))
+    if privileges:
+        connection.execute(sql.SQL("GRANT " + privileges + " ON {} TO {}").format(target, grantee))

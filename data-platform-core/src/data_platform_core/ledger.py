@@ -2,7 +2,8 @@
 
 Each send of a run takes the next number of a sequence that is dense per (run, producer, entity). The number travels
 in the Kafka header ORIGIN_HEADER, so that even a record nobody can decode is attributed to its run. A deliberate
-duplicate takes a number of its own and repeats the bytes (so also the envelope's `event_id` and `seq`) of an earlier one.
+duplicate takes a number of its own and repeats the bytes (so also the envelope's `event_id` and `seq`) of an earlier
+one.
 
 In the ledger bucket, below `naming.ledger_prefix(run_id)`:
 
@@ -25,6 +26,7 @@ few seconds, never the truth of what was written before.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import pyarrow as pa
@@ -85,6 +87,24 @@ def unsettled_below(summary: ProducerSummary, entity: str) -> int:
 def origin(run_id: str, producer_id: int, seq: int) -> bytes:
     """The header's value. A run id holds no '/' (the generator refuses one)."""
     return b"%s/%d/%d" % (run_id.encode(), producer_id, seq)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which send of which producer a record is."""
+
+    run_id: str
+    producer_id: int
+    seq: int
+
+
+def parse_origin(header: bytes | None) -> Origin | None:
+    """The inverse of `origin`; None when the header is absent or not of ours."""
+    try:
+        run_id, producer_id, seq = (header or b"").decode().split("/")
+        return Origin(run_id, int(producer_id), int(seq))
+    except ValueError:
+        return None
 
 
 def part_key(prefix: str, producer_id: int, entity: str, number: int) -> str:

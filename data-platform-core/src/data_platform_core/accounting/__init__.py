@@ -1,0 +1,1 @@
+"""Accounting: every acknowledged record is found again, once. Readers here share no code with the writers."""

@@ -1,0 +1,76 @@
+"""`crm`: every task of the platform's core, one command each.
+
+Exit codes: 0 done, 1 an equation of the accounting does not hold, 2 a mistake in options, files or settings, 3 a
+service is missing or not as it must be.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from data_platform_core.accounting.cli import reconcile
+from data_platform_core.errors import UserError
+from data_platform_core.kafka.cli import registry, topics
+from data_platform_core.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
+stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
+
+app.add_typer(topics, name="topics")
+app.add_typer(registry, name="registry")
+app.add_typer(warehouse, name="warehouse")
+app.add_typer(stream, name="stream")
+app.command("reconcile")(reconcile)
+
+
+@app.callback()
+def environment(
+    context: typer.Context,
+    env: Annotated[str | None, typer.Option("--env", envvar="ENV", help="Environment: a file of topology/.")] = None,
+) -> None:
+    """Which environment to work on; default: CRM_ENVIRONMENT, then `local`."""
+    context.obj = env
+
+
+@warehouse.command("migrate")
+def migrate(context: typer.Context) -> None:
+    """Bring schemas, tables and roles of the warehouse up to date."""
+    from data_platform_core import warehouse as house
+
+    house.migrate(load_settings("admin", context.obj))
+
+
+@stream.command("run")
+def run_stream(
+    context: typer.Context,
+    entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
+) -> None:
+    """Ingest into bronze and silver until stopped."""
+    from data_platform_core.streaming.main import run
+
+    run(load_settings("streaming", context.obj), entity or ())
+
+
+@app.command("load")
+def load(context: typer.Context) -> None:
+    """Carry what is new in silver into the warehouse."""
+    from data_platform_core.batch.load_warehouse import run
+
+    run(load_settings("batch", context.obj))
+
+
+def main() -> None:
+    """Entry point: mistakes end in one line on stderr."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

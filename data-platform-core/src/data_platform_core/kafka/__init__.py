@@ -1,0 +1,1 @@
+"""Kafka: topics, schema registry, wire format, dead letters. No Spark here."""

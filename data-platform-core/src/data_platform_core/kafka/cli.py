@@ -1,0 +1,64 @@
+"""`crm topics` and `crm registry`."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+from data_platform_core.contracts import load_contracts
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.topics import Change, Kind
+from data_platform_core.settings import load_settings
+
+topics = typer.Typer(no_args_is_help=True, help="Topics as contracts and topology want them.")
+registry = typer.Typer(no_args_is_help=True, help="The contracts' schemas in the schema registry.")
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def _show(change: Change) -> None:
+    _console.print(f"{change.kind.value:>15}  {change.wanted.name}  {change.detail}")
+
+
+@topics.command("plan")
+def plan_topics(context: typer.Context) -> None:
+    """Show what `apply` would change. Changes nothing; fails when it would refuse."""
+    from data_platform_core.kafka.topics import plan
+
+    changes = plan(load_settings("admin", context.obj), load_contracts())
+    for change in changes:
+        _show(change)
+    refused = [change for change in changes if change.kind is Kind.REFUSED]
+    if refused:
+        raise ServiceError(refused[0].detail)
+    _console.print(f"{len(changes)} changes" if changes else "topics are as contracts and topology say")
+
+
+@topics.command("apply")
+def apply_topics(context: typer.Context) -> None:
+    """Create topics, add partitions, set configuration. A second call changes nothing."""
+    from data_platform_core.kafka.topics import apply
+
+    changes = apply(load_settings("admin", context.obj), load_contracts(), on_change=_show)
+    _console.print(f"{len(changes)} changes made" if changes else "topics are as contracts and topology say")
+
+
+@topics.command("verify")
+def verify(context: typer.Context) -> None:
+    """Fail when a topic is missing or has fewer partitions or replicas than it must."""
+    from data_platform_core.kafka.topics import verify_topics
+
+    contracts = load_contracts()
+    verify_topics(load_settings("admin", context.obj), contracts)
+    _console.print(f"topics of {', '.join(contracts)} are there, with their partitions and replicas")
+
+
+@registry.command("apply")
+def apply_schemas(context: typer.Context) -> None:
+    """Register every contract's schema under BACKWARD compatibility. A second call changes nothing."""
+    from data_platform_core.kafka.registry import RegistryClient
+
+    contracts = load_contracts()
+    ids = RegistryClient(load_settings("admin", context.obj).registry).apply(contracts.values())
+    for entity, schema_id in ids.items():
+        _console.print(f"{contracts[entity].names.subject}  schema id {schema_id}")

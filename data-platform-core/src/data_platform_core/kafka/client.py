@@ -1,0 +1,86 @@
+"""How we connect to Kafka: one configuration, named timeouts, and errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import KafkaSettings
+
+#: One request to a broker, seconds. A healthy cluster answers in milliseconds, a restarting one within a few seconds.
+REQUEST_TIMEOUT_S = 10.0
+#: A change of topics is carried through all brokers, seconds.
+CHANGE_TIMEOUT_S = 30.0
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """librdkafka's configuration that every client of ours shares."""
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        # librdkafka would write each failed connection to stderr; what matters comes back as an error.
+        "log_level": 0,
+        "error_cb": _swallow,
+    }
+
+
+def _swallow(_error: Any) -> None:
+    """Connection troubles are retried by librdkafka; a request that fails for good raises."""
+
+
+def admin(settings: KafkaSettings) -> AdminClient:
+    """An admin client; it connects with the first request."""
+    return AdminClient(connection(settings))
+
+
+@contextmanager
+def reader(settings: KafkaSettings, group: str = "crm-reader") -> Iterator[Consumer]:
+    """A consumer that never commits, reports the end of partitions, and is closed on leaving."""
+    consumer = Consumer(
+        {
+            **connection(settings),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
+    """Turn Kafka's exceptions into a ServiceError that says what we were `doing`."""
+    try:
+        yield
+    except KafkaException as error:
+        raise ServiceError(f"Kafka {settings.bootstrap_servers}: {doing}: {_said(error)}") from None
+
+
+def _said(error: KafkaException) -> str:
+    cause = error.args[0] if error.args else error
+    if hasattr(cause, "name") and cause.name() in ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN"):
+        return f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
+    text = cause.str() if hasattr(cause, "str") else str(cause)
+    return " ".join(text.split())
+
+
+def partitions(consumer: Consumer, topic: str) -> list[int]:
+    """The partitions of `topic`, sorted; empty when there is no such topic."""
+    found = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+    return [] if found.error is not None else sorted(found.partitions)
+
+
+def watermarks(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    """By partition: the first offset still kept, and the offset that the next record will get."""
+    return {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=REQUEST_TIMEOUT_S)
+        for number in partitions(consumer, topic)
+    }

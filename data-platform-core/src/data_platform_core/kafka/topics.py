@@ -1,0 +1,236 @@
+"""Topics as contracts and topology want them, beside what the brokers have: plan, apply, verify.
+
+`wanted_topics` and `compare` are pure; only `observe` and `apply` talk to Kafka.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
+
+from data_platform_core.contracts import Contract, TopicSpec
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, REQUEST_TIMEOUT_S, admin, kafka_errors
+from data_platform_core.settings import KafkaSettings, Settings
+
+RETENTION = "retention.ms"
+MIN_ISR = "min.insync.replicas"
+CLEANUP = "cleanup.policy"
+_MS_PER_HOUR = 3_600_000
+#: Pause between looks at a change that is under way, seconds.
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic, wanted or observed. Observed `replicas` is the smallest number any partition has."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+class Kind(StrEnum):
+    CREATE = "create"
+    PARTITIONS = "add partitions"
+    CONFIG = "configure"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step from observed to wanted. REFUSED stands for what no command of ours may do; `detail` says why."""
+
+    kind: Kind
+    wanted: Topic
+    detail: str
+
+
+def wanted_topics(settings: KafkaSettings, contracts: Iterable[Contract]) -> tuple[Topic, ...]:
+    """A topic and a DLQ topic per contract: size and retention from the contract, replicas from the topology."""
+
+    def topic(name: str, spec: TopicSpec) -> Topic:
+        config = {
+            RETENTION: str(spec.retention_hours * _MS_PER_HOUR),
+            MIN_ISR: str(settings.min_insync_replicas),
+            CLEANUP: "delete",
+        }
+        return Topic(name, spec.partitions, settings.replication_factor, config)
+
+    return tuple(
+        topic(name, spec)
+        for contract in contracts
+        for name, spec in ((contract.names.topic, contract.topic), (contract.names.dlq_topic, contract.dlq))
+    )
+
+
+def compare(wanted: Iterable[Topic], observed: Mapping[str, Topic]) -> tuple[Change, ...]:
+    """The changes that make `observed` (by name) into `wanted`; empty when it is so already."""
+    return tuple(change for topic in wanted for change in _changes(topic, observed.get(topic.name)))
+
+
+def _changes(wanted: Topic, found: Topic | None) -> Iterable[Change]:
+    if found is None:
+        yield Change(Kind.CREATE, wanted, f"{wanted.partitions} partitions, {wanted.replicas} replicas")
+        return
+    if found.replicas != wanted.replicas:
+        yield Change(
+            Kind.REFUSED,
+            wanted,
+            f"topic {wanted.name} has {found.replicas} replicas, topology says {wanted.replicas}; "
+            f"reassign its partitions with kafka-reassign-partitions, or correct kafka.replication_factor",
+        )
+    if found.partitions > wanted.partitions:
+        yield Change(
+            Kind.REFUSED,
+            wanted,
+            f"topic {wanted.name} has {found.partitions} partitions, its contract says {wanted.partitions}; "
+            f"partitions can't be taken away: correct the contract, or make a new topic version",
+        )
+    if found.partitions < wanted.partitions:
+        yield Change(
+            Kind.PARTITIONS,
+            wanted,
+            f"{found.partitions} -> {wanted.partitions}; keys move, so order per key begins anew",
+        )
+    differing = {key: value for key, value in wanted.config.items() if found.config.get(key) != value}
+    if differing:
+        steps = (f"{key}: {found.config.get(key, 'unset')} -> {value}" for key, value in differing.items())
+        yield Change(Kind.CONFIG, wanted, ", ".join(steps))
+
+
+def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change, ...]:
+    """What `apply` would do, and what it would refuse. Raises ServiceError when Kafka doesn't answer."""
+    wanted = wanted_topics(settings.kafka, contracts.values())
+    return compare(wanted, observe(settings.kafka, [topic.name for topic in wanted]))
+
+
+def apply(
+    settings: Settings, contracts: Mapping[str, Contract], on_change: Callable[[Change], None] | None = None
+) -> tuple[Change, ...]:
+    """Make topics what contracts and topology say; returns what was done, and tells `on_change` of each step.
+
+    Raises ServiceError, before anything is changed, when a topic has more partitions or another number of replicas.
+    """
+    changes = plan(settings, contracts)
+    for change in changes:
+        if change.kind is Kind.REFUSED:
+            raise ServiceError(f"{change.detail}; no topic was changed")
+    client = admin(settings.kafka)
+    for change in changes:
+        with kafka_errors(settings.kafka, f"{change.kind} {change.wanted.name}"):
+            _carry_out(client, change)
+        if on_change:
+            on_change(change)
+    _wait_until_visible(settings, contracts)
+    return changes
+
+
+def _carry_out(client: AdminClient, change: Change) -> None:
+    topic = change.wanted
+    futures: dict[Any, Any]
+    if change.kind is Kind.CREATE:
+        new = NewTopic(topic.name, topic.partitions, topic.replicas, config=dict(topic.config))
+        futures = client.create_topics([new], operation_timeout=CHANGE_TIMEOUT_S)
+    elif change.kind is Kind.PARTITIONS:
+        futures = client.create_partitions(
+            [NewPartitions(topic.name, topic.partitions)], operation_timeout=CHANGE_TIMEOUT_S
+        )
+    else:
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in topic.config.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic.name, incremental_configs=entries)
+        futures = client.incremental_alter_configs([resource])
+    for future in futures.values():
+        future.result(timeout=CHANGE_TIMEOUT_S)
+
+
+def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -> None:
+    """A topic is created by the controller first, and known to each broker a moment later."""
+    deadline = time.monotonic() + CHANGE_TIMEOUT_S
+    while left := plan(settings, contracts):
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0].wanted.name} was accepted but is "
+                f"not in effect after {CHANGE_TIMEOUT_S:g} s; are all brokers up? `make status`"
+            )
+        time.sleep(_POLL_S)
+
+
+def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
+    """What the brokers have, by name, of the topics `wanted`; one that does not exist is left out."""
+    client = admin(settings)
+    with kafka_errors(settings, "asking for topics"):
+        known = client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        names = [name for name in wanted if name in known and known[name].error is None]
+        configs = _configs(client, names)
+    return {
+        name: Topic(
+            name,
+            partitions=len(known[name].partitions),
+            replicas=min((len(p.replicas) for p in known[name].partitions.values()), default=0),
+            config=configs[name],
+        )
+        for name in names
+    }
+
+
+def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    answers = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+    return {
+        resource.name: {
+            key: entry.value
+            for key, entry in future.result(timeout=REQUEST_TIMEOUT_S).items()
+            if key in (RETENTION, MIN_ISR, CLEANUP)
+        }
+        for resource, future in answers.items()
+    }
+
+
+def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None:
+    """Check that producers and streams may start on these topics.
+
+    Raises ServiceError naming the first topic that is missing, has fewer partitions or replicas than contract and
+    topology say, or promises less than its `min.insync.replicas`. More of anything is good enough here.
+    """
+    wanted = wanted_topics(settings.kafka, contracts.values())
+    observed = observe(settings.kafka, [topic.name for topic in wanted])
+    for topic in wanted:
+        shortfall = _shortfall(topic, observed.get(topic.name))
+        if shortfall:
+            raise ServiceError(f"topic {topic.name} {shortfall}")
+
+
+def _shortfall(wanted: Topic, found: Topic | None) -> str | None:
+    if found is None:
+        return "does not exist; create it with `crm topics apply`"
+    if found.partitions < wanted.partitions:
+        return f"has {found.partitions} partitions, its contract says {wanted.partitions}; `crm topics apply` adds them"
+    if found.replicas < wanted.replicas:
+        return (
+            f"has {found.replicas} replicas, topology says {wanted.replicas}; "
+            f"reassign its partitions with kafka-reassign-partitions"
+        )
+    if int(found.config.get(MIN_ISR, "0")) < int(wanted.config[MIN_ISR]):
+        return (
+            f"has {MIN_ISR}={found.config.get(MIN_ISR)}, topology says {wanted.config[MIN_ISR]}; "
+            f"`crm topics apply` corrects it"
+        )
+    return None

@@ -154,9 +154,11 @@ def _stop_on_signals(run: Run) -> None:
 
     def handle(number: int, frame: object) -> None:
         run.stop()
-        signal.signal(number, signal.SIG_DFL)
+        for again in stops:
+            signal.signal(again, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    stops = (signal.SIGINT, signal.SIGTERM)
+    for number in stops:
         signal.signal(number, handle)
 
 

@@ -88,7 +88,7 @@ class Population(_Frozen):
 class Funnel(_Frozen):
     """How visits go. Probabilities of the next step; `ctr` by banner position from 0, before device and channel."""
 
-    step_gap_s: float = Field(default=1.5, gt=0, le=3600)
+    step_gap_s: float = Field(default=1.0, gt=0, le=3600)
     rounds: float = Field(default=2.5, ge=1, le=100)
     search: float = Field(default=0.35, ge=0, le=1)
     ctr: tuple[float, ...] = Field(default=(0.22, 0.14, 0.09, 0.06, 0.04), min_length=1, max_length=20)

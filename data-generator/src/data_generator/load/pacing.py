@@ -30,6 +30,7 @@ class Pacer:
         self._due, self._clock, self._sleep = due, clock, sleep
         self._next = next(due, None)
         self._start = clock()
+        self._next_tick = 0.0
         self.behind_s = 0.0
         self.worst_behind_s = 0.0
 
@@ -45,16 +46,19 @@ class Pacer:
         """Due times that have come, ascending, at most MAX_BATCH, after at most one sleep; empty when it was short."""
         if self._next is None:
             return []
-        wait = self._next - self.elapsed_s
+        wait = max(self._next, self._next_tick) - self.elapsed_s
         if wait > 0:
-            self._sleep(min(max(wait, TICK_S), MAX_SLEEP_S))
+            self._sleep(min(wait, MAX_SLEEP_S))
         now = self.elapsed_s
+        self._next_tick = now + TICK_S
         batch: list[float] = []
         upcoming: float | None = self._next
         while upcoming is not None and upcoming <= now and len(batch) < MAX_BATCH:
             batch.append(upcoming)
             upcoming = next(self._due, None)
         self._next = upcoming
+        if len(batch) == MAX_BATCH:
+            self._next_tick = now  # more is due: go on at once
         self.behind_s = max(0.0, now - upcoming) if upcoming is not None else 0.0
         # A tick late is the design, not a delay.
         if batch and now - batch[0] > 2 * TICK_S:

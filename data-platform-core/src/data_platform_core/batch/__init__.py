@@ -1,0 +1,1 @@
+"""Batch work on the lake: the load of silver into the warehouse."""

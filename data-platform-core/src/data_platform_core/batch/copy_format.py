@@ -1,0 +1,71 @@
+"""Rows as lines of PostgreSQL's COPY text format, made by Spark's own expressions.
+
+Exact for what PostgreSQL can hold. What it can't hold is replaced, so that one such record does not stop all loads: NUL
+characters and invalid UTF-8 become U+FFFD, a time outside its range (4713 BC to 294276 AD) becomes infinite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from data_platform_core.warehouse.columns import Column as LandingColumn
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+_NULL = "\\N"
+_REPLACEMENT = "\ufffd"
+#: In this order: the backslash first, or it would double the others'.
+_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
+_FIRST_YEAR, _LAST_YEAR = -4_711, 294_275
+# The era makes years before 1 readable; the zone makes it independent of the session's.
+_TIMESTAMP_FORMAT = "yyyy-MM-dd HH:mm:ss.SSSSSS'+00' G"
+_DATE_FORMAT = "yyyy-MM-dd G"
+
+
+def copy_lines(rows: DataFrame, columns: Sequence[LandingColumn]) -> DataFrame:
+    """One column `line` per row: `columns` in order, tab-separated, without the line end. Needs a session in UTC."""
+    from pyspark.sql import functions as F
+
+    fields = [F.coalesce(_text(column), F.lit(_NULL)) for column in columns]
+    return rows.select(F.concat_ws("\t", *fields).alias("line"))
+
+
+def _text(column: LandingColumn) -> Column:
+    from pyspark.sql import functions as F
+
+    value = F.col(column.name)
+    if column.sql_type == "text":
+        return _escaped(F.replace(F.make_valid_utf8(value.cast("string")), F.lit("\0"), F.lit(_REPLACEMENT)))
+    if column.sql_type == "jsonb":
+        return _escaped(_json(value))
+    if column.sql_type == "timestamp with time zone":
+        return _moment(value, _TIMESTAMP_FORMAT)
+    if column.sql_type == "date":
+        return _moment(value, _DATE_FORMAT)
+    return value.cast("string")
+
+
+def _escaped(text: Column) -> Column:
+    from pyspark.sql import functions as F
+
+    for plain, escaped in _ESCAPES:
+        text = F.replace(text, F.lit(plain), F.lit(escaped))
+    return text
+
+
+def _json(value: Column) -> Column:
+    from pyspark.sql import functions as F
+
+    text = F.make_valid_utf8(F.to_json(value, {"ignoreNullFields": "false"}))
+    # jsonb refuses an escaped NUL; one after an even number of backslashes is an escape, else it is text.
+    return F.regexp_replace(text, r"(?<!\\)((?:\\\\)*)\\u0000", r"$1\\ufffd")
+
+
+def _moment(value: Column, pattern: str) -> Column:
+    from pyspark.sql import functions as F
+
+    text = F.regexp_replace(F.date_format(value, pattern), r"^\+", "")  # Java signs years above 9999
+    year = F.year(value)
+    return F.when(year > _LAST_YEAR, "infinity").when(year < _FIRST_YEAR, "-infinity").otherwise(text)

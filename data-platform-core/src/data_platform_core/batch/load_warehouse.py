@@ -1,0 +1,259 @@
+"""Carry silver into the warehouse: each row once, whatever is killed, as a Spark job that scales with its executors.
+
+Per entity and step: read what the Delta table gained since the version in `platform.loads`, COPY it from the executors
+into a loading table, then take it over in one transaction that also records the new version. A run that dies before
+that commit has changed nothing; the next one starts from the same version (ADR: Delta to PostgreSQL).
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from data_platform_core.batch.copy_format import copy_lines
+from data_platform_core.batch.delta_log import (
+    LogGapError,
+    TableState,
+    added_files,
+    read_actions,
+    read_files,
+    read_snapshot,
+    table_state,
+)
+from data_platform_core.batch.progress import JobProgress
+from data_platform_core.contracts import Contract, load_contract, load_contracts
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import PostgresSettings, Settings
+from data_platform_core.warehouse import loads
+from data_platform_core.warehouse.columns import silver_columns
+from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.loads import LastLoad, LoadResult, Mode, Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+#: Commits per step: bounds the list of files on the driver and the final transaction, however long no load ran.
+MAX_COMMITS_PER_STEP = 1_000
+
+_Result = TypeVar("_Result")
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = False) -> list[LoadResult]:
+    """Load `entities` (default: all) up to silver's newest version; what was committed, in order.
+
+    `rebuild` empties each landing table and loads the whole of silver, in one transaction per entity. Raises
+    ServiceError when a service refuses us, another load runs, or silver lost rows; nothing is half-written then.
+    """
+    from data_platform_core.lake.session import spark_session
+
+    contracts = [load_contract(entity) for entity in entities] if entities else list(load_contracts().values())
+    # Asked before Spark starts: a wrong password is told in a second, not in twenty.
+    with connect(settings.postgres, "crm-load", autocommit=True) as connection:
+        for contract in contracts:
+            loads.last_load(connection, contract.entity)
+    log.info("starting spark", entities=[contract.entity for contract in contracts])
+    spark = spark_session(settings, "crm-load-warehouse")
+    try:
+        return load_all(spark, settings, contracts, rebuild=rebuild)
+    finally:
+        spark.stop()
+
+
+def load_all(
+    spark: SparkSession, settings: Settings, contracts: Iterable[Contract], *, rebuild: bool = False
+) -> list[LoadResult]:
+    """`run` in a session that is there already."""
+    if spark.sparkContext.master.startswith("local"):
+        # Local workers must be this environment's Python; elsewhere the image decides.
+        spark.sparkContext.pythonExec = sys.executable
+    load_run = f"load-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+    return list(
+        chain.from_iterable(_load_entity(spark, settings, contract, load_run, rebuild) for contract in contracts)
+    )
+
+
+def _load_entity(
+    spark: SparkSession, settings: Settings, contract: Contract, load_run: str, rebuild: bool
+) -> list[LoadResult]:
+    entity = contract.entity
+    try:
+        # Closing the connection lets go of the lock, whatever happened.
+        with connect(settings.postgres, "crm-load", autocommit=True) as connection:
+            loads.lock_entity(connection, entity)
+            return list(_steps(spark, settings, contract, connection, load_run, rebuild))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ServiceError(
+            f"PostgreSQL user {settings.postgres.user!r} may not load {entity} ({error.diag.message_primary}); "
+            "check CRM_POSTGRES__USER, or run the migrations again"
+        ) from None
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ServiceError(
+            f"PostgreSQL {settings.postgres.host}:{settings.postgres.port} was lost while loading {entity} ({reason}); "
+            "nothing of the current step was stored, run the load again"
+        ) from None
+
+
+def _steps(
+    spark: SparkSession,
+    settings: Settings,
+    contract: Contract,
+    connection: psycopg.Connection,
+    load_run: str,
+    rebuild: bool,
+) -> Iterator[LoadResult]:
+    """Load step by step until the version that was the newest at the start."""
+    state = _from_lake(settings, lambda: table_state(spark, settings.object_store.lake_uri(contract.names.silver)))
+    last = loads.last_load(connection, contract.entity)
+    while (mode := next_mode(state, last, rebuild)) is not None:
+        goes_on = last is not None and last.delta_table_id == state.table_id and mode != "rebuild"
+        from_version = last.delta_version if last is not None and goes_on else -1
+        to_version = min(state.version, from_version + MAX_COMMITS_PER_STEP) if mode == "incremental" else state.version
+        step = Step(
+            contract.entity, load_run, mode, state.table_id, from_version, to_version, started_at=datetime.now(UTC)
+        )
+        result = _load_step(spark, settings, contract, connection, step, state)
+        _report(result)
+        yield result
+        last, rebuild = LastLoad(state.table_id, result.step.delta_version), False
+
+
+def next_mode(state: TableState, last: LastLoad | None, rebuild: bool = False) -> Mode | None:
+    """How to go on from `last` to `state`; None when there is nothing to do.
+
+    Raises ServiceError when the table is older than what was loaded from it.
+    """
+    if rebuild:
+        return "rebuild"
+    if last is None:
+        return "snapshot"
+    if last.delta_table_id != state.table_id:
+        # Made anew, for instance ingested again from Kafka: known rows are recognised by their key.
+        return "snapshot"
+    if last.delta_version > state.version:
+        raise ServiceError(
+            f"table {state.uri} is at version {state.version}, but version {last.delta_version} of it has been loaded; "
+            "was it restored from a backup? Load it anew with --rebuild, then run dbt with --full-refresh"
+        )
+    return "incremental" if last.delta_version < state.version else None
+
+
+def _load_step(
+    spark: SparkSession,
+    settings: Settings,
+    contract: Contract,
+    connection: psycopg.Connection,
+    step: Step,
+    state: TableState,
+) -> LoadResult:
+    if step.mode == "incremental":
+        try:
+            rows, expected = _from_lake(settings, lambda: _gained(spark, step, state.uri))
+        except LogGapError as gap:
+            log.warning("log or files are gone, reading the whole table", entity=step.entity, reason=str(gap)[:200])
+            values = vars(step) | {"mode": "snapshot", "delta_version": state.version}
+            return _load_step(spark, settings, contract, connection, Step(**values), state)
+    else:
+        rows, expected = _from_lake(settings, lambda: (read_snapshot(spark, state), None))
+    table = loads.create_loading_table(connection, contract)
+    attempts = _copy(spark, settings, contract, rows, table) if rows is not None else {}
+    copied = sum(attempts.values())
+    if expected is not None and copied != expected:
+        raise ServiceError(
+            f"table {state.uri}: its log says {expected} rows in versions {step.from_version + 1} to "
+            f"{step.delta_version}, {copied} were read; nothing was stored, compare the table with another reader"
+        )
+    log.info("committing", entity=step.entity, rows=copied)
+    return loads.commit_load(connection, contract, step, table, attempts)
+
+
+def _gained(spark: SparkSession, step: Step, uri: str) -> tuple[DataFrame | None, int | None]:
+    """Rows of the files added in the step's versions (None: no file), and how many the log says they are."""
+    added = added_files(uri, read_actions(spark, uri, step.from_version + 1, step.delta_version))
+    return (read_files(spark, uri, added.paths) if added.paths else None), added.rows
+
+
+def _copy(
+    spark: SparkSession, settings: Settings, contract: Contract, rows: DataFrame, table: sql.Identifier
+) -> dict[int, int]:
+    """COPY from the executors. Rows by the task attempts that succeeded: a retried task has one that counts."""
+    lines = copy_lines(rows, silver_columns(contract))
+    copied = lines.mapInArrow(_copy_task(settings.postgres, table), "attempt LONG, rows LONG")
+    with JobProgress(spark, f"load {contract.entity}", entity=contract.entity):
+        return {row["attempt"]: row["rows"] for row in _from_lake(settings, copied.collect)}
+
+
+def _copy_task(
+    postgres: PostgresSettings, table: sql.Identifier
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What an executor does with its partition: one COPY, then one row that says which attempt wrote how much."""
+
+    def copy(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        first = next((batch for batch in batches if batch.num_rows), None)
+        if first is None or context is None:
+            return
+        attempt = context.taskAttemptId()
+        chunks = (batch.column(0).to_pylist() for batch in chain([first], batches))
+        written = loads.copy_lines(postgres, table, attempt, chunks)
+        yield pa.RecordBatch.from_pydict({"attempt": [attempt], "rows": [written]})
+
+    return copy
+
+
+def _report(result: LoadResult) -> None:
+    step = result.step
+    seconds = round((datetime.now(UTC) - step.started_at).total_seconds(), 1)
+    log.info(
+        "loaded",
+        entity=step.entity,
+        mode=step.mode,
+        delta_version=step.delta_version,
+        rows=result.rows,
+        rows_known=result.rows_known,
+        seconds=seconds,
+    )
+    if result.rows_known and step.mode == "incremental":
+        log.warning("rows were stored before under the same event_id", entity=step.entity, rows=result.rows_known)
+
+
+def _from_lake(settings: Settings, action: Callable[[], _Result]) -> _Result:
+    """Run what reads the lake; Spark's errors become one line."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        return action()
+    except (Py4JJavaError, PySparkException) as error:
+        raise ServiceError(_one_line(settings, error)) from None
+
+
+def _one_line(settings: Settings, error: Any) -> str:
+    text = str(error)
+    # An executor's own ServiceError arrives as the last line of a Python traceback.
+    ours = [line.split("ServiceError: ", 1)[1] for line in text.splitlines() if "errors.ServiceError: " in line]
+    if ours:
+        return ours[-1]
+    java = getattr(error, "java_exception", None)
+    while java is not None and java.getCause() is not None:
+        java = java.getCause()
+    reason = str(java.toString()) if java is not None else text
+    store = settings.object_store
+    return (
+        f"reading {store.lake_bucket} at {store.url} failed: {' '.join(reason.split())[:300]}; check that it runs, and "
+        "CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY; nothing of the current step was stored"
+    )

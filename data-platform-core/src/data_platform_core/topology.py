@@ -108,7 +108,6 @@ class Topology(_Frozen):
     schema_registry: SchemaRegistry
     object_store: ObjectStore
     postgres: Postgres
-    supervisor: Endpoint
     metrics: Metrics
     requires: Requires
 

@@ -1,0 +1,100 @@
+"""Accounts and their secrets: made once per environment, `<data_dir>/secrets/<account>.env`, mode 0600 in a 0700 folder.
+
+The names inside are those that settings.py reads, so that a service's file is its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_platform_core.errors import ServiceError
+
+#: Services with an account in the object store, and those with one in PostgreSQL. Role names are `crm_<service>`.
+STORE_SERVICES = ("generator", "streaming", "batch", "accounting")
+POSTGRES_SERVICES = ("batch", "dbt", "accounting", "registry", "reader", "admin")
+#: The superuser of PostgreSQL and the root of the object store: only the stack itself uses them.
+STACK = "stack"
+_SECRET_BYTES = 24
+
+ACCESS_KEY = "CRM_OBJECT_STORE__ACCESS_KEY"
+SECRET_KEY = "CRM_OBJECT_STORE__SECRET_KEY"
+PG_USER = "CRM_POSTGRES__USER"
+PG_PASSWORD = "CRM_POSTGRES__PASSWORD"
+
+
+@dataclass(frozen=True, repr=False)
+class Account:
+    """Credentials of one service. No repr: it would print them."""
+
+    name: str
+    values: Mapping[str, str]
+
+    @property
+    def store_login(self) -> tuple[str, str] | None:
+        """(access key, secret key), or None when the service has no account in the object store."""
+        return self._pair(ACCESS_KEY, SECRET_KEY)
+
+    @property
+    def postgres_login(self) -> tuple[str, str] | None:
+        """(role, password), or None when the service has no role."""
+        return self._pair(PG_USER, PG_PASSWORD)
+
+    def _pair(self, first: str, second: str) -> tuple[str, str] | None:
+        return (self.values[first], self.values[second]) if first in self.values else None
+
+
+def ensure_accounts(folder: Path) -> dict[str, Account]:
+    """The accounts of an environment by service name; those without a file get one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    names = sorted({*STORE_SERVICES, *POSTGRES_SERVICES, STACK})
+    for name in names:
+        path = folder / f"{name}.env"
+        if not path.is_file():
+            _write(path, _new_values(name))
+    return {name: read_account(folder, name) for name in names}
+
+
+def read_account(folder: Path, name: str) -> Account:
+    """Raises ServiceError when the stack has not made it."""
+    path = folder / f"{name}.env"
+    if not path.is_file():
+        raise ServiceError(f"credentials {path} do not exist; start the stack first: `make up`")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return Account(name, dict(line.split("=", 1) for line in lines if "=" in line))
+
+
+def _new_values(name: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    if name in STORE_SERVICES or name == STACK:
+        values |= {ACCESS_KEY: f"crm-{name}", SECRET_KEY: secrets.token_urlsafe(_SECRET_BYTES)}
+    if name in POSTGRES_SERVICES or name == STACK:
+        role = "postgres" if name == STACK else f"crm_{name}"
+        values |= {PG_USER: role, PG_PASSWORD: secrets.token_urlsafe(_SECRET_BYTES)}
+    return values
+
+
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(f"{key}={value}\n" for key, value in values.items())
+    partial.replace(path)
+
+
+def write_secret(path: Path, value: str) -> None:
+    """One value as a file of its own, for programs that take a secret by file."""
+    if path.is_file() and path.read_text(encoding="utf-8") == value:
+        return
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(value)
+    partial.replace(path)

@@ -1,0 +1,54 @@
+"""Health checks. Each returns None when the service answers as it should, else the reason in a few words."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import httpx
+
+from data_platform_core.topology import Broker, Postgres
+
+#: Seconds that one question may take: a service that needs longer is not healthy on loopback.
+PROBE_SECONDS = 2.0
+
+
+def http_ok(url: str) -> str | None:
+    """A GET answered with 200."""
+    try:
+        response = httpx.get(url, timeout=PROBE_SECONDS)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    return None if response.status_code == httpx.codes.OK else f"HTTP {response.status_code}"
+
+
+def kafka_broker(broker: Broker) -> str | None:
+    """The broker answers a metadata request and counts itself a member of the cluster."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        # librdkafka logs every refused connection: ask it only when the port answers at all.
+        socket.create_connection((broker.host, broker.port), PROBE_SECONDS).close()
+        client = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
+        members = client.list_topics(timeout=PROBE_SECONDS).brokers
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except KafkaException as error:
+        return str(error.args[0].str())
+    return None if broker.id in members else f"not in the cluster of {len(members)}"
+
+
+def postgres_answers(postgres: Postgres) -> str | None:
+    """The server takes connections: it offers to authenticate a start-up packet (no credentials needed)."""
+    body = struct.pack("!i", 196608) + b"user\0health\0database\0postgres\0\0"
+    try:
+        with socket.create_connection((postgres.host, postgres.port), PROBE_SECONDS) as connection:
+            connection.settimeout(PROBE_SECONDS)
+            connection.sendall(struct.pack("!i", len(body) + 4) + body)
+            answer = connection.recv(512)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    if answer[:1] == b"R":
+        return None
+    return "starting up" if b"57P03" in answer else "refuses connections"

@@ -1,0 +1,68 @@
+"""Broker configuration and storage format: combined KRaft nodes, each broker and controller in one process."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import Broker, Kafka
+from embedded_stack.layout import LOGGING_CONFIG, Layout, kafka_jars
+from embedded_stack.services import java, kafka_name
+
+#: Internal topics: enough to spread over three brokers, few enough to start fast (defaults are 50).
+INTERNAL_PARTITIONS = 3
+FORMAT_TIMEOUT_SECONDS = 60
+
+
+def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
+    """server.properties of one node."""
+    voters = ",".join(f"{node.id}@{node.host}:{node.controller_port}" for node in kafka.brokers)
+    properties = {
+        "process.roles": "broker,controller",
+        "node.id": broker.id,
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{broker.address},CONTROLLER://{broker.host}:{broker.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{broker.address}",
+        "log.dirs": log_dir,
+        "default.replication.factor": kafka.replication_factor,
+        "min.insync.replicas": kafka.min_insync_replicas,
+        # Topics come from the contracts; a misspelt one is an error, not a new topic.
+        "auto.create.topics.enable": "false",
+        "unclean.leader.election.enable": "false",
+        "offsets.topic.replication.factor": kafka.replication_factor,
+        "offsets.topic.num.partitions": INTERNAL_PARTITIONS,
+        "transaction.state.log.replication.factor": kafka.replication_factor,
+        "transaction.state.log.min.isr": kafka.min_insync_replicas,
+        "transaction.state.log.num.partitions": INTERNAL_PARTITIONS,
+        "share.coordinator.state.topic.replication.factor": kafka.replication_factor,
+        "share.coordinator.state.topic.min.isr": kafka.min_insync_replicas,
+        "share.coordinator.state.topic.num.partitions": INTERNAL_PARTITIONS,
+        # One consumer per group: nothing to wait for.
+        "group.initial.rebalance.delay.ms": 0,
+        # Fewer idle threads: three brokers on two cores.
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        # A dead broker's partitions move within seconds (default 9 s).
+        "broker.session.timeout.ms": 6000,
+    }
+    return "".join(f"{key}={value}\n" for key, value in properties.items())
+
+
+def prepare_broker(layout: Layout, broker: Broker) -> None:
+    """Write the configuration, and format the log directory when it is new."""
+    kafka = layout.topology.kafka
+    log_dir = layout.kafka_data(broker.id)
+    config = layout.config / f"{kafka_name(broker)}.properties"
+    config.write_text(broker_properties(kafka, broker, log_dir), encoding="utf-8")
+    if (log_dir / "meta.properties").is_file():
+        return
+    command = [java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command += [f"-Dlog4j2.configurationFile={LOGGING_CONFIG}", "-cp", f"{kafka_jars()}/*", "kafka.tools.StorageTool"]
+    command += ["format", "--cluster-id", kafka.cluster_id, "--config", str(config), "--ignore-formatted"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_SECONDS, check=False)
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise ServiceError(f"formatting {log_dir} for {kafka_name(broker)} failed: {last[0]}")

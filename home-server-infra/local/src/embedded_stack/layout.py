@@ -1,0 +1,127 @@
+"""Where the embedded stack keeps its files, for one environment. All of it lies below `.local/`, git-ignored.
+
+One exception: PostgreSQL refuses to run as root, so under root it runs as a user of its own. When that user can't reach
+the checkout (a clone below `/root`), its program and data lie in `FALLBACK_ROOT` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+from data_platform_core.topology import Topology
+
+FALLBACK_ROOT = Path("/var/lib/crm-data-platform")
+POSTGRES_USER = "crm-postgres"
+#: Unix socket paths are cut at 108 bytes by the kernel.
+MAX_SOCKET_PATH = 100
+MINIO_BINARY = REPOSITORY_ROOT / ".local" / "bin" / "minio"
+LOGGING_CONFIG = Path(__file__).parent / "log4j2.properties"
+POSTGRES_PROGRAM = REPOSITORY_ROOT / ".local" / "postgres"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Absolute paths of one environment."""
+
+    topology: Topology
+
+    @property
+    def root(self) -> Path:
+        return self.topology.data_path
+
+    @property
+    def secrets(self) -> Path:
+        return self.topology.secrets_path
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config"
+
+    @property
+    def supervisord_conf(self) -> Path:
+        return self.root / "supervisord.conf"
+
+    @property
+    def supervisord_pid(self) -> Path:
+        return self.root / "supervisord.pid"
+
+    @property
+    def versions(self) -> Path:
+        """Versions that wrote the data, checked before newer or older programs touch it."""
+        return self.root / "versions.json"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        inside = self.root / "supervisor.sock"
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+            return inside
+        return Path("/tmp") / f"crm-stack-{os.getuid()}-{_digest(self.root)}.sock"
+
+    def kafka_data(self, broker_id: int) -> Path:
+        return self.root / f"kafka-{broker_id}"
+
+    @property
+    def registry_data(self) -> Path:
+        return self.root / "registry"
+
+    @property
+    def minio_data(self) -> Path:
+        return self.root / "minio"
+
+    @property
+    def postgres_home(self) -> Path:
+        """Parent of PostgreSQL's data: the data folder, or a folder that its own user can reach."""
+        if not needs_postgres_user() or reachable_by_others(REPOSITORY_ROOT):
+            return self.root
+        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT) / self.topology.environment
+
+    @property
+    def postgres_data(self) -> Path:
+        return self.postgres_home / "postgres"
+
+    @property
+    def postgres_program(self) -> Path:
+        """Folder with `bin/postgres` that the account running it can execute."""
+        if self.postgres_home == self.root:
+            return POSTGRES_PROGRAM
+        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT) / "program"
+
+    @property
+    def marker(self) -> str:
+        """Value of MARKER_VARIABLE in every process of this stack, by which stray ones are found again."""
+        return str(self.root)
+
+
+#: In the environment of every process of the stack.
+MARKER_VARIABLE = "EMBEDDED_STACK_DATA"
+
+
+def needs_postgres_user() -> bool:
+    """PostgreSQL refuses uid 0."""
+    return os.geteuid() == 0
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Whether each folder from `/` to `path` lets other users pass through."""
+    return all(part.stat().st_mode & stat.S_IXOTH for part in [path, *path.parents] if part.exists())
+
+
+def registry_jars() -> Path:
+    return JARS_DIR / "registry"
+
+
+def kafka_jars() -> Path:
+    return JARS_DIR / "kafka"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]

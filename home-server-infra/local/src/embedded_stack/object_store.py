@@ -1,0 +1,79 @@
+"""The object store: buckets, and a user per service with a policy that allows what its service does, nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import Buckets, Topology
+from embedded_stack.credentials import STACK, STORE_SERVICES, Account, write_secret
+from embedded_stack.layout import Layout
+
+READ = ("s3:GetObject",)
+WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+DELETE = ("s3:DeleteObject",)
+LIST = ("s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
+
+
+def policy(service: str, buckets: Buckets) -> dict[str, Any]:
+    """The policy of a service, as AWS writes it."""
+    grants: dict[str, dict[str, tuple[str, ...]]] = {
+        # A ledger is evidence: written and read, never deleted.
+        "generator": {buckets.ledger: READ + WRITE},
+        "streaming": {buckets.lake: READ + WRITE + DELETE},
+        "batch": {buckets.lake: READ},
+        "accounting": {buckets.lake: READ, buckets.ledger: READ},
+    }
+    statements = []
+    for bucket, actions in grants[service].items():
+        statements.append(_allow(LIST, f"arn:aws:s3:::{bucket}"))
+        statements.append(_allow(actions, f"arn:aws:s3:::{bucket}/*"))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": [resource]}
+
+
+def prepare_minio(layout: Layout, stack: Account) -> None:
+    """Root credentials as files: MinIO takes them so, and they stay out of its environment."""
+    layout.minio_data.mkdir(exist_ok=True)
+    login = stack.store_login
+    assert login is not None
+    write_secret(layout.secrets / "minio-root-user", login[0])
+    write_secret(layout.secrets / "minio-root-password", login[1])
+
+
+def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
+    """Buckets, users and policies as topology and secrets say. Repeating it changes nothing."""
+    from minio import Minio, MinioAdmin
+    from minio.credentials import StaticProvider
+    from minio.error import MinioException
+
+    store = topology.object_store
+    root = accounts[STACK].store_login
+    assert root is not None
+    client = Minio(store.address, *root, secure=False, region=store.region)
+    admin = MinioAdmin(endpoint=store.address, credentials=StaticProvider(*root), secure=False)
+    try:
+        for bucket in (store.buckets.lake, store.buckets.ledger):
+            if not client.bucket_exists(bucket):
+                client.make_bucket(bucket)
+        for name in STORE_SERVICES:
+            login = accounts[name].store_login
+            assert login is not None
+            admin.policy_add(login[0], policy=policy(name, store.buckets))
+            admin.user_add(*login)
+            _attach(admin, login[0])
+    except MinioException as error:
+        raise ServiceError(f"object store at {store.url} refuses the stack's account: {error}") from None
+
+
+def _attach(admin: Any, name: str) -> None:
+    """Policy `name` to user `name`; attaching twice is an error to MinIO, so look first."""
+    held = json.loads(admin.get_policy_entities([name], [], []))
+    mapped = {policy for user in held.get("userMappings") or [] for policy in user.get("policies") or []}
+    if name not in mapped:
+        admin.attach_policy([name], user=name)

@@ -1,0 +1,172 @@
+"""PostgreSQL: its data directory, and a role with a password per service.
+
+Schemas and grants are not made here: the migrations of `data_platform_core.warehouse` own them.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import Topology
+from embedded_stack.credentials import POSTGRES_SERVICES, STACK, Account
+from embedded_stack.layout import POSTGRES_PROGRAM, POSTGRES_USER, Layout, needs_postgres_user
+
+INITDB_TIMEOUT_SECONDS = 120
+CONNECT_TIMEOUT_SECONDS = 5
+#: The role that owns the database and runs the migrations.
+OWNER = "admin"
+REGISTRY = "registry"
+
+
+def prepare_postgres(layout: Layout, stack: Account) -> list[str]:
+    """Make the program folder and the data directory where they are missing.
+
+    Returns what a person should know about (a folder outside the checkout), a line each.
+    """
+    notes = _ensure_fallback(layout) if layout.postgres_home != layout.root else []
+    if not (layout.postgres_data / "PG_VERSION").is_file():
+        _initialise(layout, stack)
+    return notes
+
+
+def ensure_user() -> list[str]:
+    """The account that PostgreSQL runs as under root. Returns a note when it was made just now."""
+    if not needs_postgres_user():
+        return []
+    try:
+        pwd.getpwnam(POSTGRES_USER)
+        return []
+    except KeyError:
+        pass
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--user-group", POSTGRES_USER]
+    _run(command, f"making the system user {POSTGRES_USER}")
+    return [f"made the system user {POSTGRES_USER}: PostgreSQL refuses to run as root"]
+
+
+def _ensure_fallback(layout: Layout) -> list[str]:
+    """Program and data where POSTGRES_USER can reach them, for checkouts it can't pass into."""
+    program = layout.postgres_program
+    layout.postgres_home.mkdir(parents=True, exist_ok=True)
+    if (program / "bin" / "postgres").is_file():
+        return []
+    partial = program.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(POSTGRES_PROGRAM, partial, symlinks=True)
+    partial.rename(program)
+    return [f"PostgreSQL's data lies in {layout.postgres_home}: its user can't reach the checkout"]
+
+
+def _initialise(layout: Layout, stack: Account) -> None:
+    """initdb into a folder that takes its name when it is complete."""
+    partial = layout.postgres_home / "postgres.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    login = stack.postgres_login
+    assert login is not None
+    with tempfile.NamedTemporaryFile("w", prefix="crm-", suffix=".pw") as password:
+        password.write(login[1])
+        password.flush()
+        command = [str(layout.postgres_program / "bin" / "initdb"), "-D", str(partial)]
+        command += ["--username", login[0], "--pwfile", password.name, "--auth", "scram-sha-256"]
+        # One sort order on every machine, from PostgreSQL itself and not from the system's libraries.
+        command += [
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--locale-provider",
+            "builtin",
+            "--builtin-locale",
+            "C.UTF-8",
+        ]
+        if needs_postgres_user():
+            shutil.chown(password.name, POSTGRES_USER)
+            shutil.chown(partial, POSTGRES_USER, POSTGRES_USER)
+            command = ["runuser", "-u", POSTGRES_USER, "--", *command]
+        _run(command, f"initdb in {partial}")
+    partial.rename(layout.postgres_data)
+
+
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=INITDB_TIMEOUT_SECONDS,
+        check=False,
+        cwd="/",
+        env=_plain_locale(),
+    )
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise ServiceError(f"{what} failed: {last[0]}")
+
+
+def _plain_locale() -> dict[str, str]:
+    return {"PATH": os.defpath + ":/usr/sbin:/sbin", "LC_ALL": "C"}
+
+
+def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
+    """Roles, their passwords and the two databases, as the secrets say. Changes nothing that is so already."""
+    with _connect(topology, accounts[STACK], "postgres") as connection:
+        for name in POSTGRES_SERVICES:
+            _apply_role(connection, accounts[name])
+        _apply_database(connection, topology.postgres.database, accounts[OWNER])
+        _apply_database(connection, topology.schema_registry.database, accounts[REGISTRY])
+
+
+def _apply_role(connection: psycopg.Connection, account: Account) -> None:
+    login = account.postgres_login
+    assert login is not None
+    role = sql.Identifier(login[0])
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [login[0]]).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(login[1])))
+
+
+def _apply_database(connection: psycopg.Connection, name: str, owner: Account) -> None:
+    login = owner.postgres_login
+    assert login is not None
+    database = sql.Identifier(name)
+    if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, sql.Identifier(login[0])))
+    # By default anyone may connect anywhere: the migrations grant it to those who need it.
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+
+
+def _connect(topology: Topology, account: Account, database: str) -> psycopg.Connection:
+    login = account.postgres_login
+    assert login is not None
+    try:
+        return psycopg.connect(
+            host=topology.postgres.host,
+            port=topology.postgres.port,
+            dbname=database,
+            user=login[0],
+            password=login[1],
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            autocommit=True,
+        )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ServiceError(f"PostgreSQL at {topology.postgres.address} refuses the stack's account: {reason}") from None
+
+
+def write_passfile(topology: Topology, account: Account, path: Path) -> None:
+    """A PGPASSFILE for psql, mode 0600."""
+    from embedded_stack.credentials import write_secret
+
+    login = account.postgres_login
+    assert login is not None
+    postgres = topology.postgres
+    write_secret(path, f"{postgres.host}:{postgres.port}:{postgres.database}:{login[0]}:{login[1]}\n")

@@ -1,0 +1,154 @@
+"""What must be so before anything starts. Every problem is found and named at once, with what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.topology import Endpoint, Requires
+from embedded_stack.layout import MINIO_BINARY, Layout, kafka_jars, needs_postgres_user, registry_jars
+from embedded_stack.services import Service
+
+POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
+#: Brokers and registry are built for it.
+MIN_JAVA = 17
+_MIB = 1024 * 1024
+
+
+def problems(layout: Layout, services: tuple[Service, ...]) -> list[str]:
+    """Everything that keeps this stack from starting, one line each; empty when it may start."""
+    return [
+        *missing_tools(layout),
+        *short_of_memory(layout.topology.requires),
+        *short_of_disk(layout.topology.requires, layout.root),
+        *foreign_data(layout, pinned_versions()),
+        *taken_ports(services),
+    ]
+
+
+def missing_tools(layout: Layout) -> list[str]:
+    found = []
+    java = shutil.which("java")
+    if java is None:
+        found.append(f"tool java is missing; `make setup` installs a JDK {MIN_JAVA} or newer")
+    elif (version := java_version(java)) < MIN_JAVA:
+        found.append(f"{java} is Java {version}; {MIN_JAVA} or newer is needed, put it first on PATH")
+    if needs_postgres_user() and shutil.which("runuser") is None:
+        found.append(
+            "tool runuser (util-linux) is missing; PostgreSQL refuses to run as root, `make setup` installs it"
+        )
+    made = {
+        "MinIO": MINIO_BINARY,
+        "PostgreSQL": REPOSITORY_ROOT / ".local" / "postgres" / "bin" / "postgres",
+        "Kafka's jars": kafka_jars(),
+        "the registry's jars": registry_jars(),
+    }
+    found += [f"{what} is not at {path}; run `make setup`" for what, path in made.items() if not path.exists()]
+    return found
+
+
+def java_version(java: str) -> int:
+    """Major version of a JVM; 0 when it does not say."""
+    try:
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    return int(match.group(1)) if match else 0
+
+
+def short_of_memory(requires: Requires) -> list[str]:
+    available = psutil.virtual_memory().available // _MIB
+    if available >= requires.memory_mb:
+        return []
+    return [
+        f"memory: {available} MB available, {requires.memory_mb} MB needed (topology key requires.memory_mb); "
+        "end other programs, or another environment's stack with `make down ENV=...`"
+    ]
+
+
+def short_of_disk(requires: Requires, folder: Path) -> list[str]:
+    existing = next(part for part in [folder, *folder.parents] if part.exists())
+    free = shutil.disk_usage(existing).free // _MIB
+    if free >= requires.disk_mb:
+        return []
+    return [f"disk: {free} MB free at {existing}, {requires.disk_mb} MB needed (topology key requires.disk_mb)"]
+
+
+def pinned_versions(pom: Path = POM) -> dict[str, str]:
+    """Versions of the servers by name, from the one file that pins them."""
+    pinned = dict(re.findall(r"<(kafka|apicurio|postgres)\.version>([^<]+)<", pom.read_text(encoding="utf-8")))
+    return {"kafka": pinned["kafka"], "registry": pinned["apicurio"], "postgres": pinned["postgres"]}
+
+
+def foreign_data(layout: Layout, programs: dict[str, str]) -> list[str]:
+    """Data that this version's programs can't read, or whose secrets are gone."""
+    found = []
+    clean = f"`make clean ENV={layout.topology.environment}` deletes it"
+    written = json.loads(layout.versions.read_text(encoding="utf-8")) if layout.versions.is_file() else {}
+    for name, version in programs.items():
+        if name in written and not _readable(name, written[name], version):
+            found.append(
+                f"data in {layout.root} was written by {name} {written[name]}, which {name} {version} can't read; {clean}"
+            )
+    if (layout.postgres_data / "PG_VERSION").exists() and not (layout.secrets / "stack.env").exists():
+        found.append(f"data in {layout.postgres_data} has lost its passwords ({layout.secrets} is empty); {clean}")
+    return found
+
+
+def _readable(name: str, written: str, program: str) -> bool:
+    """Newer programs read older data, but for PostgreSQL, whose major versions don't read each other's."""
+    old, new = _numbers(written), _numbers(program)
+    return old[0] == new[0] if name == "postgres" else old <= new
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def taken_ports(services: tuple[Service, ...]) -> list[str]:
+    return [
+        f"port {endpoint.address}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "
+        "end it, or move the port in home-server-infra/topology"
+        for service in services
+        for endpoint in service.endpoints
+        if not _free(endpoint)
+    ]
+
+
+def _free(endpoint: Endpoint) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((endpoint.host, endpoint.port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+        return True
+
+
+def port_holder(endpoint: Endpoint) -> str:
+    """Who listens there, as `pid 123 (name: command)`."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        connections = []
+    for connection in connections:
+        address = connection.laddr
+        if connection.status != psutil.CONN_LISTEN or not address or address.port != endpoint.port:
+            continue
+        if address.ip in (endpoint.host, "0.0.0.0", "::") and connection.pid:
+            try:
+                process = psutil.Process(connection.pid)
+                return f"pid {process.pid} ({process.name()}: {' '.join(process.cmdline())[:80]})"
+            except psutil.Error:
+                return f"pid {connection.pid}"
+    return "a process of another user"

@@ -1,0 +1,175 @@
+"""What runs: each service's command, addresses, and how one asks whether it is healthy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from data_platform_core.topology import Broker, Endpoint
+from embedded_stack import health
+from embedded_stack.layout import (
+    LOGGING_CONFIG,
+    MARKER_VARIABLE,
+    MINIO_BINARY,
+    POSTGRES_USER,
+    Layout,
+    kafka_jars,
+    needs_postgres_user,
+    registry_jars,
+)
+
+#: Seconds that a service gets to stop before it is killed. Brokers stop together, so the last ones find no quorum to
+#: hand leadership to and would wait for minutes: their logs recover, see local/README.md for the measured times.
+STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised process. `healthy` returns None, or the reason why not in a few words."""
+
+    name: str
+    command: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...]
+    healthy: Callable[[], str | None]
+    stop_seconds: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stop_signal: str = "TERM"
+    #: False for a parent that looks after its children itself.
+    stop_group: bool = True
+
+    @property
+    def address(self) -> str:
+        return self.endpoints[0].address
+
+
+def services(layout: Layout) -> tuple[Service, ...]:
+    """Every service of the environment, in the order in which people think of them."""
+    brokers = tuple(_broker(layout, broker) for broker in layout.topology.kafka.brokers)
+    return (_postgres(layout), _minio(layout), *brokers, _registry(layout))
+
+
+def java() -> str:
+    """Path of the JVM; the name alone when it is missing, which the preflight reports."""
+    return shutil.which("java") or "java"
+
+
+def _marked(layout: Layout, **more: str) -> dict[str, str]:
+    return {MARKER_VARIABLE: layout.marker, **more}
+
+
+def kafka_name(broker: Broker) -> str:
+    return f"kafka-{broker.id}"
+
+
+def _broker(layout: Layout, broker: Broker) -> Service:
+    config = layout.config / f"{kafka_name(broker)}.properties"
+    return Service(
+        name=kafka_name(broker),
+        command=(
+            java(),
+            f"-Xmx{layout.topology.kafka.heap_mb}m",
+            "-XX:+UseSerialGC",  # the smallest collector: three brokers share a laptop
+            "-XX:+ExitOnOutOfMemoryError",
+            f"-Dlog4j2.configurationFile={LOGGING_CONFIG}",
+            "-Dlog4j2.disable.jmx=true",
+            "-cp",
+            f"{kafka_jars()}/*",
+            "kafka.Kafka",
+            str(config),
+        ),
+        endpoints=(broker, Endpoint(host=broker.host, port=broker.controller_port)),
+        healthy=lambda: health.kafka_broker(broker),
+        stop_seconds=STOP_SECONDS["kafka"],
+        environment=_marked(layout),
+    )
+
+
+def _registry(layout: Layout) -> Service:
+    registry = layout.topology.schema_registry
+    # WRITE_DELAY=0: what was acknowledged is on disk, so that kill -9 loses no schema.
+    database = f"jdbc:h2:file:{layout.registry_data / 'registry'};WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"
+    jar = next(iter(sorted(registry_jars().glob("*-runner.jar"))), registry_jars() / "runner.jar")
+    return Service(
+        name="registry",
+        command=(
+            java(),
+            f"-Xmx{registry.heap_mb}m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            f"-Dquarkus.http.host={registry.host}",
+            "-Dquarkus.log.file.enable=false",
+            "-Dquarkus.datasource.jdbc.initial-size=1",
+            "-Dquarkus.datasource.jdbc.min-size=1",
+            "-Dquarkus.datasource.jdbc.max-size=10",
+            "-jar",
+            str(jar),
+        ),
+        endpoints=(registry,),
+        healthy=lambda: health.http_ok(f"{registry.url}/subjects"),
+        stop_seconds=STOP_SECONDS["registry"],
+        environment=_marked(
+            layout,
+            HTTP_PORT=str(registry.port),
+            REGISTRY_DATASOURCE_URL=database,
+            REGISTRY_LOG_LEVEL="WARN",
+        ),
+    )
+
+
+def _minio(layout: Layout) -> Service:
+    store = layout.topology.object_store
+    console = Endpoint(host=store.host, port=store.console_port)
+    return Service(
+        name="minio",
+        command=(
+            str(MINIO_BINARY),
+            "server",
+            "--quiet",
+            "--address",
+            store.address,
+            "--console-address",
+            console.address,
+            str(layout.minio_data),
+        ),
+        endpoints=(store, console),
+        healthy=lambda: health.http_ok(f"{store.url}/minio/health/ready"),
+        stop_seconds=STOP_SECONDS["minio"],
+        environment=_marked(
+            layout,
+            MINIO_ROOT_USER_FILE=str(layout.secrets / "minio-root-user"),
+            MINIO_ROOT_PASSWORD_FILE=str(layout.secrets / "minio-root-password"),
+            MINIO_REGION=store.region,
+            MINIO_UPDATE="off",  # no call to the outside
+            GOMEMLIMIT="768MiB",
+        ),
+    )
+
+
+def _postgres(layout: Layout) -> Service:
+    postgres = layout.topology.postgres
+    options = {
+        "listen_addresses": postgres.host,
+        "port": str(postgres.port),
+        "unix_socket_directories": "",  # TCP with scram only: nothing to guess about who may use a socket
+        "max_connections": "60",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    return Service(
+        name="postgres",
+        command=(
+            str(layout.postgres_program / "bin" / "postgres"),
+            "-D",
+            str(layout.postgres_data),
+            *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
+        ),
+        endpoints=(postgres,),
+        healthy=lambda: health.postgres_answers(postgres),
+        stop_seconds=STOP_SECONDS["postgres"],
+        environment=_marked(layout),
+        user=POSTGRES_USER if needs_postgres_user() else None,
+        stop_signal="INT",  # fast shutdown: end sessions, write a checkpoint
+        stop_group=False,
+    )

@@ -1,0 +1,202 @@
+"""The supervisor: its configuration, its life, and remote control over a unix socket only its owner can open."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from data_platform_core.errors import ServiceError
+from embedded_stack.layout import MARKER_VARIABLE, Layout
+from embedded_stack.services import Service
+
+LOG_BYTES = 10 * 1024 * 1024
+LOG_BACKUPS = 3
+#: A service that dies within START_SECONDS counts as a failed start; so many in a row and it is given up.
+START_SECONDS = 2
+START_RETRIES = 10
+DAEMON_START_SECONDS = 10.0
+#: All services stop at once; above the longest of their own limits.
+DAEMON_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """What the supervisor knows of a service. `uptime` in seconds; `pid` 0 when it does not run."""
+
+    name: str
+    state: str
+    pid: int
+    uptime: float
+    detail: str
+
+
+def render_config(layout: Layout, services: tuple[Service, ...]) -> str:
+    """supervisord.conf. Holds paths and addresses, no secrets."""
+    head = f"""\
+; Written by `make up`; changes here are lost.
+[supervisord]
+logfile={_escaped(layout.logs / "supervisord.log")}
+logfile_maxbytes={LOG_BYTES}
+logfile_backups={LOG_BACKUPS}
+pidfile={_escaped(layout.supervisord_pid)}
+identifier=crm-{layout.topology.environment}
+minfds=1024
+nodaemon=false
+silent=true
+
+[unix_http_server]
+file={_escaped(layout.supervisor_socket)}
+chmod=0600
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+    return head + "".join(_program(layout, service) for service in services)
+
+
+def _program(layout: Layout, service: Service) -> str:
+    environment = ",".join(f'{key}="{_escaped(value)}"' for key, value in sorted(service.environment.items()))
+    group = str(service.stop_group).lower()
+    user = f"user={service.user}\n" if service.user else ""
+    return f"""
+[program:{service.name}]
+command={_escaped(shlex.join(service.command))}
+environment={environment}
+directory=/
+{user}autostart=false
+autorestart=true
+startsecs={START_SECONDS}
+startretries={START_RETRIES}
+stopsignal={service.stop_signal}
+stopwaitsecs={service.stop_seconds}
+stopasgroup={group}
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={_escaped(layout.logs / f"{service.name}.log")}
+stdout_logfile_maxbytes={LOG_BYTES}
+stdout_logfile_backups={LOG_BACKUPS}
+"""
+
+
+def _escaped(value: object) -> str:
+    """supervisord expands `%(...)s`: a percent sign in a path must be doubled."""
+    return str(value).replace("%", "%%")
+
+
+class Supervisor:
+    """Remote control of one environment's supervisord."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    @property
+    def _rpc(self) -> Any:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        # A connection of its own per call: calls come from several threads.
+        transport = SupervisorTransport(None, None, serverurl=f"unix://{self._layout.supervisor_socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def running(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self._rpc.getState()["statename"] == "RUNNING")
+        except (OSError, xmlrpc.client.Error):
+            return False
+
+    def launch(self, services: tuple[Service, ...]) -> None:
+        """Write the configuration and start the daemon. Services are started one by one with `start`."""
+        layout = self._layout
+        layout.supervisord_conf.write_text(render_config(layout, services), encoding="utf-8")
+        layout.supervisor_socket.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(layout.supervisord_conf)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        if done.returncode != 0:
+            # Its last line only points to its help.
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+            raise ServiceError(f"supervisord refused {layout.supervisord_conf}: {said[0]}")
+        deadline = time.monotonic() + DAEMON_START_SECONDS
+        while not self.running():
+            if time.monotonic() > deadline:
+                raise ServiceError(f"supervisord did not answer within {DAEMON_START_SECONDS:.0f} s; see {layout.logs}")
+            time.sleep(_POLL_SECONDS)
+
+    def processes(self) -> dict[str, ProcessInfo]:
+        """By service name; empty when the supervisor does not run."""
+        if not self.running():
+            return {}
+        return {
+            raw["name"]: ProcessInfo(
+                name=raw["name"],
+                state=raw["statename"],
+                pid=raw["pid"],
+                uptime=float(max(0, raw["now"] - raw["start"])) if raw["pid"] else 0.0,
+                detail=raw["spawnerr"] or raw["description"],
+            )
+            for raw in self._rpc.getAllProcessInfo()
+        }
+
+    def start(self, name: str) -> None:
+        """Ask for the service to run; it does already when it does."""
+        try:
+            self._rpc.startProcess(name, False)
+        except xmlrpc.client.Fault as fault:
+            if "ALREADY_STARTED" not in fault.faultString:
+                raise ServiceError(f"service {name} could not be started: {fault.faultString}") from None
+
+    def shutdown(self) -> None:
+        """Stop every service, then the daemon, then whatever is left of either."""
+        daemon = self._daemon()
+        if self.running():
+            self._rpc.shutdown()
+        if daemon is not None:
+            try:
+                daemon.wait(DAEMON_STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                daemon.kill()
+        end_strays(self._layout)
+        self._layout.supervisor_socket.unlink(missing_ok=True)
+
+    def _daemon(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(int(self._layout.supervisord_pid.read_text(encoding="utf-8")))
+            return process if str(self._layout.supervisord_conf) in process.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+
+def strays(layout: Layout) -> list[psutil.Process]:
+    """Processes of this stack, found by the mark in their environment, whoever their parent is now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARKER_VARIABLE) == layout.marker:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def end_strays(layout: Layout) -> int:
+    """End what a killed supervisor left behind; returns how many there were."""
+    left = strays(layout)
+    for process in left:
+        process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=max(10, DAEMON_STOP_SECONDS / 3))
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=5)
+    return len(left)

@@ -1,0 +1,119 @@
+"""A7: how long until everything that was in the topics is in bronze and silver.
+
+The stream commits its progress to the consumer group `ingest_<entity>`, which is cheap to ask but only tells what it
+believes; what counts is that the last record of each partition is in bronze, and silver has taken the same batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow.dataset as ds
+from confluent_kafka import Consumer, TopicPartition
+
+from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
+from data_platform_core.settings import ObjectStoreSettings, Settings
+
+#: Between looks at the group's lag, seconds.
+POLL_S = 1.0
+#: The tables are asked this often even when the group says that it lags: it may have missed a commit. Seconds.
+TABLE_CHECK_S = 10.0
+
+Marks = Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Drained:
+    """`marks` (first kept offset and end, by entity and partition) are of the moment when waiting began.
+
+    `waiting` has the entities that were not drained after `seconds`, with the lag in records that their group told.
+    """
+
+    seconds: float
+    marks: Mapping[str, Marks]
+    waiting: Mapping[str, int] = field(default_factory=dict)
+
+
+def topic_marks(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str, dict[int, tuple[int, int]]]:
+    """First kept offset and end of each partition, by entity. Raises ServiceError when a topic is missing."""
+    found = {}
+    with kafka_errors(settings.kafka, "asking for offsets"), reader(settings.kafka) as consumer:
+        for entity, contract in contracts.items():
+            found[entity] = watermarks(consumer, contract.names.topic)
+            if not found[entity]:
+                raise ServiceError(f"topic {contract.names.topic} does not exist; create it with `crm topics apply`")
+    return found
+
+
+def wait_until_drained(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    timeout_s: float,
+    on_progress: Callable[[Mapping[str, int]], None] | None = None,
+) -> Drained:
+    """Wait until bronze and silver hold all that the topics hold now, at most `timeout_s` seconds.
+
+    `on_progress` is told the lag in records of each entity that is still waited for. Raises ServiceError when Kafka
+    or the object store do not answer; not being drained in time is for the caller to judge.
+    """
+    started = time.monotonic()
+    marks = topic_marks(settings, contracts)
+    lags = {entity: _lag(settings, contracts[entity], marks[entity]) for entity in contracts}
+    next_check = started
+    while True:
+        due = time.monotonic() >= next_check
+        for entity, lag in list(lags.items()):
+            if (lag == 0 or due) and in_tables(settings.object_store, contracts[entity], marks[entity]):
+                del lags[entity]
+        if due:
+            next_check = time.monotonic() + TABLE_CHECK_S
+        seconds = time.monotonic() - started
+        if on_progress:
+            on_progress(lags)
+        if not lags or seconds >= timeout_s:
+            return Drained(seconds, marks, lags)
+        time.sleep(min(POLL_S, max(0.0, timeout_s - seconds)))
+        lags = {entity: _lag(settings, contracts[entity], marks[entity]) for entity in lags}
+
+
+def _lag(settings: Settings, contract: Contract, marks: Marks) -> int:
+    """Records of the topic that the stream's group has not committed, up to the end in `marks`."""
+    with (
+        kafka_errors(settings.kafka, f"asking for the offsets of group {contract.names.query}"),
+        reader(settings.kafka, contract.names.query) as consumer,
+    ):
+        committed = _committed(consumer, contract.names.topic, marks)
+    return sum(max(0, end - max(start, committed.get(number, 0))) for number, (start, end) in marks.items())
+
+
+def _committed(consumer: Consumer, topic: str, marks: Marks) -> dict[int, int]:
+    asked = [TopicPartition(topic, number) for number in marks]
+    return {found.partition: found.offset for found in consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)}
+
+
+def in_tables(settings: ObjectStoreSettings, contract: Contract, marks: Marks) -> bool:
+    """Whether bronze has the last record of each partition, and silver the batch that brought it."""
+    last = {number: end - 1 for number, (start, end) in marks.items() if end > start}
+    if not last:
+        return True
+    try:
+        bronze = delta_table(settings, contract.names.bronze)
+        silver = delta_table(settings, contract.names.silver)
+    except TableMissingError:
+        return False
+    wanted = None
+    for number, offset in last.items():
+        one = (ds.field("partition") == number) & (ds.field("offset") == offset)
+        wanted = one if wanted is None else wanted | one
+    with store_errors(settings, settings.lake_bucket):
+        rows = bronze.to_pyarrow_dataset().to_table(columns=["partition"], filter=wanted)
+        taken = bronze.transaction_version(contract.names.query), silver.transaction_version(contract.names.query)
+    if set(rows["partition"].to_pylist()) != set(last):
+        return False
+    # Bronze and silver take a batch side by side: silver may be a moment behind.
+    return taken[1] is not None and taken[1] >= (taken[0] or 0)

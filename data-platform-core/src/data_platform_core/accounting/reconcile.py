@@ -1,0 +1,277 @@
+"""Reconcile a run: read every station by a reader of its own, evaluate A1-A7, say PASS or what is missing.
+
+Order matters, because streams may be under way: the ledger is read first, then the topics' ends, and every table
+afterwards and only up to those ends. So what the ledger says was written must be found, and what came later is no
+violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from rich.console import Console
+
+from data_platform_core.accounting import equations, marts
+from data_platform_core.accounting.equations import Layers, Ledger, positions_of
+from data_platform_core.accounting.lake_reader import LakeReader
+from data_platform_core.accounting.ledger_reader import RunLedger, read_ledger
+from data_platform_core.accounting.liveness import Marks, topic_marks, wait_until_drained
+from data_platform_core.accounting.report import EntityCounts, Finding, Report, render, write_json
+from data_platform_core.accounting.sums import (
+    Measure,
+    a5_sums,
+    latest,
+    of_run,
+    only,
+    sums,
+    total_rows,
+    with_business_date,
+)
+from data_platform_core.accounting.verdict import Longs, Violation, pack
+from data_platform_core.contracts import Contract, load_contracts
+from data_platform_core.errors import AccountingError
+from data_platform_core.kafka.dlq import DeadLetter, read_dlq
+from data_platform_core.kafka.registry import RegistryClient
+from data_platform_core.ledger import Outcome
+from data_platform_core.settings import Settings
+from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.loads import last_load
+
+#: How long a run may take from its last record to silver, seconds: the slowest trigger is 15 s.
+DRAIN_WITHIN_S = 60.0
+_MS_PER_MINUTE = 60_000
+
+Tell = Callable[[str], None]
+
+
+def run(settings: Settings, run_id: str, json_file: Path | None = None, wait_s: float = DRAIN_WITHIN_S) -> Report:
+    """Print the report of a run, and write it to `json_file`.
+
+    Raises AccountingError when an equation does not hold, ServiceError when a station can't be read.
+    """
+    with Console(stderr=True).status(f"reconciling {run_id}") as status:
+        report = reconcile(settings, load_contracts(), run_id, wait_s, lambda what: status.update(f"{run_id}: {what}"))
+    render(report, Console())
+    if json_file:
+        write_json(report, json_file)
+    if not report.passed:
+        broken = ", ".join(sorted({finding.equation for finding in report.findings if finding.violations}))
+        raise AccountingError(f"run {run_id}: {broken} does not hold; the report names what is missing")
+    return report
+
+
+def reconcile(
+    settings: Settings,
+    contracts: Mapping[str, Contract],
+    run_id: str,
+    wait_s: float = DRAIN_WITHIN_S,
+    tell: Tell = lambda what: None,
+) -> Report:
+    """Evaluate every equation for a run. `tell` hears what is being done. Raises ServiceError, or AccountingError
+    when the run has no ledger."""
+    tell("reading the ledger")
+    ledger = read_ledger(settings.object_store, run_id)
+    # Asked before anything that takes long: a wrong password is told at once.
+    with connect(settings.postgres, "crm-reconcile", autocommit=True) as warehouse:
+        drained = wait_until_drained(
+            settings, contracts, wait_s, lambda lags: tell(f"waiting for {', '.join(lags)}" if lags else "drained")
+        )
+        findings = [Finding("A7", entity, (_late(lag, wait_s),)) for entity, lag in drained.waiting.items()]
+        counts = []
+        for entity, contract in contracts.items():
+            tell(f"accounting for {entity}")
+            entity_run = _EntityRun(settings, contract, run_id, ledger, drained.marks[entity], warehouse)
+            findings += entity_run.findings()
+            counts.append(entity_run.counts())
+    return Report(run_id, tuple(counts), tuple(findings), drained.seconds, ledger.unfinished)
+
+
+def _late(lag: int, wait_s: float) -> Violation:
+    return Violation(f"records not yet in bronze and silver after {wait_s:g} s (0: its tables lag alone)", lag)
+
+
+@dataclass(frozen=True)
+class _Landed:
+    """Rows of the run in the warehouse, and what is wrong with its sums."""
+
+    landing: int | None
+    marts: int | None
+    violations: tuple[Violation, ...]
+
+
+class _EntityRun:
+    """One entity of the run: reads its stations once, then judges."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        contract: Contract,
+        run_id: str,
+        ledger: RunLedger,
+        marks: Marks,
+        warehouse: psycopg.Connection,
+    ) -> None:
+        self._settings = settings
+        self._contract = contract
+        self._run_id = run_id
+        self._marks = marks
+        self._lake = LakeReader(settings.object_store, contract)
+        self._ledger = ledger.of(contract.entity)
+        # Silver first: what it holds, bronze holds too by the time that is read, up to the marks.
+        self._silver_positions = self._until_marks(self._lake.silver_positions())
+        self._all_bronze = self._lake.bronze_positions()
+        self._layers = self._read_layers(run_id)
+        # A producer under way has sent more since the ledger was read: what bronze holds now, it knows now.
+        later = read_ledger(settings.object_store, run_id).of(contract.entity) if ledger.unfinished else self._ledger
+        self._later_ledger = later
+        self._landed = _Landing(settings, contract, run_id, self._lake, warehouse).judge()
+
+    def _until_marks(self, positions: Longs) -> Longs:
+        partitions, offsets = positions >> 44, positions & ((1 << 44) - 1)
+        inside = np.zeros(len(positions), dtype=bool)
+        for number, (_, end) in self._marks.items():
+            inside |= (partitions == number) & (offsets < end)
+        return positions[inside]
+
+    def _read_layers(self, run_id: str) -> Layers:
+        contract = self._contract
+        silver = self._lake.silver_of(run_id)
+        silver = silver.filter(np.isin(positions_of(silver, "kafka_"), self._silver_positions))
+        bronze = self._lake.bronze_of(run_id)
+        bronze_positions = self._until_marks(self._all_bronze)
+        bronze = bronze.filter(np.isin(positions_of(bronze), bronze_positions))
+        dead = dead_positions(contract.names.topic, read_dlq(self._settings, contract, run_id))
+        dead = self._until_marks(dead)
+        left = equations.unplaced(bronze, self._silver_positions, dead)
+        schemas = RegistryClient(self._settings.registry).writer_schemas(contract, "skip") if len(left) else {}
+        return Layers(
+            bronze=bronze,
+            silver=silver,
+            silver_positions=self._silver_positions,
+            bronze_positions=bronze_positions,
+            dlq_positions=dead,
+            repeats=self._lake.repeats(run_id, left, schemas),
+            dedup_window_ms=contract.silver.dedup_window_minutes * _MS_PER_MINUTE,
+        )
+
+    def findings(self) -> list[Finding]:
+        entity, topic = self._contract.entity, self._contract.names.topic
+        ends_after = topic_marks(self._settings, {entity: self._contract})[entity]
+        found = {
+            "A1": equations.a1_no_loss(self._ledger, self._layers.bronze),
+            "A2": equations.a2_no_invention(self._later_ledger, self._layers.bronze),
+            "A3": equations.a3_offsets(
+                topic, self._all_bronze, self._marks, {number: end for number, (_, end) in ends_after.items()}
+            ),
+            "A4": equations.a4_conservation(self._later_ledger, self._layers),
+            "A5": self._landed.violations,
+            "A6": equations.a6_order(topic, self._layers.bronze),
+        }
+        return [Finding(equation, entity, tuple(violations)) for equation, violations in found.items()]
+
+    def counts(self) -> EntityCounts:
+        layers = self._layers
+        late = int(np.count_nonzero(layers.silver["is_late"].to_numpy()))
+        return EntityCounts(
+            entity=self._contract.entity,
+            produced=produced(self._ledger),
+            acknowledged=len(self._ledger.of(Outcome.OK)),
+            bronze=len(layers.bronze),
+            silver=len(layers.silver) - late,
+            late=late,
+            dlq=len(layers.dlq_positions),
+            duplicates=sum(1 for original in layers.repeats.values() if original >= 0),
+            warehouse=self._landed.landing,
+            marts=self._landed.marts,
+        )
+
+
+class _Landing:
+    """A5 of one entity: silver beside landing table and marts, of the run and of everything."""
+
+    def __init__(
+        self, settings: Settings, contract: Contract, run_id: str, lake: LakeReader, warehouse: psycopg.Connection
+    ) -> None:
+        self._contract = contract
+        self._run_id = run_id
+        self._lake = lake
+        self._warehouse = warehouse
+        self._measure = marts.MEASURES.get(contract.entity, Measure())
+
+    def judge(self) -> _Landed:
+        """A table that is missing is a violation like any: the report still shows the rest."""
+        entity, measure = self._contract.entity, self._measure
+        loaded = last_load(self._warehouse, entity)
+        # The run is compared with silver as it is; everything with the version that was loaded, so that a stream
+        # under way does not look like a loss.
+        run = sums(of_run(self._lake.silver_columns(measure.columns), self._run_id), measure)
+        rows = self._lake.silver_columns(measure.columns, loaded.delta_version if loaded else None)
+        everything = sums(rows, measure)
+        found: list[Violation] = []
+        counted: list[int | None] = []
+        for table in (self._contract.names.landing_table, *map(marts.mart, marts.FACTS.get(entity, ()))):
+            try:
+                there = marts.table_sums(self._warehouse, table, measure, self._run_id)
+            except AccountingError as error:
+                found.append(Violation(str(error), 1))
+                counted.append(None)
+                continue
+            found += a5_sums(run, f"{table} (of the run)", there.run)
+            found += a5_sums(everything, table, there.every)
+            counted.append(total_rows(there.run))
+        found += self._latest(counted, rows) + self._daily(rows)
+        return _Landed(counted[0], counted[1] if len(counted) > 1 else None, tuple(found))
+
+    def _latest(self, counted: list[int | None], rows: object) -> list[Violation]:
+        found: list[Violation] = []
+        for name in marts.LATEST.get(self._contract.entity, ()):
+            newest = latest(rows, self._measure)
+            try:
+                there = marts.table_sums(self._warehouse, marts.mart(name), self._measure, self._run_id, by_day=False)
+            except AccountingError as error:
+                found.append(Violation(str(error), 1))
+                continue
+            mine = sums(of_run(newest, self._run_id), self._measure, day=None)
+            found += a5_sums(mine, f"{marts.mart(name)} (of the run)", there.run)
+            found += a5_sums(sums(newest, self._measure, day=None), marts.mart(name), there.every)
+            counted.append(total_rows(there.run))
+        return found
+
+    def _daily(self, rows: object) -> list[Violation]:
+        wanted = [daily for daily in marts.DAILY if daily.entity == self._contract.entity]
+        if not wanted:
+            return []
+        by_day = sums(with_business_date(rows, marts.business_timezone()), self._measure, day="business_date")
+        found: list[Violation] = []
+        for daily in wanted:
+            try:
+                there = marts.daily_sums(self._warehouse, daily)
+            except AccountingError as error:
+                found.append(Violation(str(error), 1))
+                continue
+            mine = only(by_day, daily.kinds)
+            if not any(amount for _, amount in daily.kinds.values()):
+                mine = {group: total._replace(krw=0) for group, total in mine.items()}
+            found += a5_sums(mine, marts.mart(daily.name), there)
+        return found
+
+
+def produced(ledger: Ledger) -> int:
+    """Sends: as the producers counted them, or, of one that did not end cleanly, as many as have a row."""
+    closed = sum(ledger.sent.values())
+    open_rows = ledger.sends[~np.isin(ledger.sends >> 44, list(ledger.sent))]
+    return closed + len(open_rows)
+
+
+def dead_positions(topic: str, letters: list[DeadLetter]) -> Longs:
+    """Packed positions of the originals. Raises AccountingError for a dead letter of another topic."""
+    stray = next((letter for letter in letters if letter.source.topic != topic), None)
+    if stray:
+        raise AccountingError(f"DLQ of {topic} holds a dead letter of {stray.source}; who else writes there?")
+    partitions = np.array([letter.source.partition for letter in letters], dtype=np.int64)
+    offsets = np.array([letter.source.offset for letter in letters], dtype=np.int64)
+    return pack(partitions, offsets)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from data_platform_core.accounting.cli import reconcile
+from data_platform_core.accounting.cli import drain, reconcile
 from data_platform_core.errors import UserError
 from data_platform_core.kafka.cli import registry, topics
 from data_platform_core.settings import load_settings
@@ -25,6 +25,7 @@ app.add_typer(registry, name="registry")
 app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")
 app.command("reconcile")(reconcile)
+stream.command("drain")(drain)
 
 
 @app.callback()

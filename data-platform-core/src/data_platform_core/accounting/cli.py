@@ -1,13 +1,16 @@
-"""`crm reconcile`."""
+"""`crm reconcile`, and `crm stream drain`, which waits for what it needs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from data_platform_core.errors import ConfigurationError
+from data_platform_core.contracts import load_contracts
+from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import load_settings
 
 
@@ -23,3 +26,27 @@ def reconcile(
     if json_file and not json_file.parent.is_dir():
         raise ConfigurationError(f"--json {json_file}: folder {json_file.parent} does not exist; create it first")
     run(load_settings("accounting", context.obj), run_id, json_file, wait)
+
+
+def drain(
+    context: typer.Context,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 300.0,
+) -> None:
+    """Wait until bronze and silver hold everything that the topics hold now."""
+    from data_platform_core.accounting.liveness import wait_until_drained
+
+    settings, contracts = load_settings("accounting", context.obj), load_contracts()
+    with Console(stderr=True).status("waiting for the stream") as status:
+        drained = wait_until_drained(
+            settings, contracts, timeout, lambda lags: status.update(f"waiting for the stream: {told(lags)}")
+        )
+    if drained.waiting:
+        raise ServiceError(
+            f"not drained after {timeout:g} s: {told(drained.waiting)}; does the stream run? `make status`, `make logs`"
+        )
+    Console().print(f"drained in {drained.seconds:.1f} s", highlight=False)
+
+
+def told(lags: Mapping[str, int]) -> str:
+    """Lag by entity as text."""
+    return ", ".join(f"{entity} {lag:,} records behind" for entity, lag in lags.items()) or "drained"

@@ -76,6 +76,8 @@ def _delta_conf() -> dict[str, str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # A table's log is small: one partition reads it without a shuffle over 50.
         "spark.databricks.delta.snapshotPartitions": "1",
+        # Checksum files list a small table's files again in every commit; nothing here reads that.
+        "spark.databricks.delta.allFilesInCrc.enabled": "false",
         # One driver writes each table (house rule), so S3 needs no coordinator.
         "spark.delta.logStore.s3a.impl": "io.delta.storage.S3SingleDriverLogStore",
     }

@@ -5,7 +5,8 @@ Bronze holds the raw bytes and Kafka coordinates; silver holds the contract's co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
@@ -27,6 +28,9 @@ BRONZE_DDL = (
 SILVER_EXTRA_DDL = (
     f"kafka_partition INT, kafka_offset BIGINT, kafka_ts TIMESTAMP, is_late BOOLEAN, {SILVER_PARTITION} DATE"
 )
+
+# Commits by maintenance may follow the stream's last one; more than this many is rare.
+_RECENT_COMMITS = 20
 
 _PROPERTIES = {
     # A checkpoint reads the whole state; every 10 commits (the default) is every few seconds of a stream.
@@ -94,9 +98,25 @@ def _ensure_table(spark: SparkSession, uri: str, schema: StructType, partition: 
     creation.execute()
 
 
-def last_transaction(spark: SparkSession, uri: str, app_id: str) -> int | None:
-    """The newest `txnVersion` (micro-batch id) that the table's log holds for `app_id`; None when there is none."""
-    jvm: Any = spark._jvm
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, uri)
-    version = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).transactions().get(app_id)
-    return int(version.get()) if version.isDefined() else None
+def batch_mark(query: str, batch_id: int) -> str:
+    """The note a commit carries, so that a replayed batch is known: Delta's `userMetadata`."""
+    return json.dumps({"query": query, "batch": batch_id})
+
+
+def last_batch(spark: SparkSession, uri: str, query: str) -> int | None:
+    """The newest batch of `query` that the table has taken, by the marks in its log; None when there is none.
+
+    The same promise as Delta's `txnVersion`, read once at start: that option makes each commit rebuild the table's
+    state (ADR 0003). It holds because one driver writes each table, and its batch ids only grow.
+    """
+    from delta.tables import DeltaTable
+    from pyspark.sql import functions as F
+
+    table = DeltaTable.forPath(spark, uri)
+    mark = F.from_json("userMetadata", "query STRING, batch BIGINT")
+    for commits in (_RECENT_COMMITS, None):  # the newest commits nearly always tell; else the whole log
+        history = table.history(commits) if commits else table.history()
+        newest = history.select(mark.alias("mark")).where(F.col("mark.query") == query).agg(F.max("mark.batch")).first()
+        if newest is not None and newest[0] is not None:
+            return int(newest[0])
+    return None

@@ -4,10 +4,10 @@ A micro-batch is three steps over one cached frame:
 
 1. decode and judge every record; the driver learns which are duplicates and which are dead letters;
 2. dead letters go to the DLQ topic (at least once: each carries its source coordinates as its identity);
-3. bronze and silver are committed side by side, each with (query, batch id) as a Delta transaction.
+3. bronze and silver are committed side by side, each commit marked with (query, batch id).
 
-Spark replays a batch that did not reach the commit log with the same offsets; a table that has already taken it skips
-it by its transaction id. So nothing is lost, and nothing is written twice.
+Spark replays a batch that did not reach the commit log with the same offsets; a table that has already taken it, by
+the marks in its log, is left alone. So nothing is lost, and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
-from data_platform_core.lake.tables import last_transaction
+from data_platform_core.lake.tables import batch_mark, last_batch
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.dedup import SeenIndex
 from data_platform_core.streaming.transforms.decode import decode, from_kafka
@@ -92,11 +92,14 @@ class EntityIngest:
         self._seen = SeenIndex(contract.silver.dedup_window_minutes * _MS_PER_MINUTE)
         self._bronze = settings.object_store.lake_uri(contract.names.bronze)
         self._silver = settings.object_store.lake_uri(contract.names.silver)
+        self._taken: dict[str, int | None] = {}
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
 
     def start(self) -> StreamingQuery:
         """Check the checkpoint against the tables, read the index back, start the query."""
         checkpoint = self._settings.object_store.lake_uri(self._contract.names.checkpoint)
+        for table in (self._bronze, self._silver):
+            self._taken[table] = last_batch(self._spark, table, self._contract.names.query)
         self._refuse_lost_checkpoint(checkpoint)
         self._recall_seen()
         source = (
@@ -118,8 +121,7 @@ class EntityIngest:
         )
 
     def _refuse_lost_checkpoint(self, checkpoint: str) -> None:
-        tables = (self._bronze, self._silver)
-        if all(last_transaction(self._spark, table, self._contract.names.query) is None for table in tables):
+        if all(batch is None for batch in self._taken.values()):
             return
         path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/offsets")  # type: ignore[union-attr]
         files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
@@ -204,14 +206,12 @@ class EntityIngest:
             write.result()
 
     def _append(self, rows: DataFrame, uri: str, batch_id: int, files: int) -> None:
-        (
-            rows.coalesce(files)
-            .write.format("delta")
-            .mode("append")
-            .option("txnAppId", self._contract.names.query)
-            .option("txnVersion", str(batch_id))
-            .save(uri)
-        )
+        taken = self._taken[uri]
+        if taken is not None and batch_id <= taken:
+            log.info("batch replayed, table has it", table=uri, batch_id=batch_id)
+            return
+        mark = batch_mark(self._contract.names.query, batch_id)
+        rows.coalesce(files).write.format("delta").mode("append").option("userMetadata", mark).save(uri)
 
 
 def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:

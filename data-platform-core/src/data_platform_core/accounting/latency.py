@@ -1,0 +1,74 @@
+"""How long a record takes from `produced_ts` to the commit that makes it visible in silver.
+
+Read from the table's own log, with no code shared with the writer: a commit's moment is the time the object store gave
+its log entry, a record's is the `produced_ts` it carries.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from minio import Minio
+
+from data_platform_core.naming import names
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds; `records` were committed in `commits` commits."""
+
+    records: int
+    commits: int
+    p50: float
+    p95: float
+    p99: float
+    highest: float
+
+
+def silver_latency(store: Minio, bucket: str, entity: str, run_id: str, since: datetime) -> Latency | None:
+    """The latency of the records of `run_id` committed to silver after `since` (UTC); None when there are none."""
+    folder = f"{names(entity).silver}/"
+    seconds: list[npt.NDArray[np.float64]] = []
+    for item in store.list_objects(bucket, f"{folder}_delta_log/"):
+        if not item.object_name.endswith(".json") or item.last_modified <= since:
+            continue
+        waits = [
+            _waits(_read(store, bucket, folder + path), run_id, item.last_modified)
+            for path in _added(_read(store, bucket, item.object_name))
+        ]
+        seconds += [wait for wait in waits if len(wait)]
+    if not seconds:
+        return None
+    every = np.concatenate(seconds)
+    p50, p95, p99, highest = np.percentile(every, [50, 95, 99, 100])
+    return Latency(len(every), len(seconds), float(p50), float(p95), float(p99), float(highest))
+
+
+def _read(store: Minio, bucket: str, key: str) -> bytes:
+    response = store.get_object(bucket, key)
+    try:
+        return bytes(response.read())
+    finally:
+        response.close()
+        response.release_conn()
+
+
+def _added(commit: bytes) -> list[str]:
+    actions = (json.loads(line) for line in commit.splitlines() if line)
+    return [unquote(action["add"]["path"]) for action in actions if action.get("add", {}).get("dataChange")]
+
+
+def _waits(parquet: bytes, run_id: str, committed: datetime) -> npt.NDArray[np.float64]:
+    rows = pq.read_table(io.BytesIO(parquet), columns=["run_id", "produced_ts"])
+    mine = rows.filter(pc.equal(rows["run_id"], run_id))["produced_ts"]
+    produced = mine.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy() / 1e6
+    return np.asarray(committed.astimezone(UTC).timestamp() - produced, dtype=np.float64)

@@ -1,0 +1,145 @@
+"""The pipeline as a user drives it: the same commands, against the test stack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minio import Minio
+
+from data_platform_core.naming import names
+from data_platform_core.settings import Settings, load_settings
+from embedded_stack import api
+
+SCRIPTS = Path(sys.executable).parent
+STREAMING = "streaming"
+_DRAIN_TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Pipeline:
+    """Generator, streaming driver, load, dbt and reconcile in one environment."""
+
+    def __init__(self, environment: str) -> None:
+        self.environment = environment
+
+    def crm(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 400) -> Finished:
+        return self._run([str(SCRIPTS / "crm"), "--env", self.environment, *arguments], env, timeout)
+
+    def generate(self, run_id: str, *, seconds: float, rate: float) -> None:
+        """Send the normal scenario at a constant rate; fails unless every record was acknowledged."""
+        done = self._run(self._generator(run_id, seconds, rate), None, seconds + 120)
+        assert done.code == 0, done.err + done.out
+
+    @contextmanager
+    def generating(self, run_id: str, *, seconds: float, rate: float) -> Iterator[subprocess.Popen[str]]:
+        """The same in the background; on leaving, waits for its end and fails unless it was clean."""
+        process = subprocess.Popen(
+            self._generator(run_id, seconds, rate), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            yield process
+            out, _ = process.communicate(timeout=seconds + 120)
+            assert process.returncode == 0, out
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def _generator(self, run_id: str, seconds: float, rate: float) -> list[str]:
+        return [
+            str(SCRIPTS / "crm-generator"), "normal", "--env", self.environment, "--run-id", run_id, "--flat",
+            "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet",
+        ]  # fmt: skip
+
+    def start_streaming(self) -> None:
+        api.start(self.environment, STREAMING)
+
+    def stop_streaming(self) -> None:
+        api.stop(self.environment, STREAMING)
+
+    def kill_streaming(self) -> None:
+        """SIGKILL to the driver and its JVM; the supervisor starts it again."""
+        api.kill(self.environment, STREAMING)
+
+    def drain(self) -> None:
+        """Wait until every query has committed everything its topic holds."""
+        done = self.crm("stream", "drain", "--timeout", str(_DRAIN_TIMEOUT_S))
+        assert done.code == 0, done.err
+
+    def load_and_build(self) -> None:
+        for arguments in (("load",), ("dbt", "build")):
+            done = self.crm(*arguments)
+            assert done.code == 0, done.err + done.out
+
+    def reconcile(self, run_id: str, report: Path) -> dict[str, Any]:
+        """The report of `crm reconcile` as JSON; `code` is its exit code."""
+        done = self.crm("reconcile", "--run-id", run_id, "--json", str(report))
+        assert report.is_file(), done.err
+        return {**json.loads(report.read_text()), "code": done.code, "printed": done.out + done.err}
+
+    def settings(self, service: str) -> Settings:
+        return load_settings(service, self.environment)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _run(command: list[str], env: dict[str, str] | None, timeout: float) -> Finished:
+        import os
+
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **(env or {})}
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class Checkpoint:
+    """What the object store says of an entity's query: batches planned, batches finished, batches in silver."""
+
+    def __init__(self, store: Minio, bucket: str, entity: str) -> None:
+        self._store, self._bucket, self._names = store, bucket, names(entity)
+
+    def newest(self, log: str) -> int:
+        """Newest batch id in the checkpoint's `offsets` or `commits`; -1 when there is none."""
+        prefix = f"{self._names.checkpoint}/{log}/"
+        found = [item.object_name.rsplit("/", 1)[1] for item in self._store.list_objects(self._bucket, prefix)]
+        return max((int(name) for name in found if name.isdigit()), default=-1)
+
+    def newest_in_silver(self) -> int:
+        """Newest batch id that silver's log holds of the query; -1 when there is none."""
+        prefix = f"{self._names.silver}/_delta_log/"
+        keys = sorted(item.object_name for item in self._store.list_objects(self._bucket, prefix))
+        for key in reversed([key for key in keys if key.endswith(".json")][-5:]):
+            response = self._store.get_object(self._bucket, key)
+            try:
+                actions = [json.loads(line) for line in response.read().splitlines()]
+            finally:
+                response.close()
+                response.release_conn()
+            notes = [json.loads(a["commitInfo"].get("userMetadata") or "{}") for a in actions if "commitInfo" in a]
+            batches = [note["batch"] for note in notes if note.get("query") == self._names.query]
+            if batches:
+                return int(batches[0])
+        return -1
+
+    def wait_for_half_committed_batch(self, timeout_s: float) -> int:
+        """Return a batch id that silver has taken and the checkpoint has not finished."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            in_silver = self.newest_in_silver()
+            if in_silver > self.newest("commits"):
+                return in_silver
+        raise TimeoutError(f"{self._names.query} committed no batch within {timeout_s:.0f} s")

@@ -1,0 +1,125 @@
+"""Pipelines broken on purpose: a checker that has never failed is not trusted."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from deltalake import DeltaTable
+from minio import Minio
+from minio.commonconfig import CopySource
+from pipeline import Pipeline
+
+from data_platform_core.ledger import ORIGIN_HEADER, origin
+from data_platform_core.naming import names
+
+pytestmark = pytest.mark.e2e
+
+RUN = "e2e-broken"
+
+
+@pytest.fixture(scope="module")
+def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A run that passes, and a streaming driver that stands still while its tables are tampered with."""
+    pipeline.generate(RUN, seconds=8, rate=50)
+    pipeline.drain()
+    pipeline.load_and_build()
+    report = pipeline.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
+    assert report["code"] == 0, report["printed"]
+    pipeline.stop_streaming()
+    return pipeline
+
+
+def table(pipeline: Pipeline, folder: str) -> DeltaTable:
+    store = pipeline.settings("streaming").object_store
+    options = {
+        "AWS_ENDPOINT_URL": store.url,
+        "AWS_ACCESS_KEY_ID": store.access_key.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
+        "AWS_REGION": store.region,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_S3_ALLOW_UNSAFE_RENAME": "true",
+    }
+    return DeltaTable(f"s3://{store.lake_bucket}/{folder}", storage_options=options)
+
+
+def failed(report: dict[str, object], *equations: str) -> None:
+    assert report["code"] == 1, report["printed"]
+    printed = str(report["printed"])
+    for equation in equations:
+        assert any(equation in line and "FAIL" in line for line in printed.splitlines()), printed
+
+
+def test_a_record_lost_from_bronze_is_missed(stopped: Pipeline, tmp_path: Path) -> None:
+    bronze = table(stopped, names("orders").bronze)
+    before = bronze.version()
+    lost = bronze.to_pyarrow_table(columns=["run_id", "partition", "offset"]).to_pylist()
+    victim = next(row for row in lost if row["run_id"] == RUN)
+    bronze.delete(f"partition = {victim['partition']} AND offset = {victim['offset']}")
+    try:
+        failed(stopped.reconcile(RUN, tmp_path / "lost.json"), "A1", "A3")
+    finally:
+        bronze.restore(before)
+
+
+def test_a_record_lost_between_bronze_and_silver_is_missed(stopped: Pipeline, tmp_path: Path) -> None:
+    silver = table(stopped, names("events").silver)
+    before = silver.version()
+    rows = silver.to_pyarrow_table(columns=["run_id", "event_id"]).to_pylist()
+    victim = next(row for row in rows if row["run_id"] == RUN)
+    silver.delete(f"event_id = '{victim['event_id']}'")
+    try:
+        failed(stopped.reconcile(RUN, tmp_path / "silver.json"), "A4")
+    finally:
+        silver.restore(before)
+
+
+def test_records_nobody_ingests_are_told_as_lag(stopped: Pipeline, tmp_path: Path) -> None:
+    """A7, and with it A1: the driver stands still while a producer sends."""
+    run = "e2e-unread"
+    stopped.generate(run, seconds=3, rate=40)
+    failed(stopped.reconcile(run, tmp_path / "lag.json"), "A1", "A7")
+
+
+def test_a_record_that_no_ledger_knows_is_found(stopped: Pipeline, tmp_path: Path) -> None:
+    settings = stopped.settings("admin")
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "acks": "all"})
+    header = [(ORIGIN_HEADER, origin(RUN, 0, 9_999_999))]
+    producer.produce(names("products").topic, value=uuid.uuid4().bytes, key=b"1", headers=header)
+    assert producer.flush(30) == 0
+    stopped.start_streaming()
+    stopped.drain()
+    failed(stopped.reconcile(RUN, tmp_path / "invented.json"), "A2")
+
+
+def test_a_lost_checkpoint_stops_the_driver_with_one_line(stopped: Pipeline, store: Minio) -> None:
+    stopped.stop_streaming()
+    bucket = stopped.settings("streaming").object_store.lake_bucket
+    checkpoint = names("products").checkpoint
+    keys = [item.object_name for item in store.list_objects(bucket, checkpoint + "/", recursive=True)]
+    for key in keys:
+        store.copy_object(bucket, f"aside/{key}", CopySource(bucket, key))
+        store.remove_object(bucket, key)
+    try:
+        done = stopped.crm("stream", "run", "--entity", "products", timeout=120)
+    finally:
+        for key in keys:
+            store.copy_object(bucket, key, CopySource(bucket, f"aside/{key}"))
+            store.remove_object(bucket, f"aside/{key}")
+    assert done.code == 3, done.err
+    line = next(line for line in done.err.splitlines() if line.startswith("error: "))
+    assert "checkpoint" in line
+    assert "restore the checkpoint" in line
+    assert "Traceback" not in done.err
+    stopped.start_streaming()
+
+
+def test_wrong_object_store_credentials_stop_the_driver_with_one_line(stopped: Pipeline) -> None:
+    done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
+    assert done.code == 3, done.err
+    line = next(line for line in done.err.splitlines() if line.startswith("error: "))
+    assert "CRM_OBJECT_STORE__SECRET_KEY" in line
+    assert "wrong-on-purpose" not in done.err + done.out
+    assert "Traceback" not in done.err

@@ -1,0 +1,71 @@
+"""Topics: what contracts and topology want, and what it takes to get there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from data_platform_core.contracts import Contract
+from data_platform_core.kafka.topics import MIN_ISR, RETENTION, Kind, Topic, compare, wanted_topics
+from data_platform_core.settings import load_settings
+
+pytestmark = pytest.mark.unit
+
+WANTED = Topic("crm.orders.v1", 3, 3, {RETENTION: "1000", MIN_ISR: "2"})
+
+
+def kinds(observed: Topic | None) -> list[Kind]:
+    return [change.kind for change in compare([WANTED], {observed.name: observed} if observed else {})]
+
+
+def test_each_contract_wants_a_topic_and_a_dead_letter_topic(contracts: dict[str, Contract]) -> None:
+    kafka = load_settings("admin", "local").kafka
+    wanted = {topic.name: topic for topic in wanted_topics(kafka, contracts.values())}
+    assert len(wanted) == 2 * len(contracts)
+    orders, dead = wanted["crm.orders.v1"], wanted["crm.orders.v1.dlq"]
+    assert orders.partitions == contracts["orders"].topic.partitions
+    assert orders.replicas == dead.replicas == kafka.replication_factor
+    assert orders.config[RETENTION] == str(contracts["orders"].topic.retention_hours * 3_600_000)
+    assert orders.config[MIN_ISR] == dead.config[MIN_ISR] == str(kafka.min_insync_replicas)
+
+
+def test_a_topic_as_wanted_needs_no_change() -> None:
+    assert kinds(WANTED) == []
+
+
+def test_other_settings_of_a_topic_are_left_alone() -> None:
+    assert kinds(replace(WANTED, config={**WANTED.config, "segment.bytes": "1"})) == []
+
+
+def test_a_missing_topic_is_created() -> None:
+    assert kinds(None) == [Kind.CREATE]
+
+
+def test_missing_partitions_are_added_with_a_word_about_order() -> None:
+    (change,) = compare([WANTED], {WANTED.name: replace(WANTED, partitions=1)})
+    assert change.kind is Kind.PARTITIONS
+    assert change.detail.startswith("1 -> 3")
+    assert "order per key" in change.detail
+
+
+def test_a_differing_retention_is_shown_before_and_after() -> None:
+    (change,) = compare([WANTED], {WANTED.name: replace(WANTED, config={RETENTION: "5", MIN_ISR: "2"})})
+    assert (change.kind, change.detail) == (Kind.CONFIG, "retention.ms: 5 -> 1000")
+
+
+def test_partitions_are_never_taken_away() -> None:
+    (change,) = compare([WANTED], {WANTED.name: replace(WANTED, partitions=6)})
+    assert change.kind is Kind.REFUSED
+    assert "has 6 partitions, its contract says 3" in change.detail
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_another_number_of_replicas_is_refused(replicas: int) -> None:
+    (change,) = compare([WANTED], {WANTED.name: replace(WANTED, replicas=replicas)})
+    assert change.kind is Kind.REFUSED
+    assert f"has {replicas} replicas, topology says 3" in change.detail
+
+
+def test_several_differences_are_several_changes() -> None:
+    assert kinds(Topic(WANTED.name, 1, 1, {})) == [Kind.REFUSED, Kind.PARTITIONS, Kind.CONFIG]

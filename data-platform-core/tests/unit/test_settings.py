@@ -1,0 +1,77 @@
+"""Settings: topology below environment, secrets that do not print, unknown variables refused."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from data_platform_core import settings as module
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.settings import known_variables, load_settings
+from data_platform_core.topology import load_topology
+
+pytestmark = pytest.mark.unit
+
+SECRET = "s3cr3t-of-the-test"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CRM_")]:
+        monkeypatch.delenv(name)
+
+
+def test_without_an_environment_variable_the_topology_decides() -> None:
+    settings = load_settings("streaming", "test")
+    assert settings.environment == "test"
+    assert settings.kafka.bootstrap_servers == load_topology("test").kafka.bootstrap_servers
+
+
+def test_crm_environment_chooses_the_topology(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_ENVIRONMENT", "test")
+    assert load_settings("admin").postgres.port == load_topology("test").postgres.port
+
+
+def test_a_variable_overrides_one_key_and_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_OBJECT_STORE__URL", "http://store.example:9000")
+    store = load_settings("batch", "local").object_store
+    assert store.url == "http://store.example:9000"
+    assert store.lake_bucket == load_topology("local").object_store.buckets.lake
+
+
+def test_an_unknown_variable_stops_with_its_name_and_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_OBJECT_STORE__SECRET_KEI", SECRET)
+    with pytest.raises(ConfigurationError, match="CRM_OBJECT_STORE__SECRET_KEI") as refused:
+        load_settings("batch", "local")
+    assert "CRM_OBJECT_STORE__SECRET_KEY" in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_an_impossible_value_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_POSTGRES__PORT", "a lot")
+    with pytest.raises(ConfigurationError, match="setting CRM_POSTGRES__PORT"):
+        load_settings("batch", "local")
+
+
+def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_OBJECT_STORE__SECRET_KEY", SECRET)
+    monkeypatch.setenv("CRM_POSTGRES__PASSWORD", SECRET)
+    settings = load_settings("batch", "local")
+    assert settings.postgres.password.get_secret_value() == SECRET
+    assert SECRET not in f"{settings} {settings!r} {settings.model_dump_json()}"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load_settings("batch", "local").postgres.port = 1
+
+
+def test_every_leaf_setting_has_a_variable() -> None:
+    assert {"CRM_ENVIRONMENT", "CRM_KAFKA__BOOTSTRAP_SERVERS", "CRM_POSTGRES__PASSWORD"} <= known_variables()
+    assert all(name.startswith(module.ENV_PREFIX) for name in known_variables())
+
+
+def test_lake_addresses_are_for_spark() -> None:
+    assert load_settings("streaming", "local").object_store.lake_uri("silver/orders").endswith("/silver/orders")

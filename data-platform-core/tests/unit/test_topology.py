@@ -1,0 +1,108 @@
+"""Topologies: what is read, how one extends another, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.topology import TOPOLOGY_DIR, load_topology
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the real `local.yaml` to spoil."""
+    (tmp_path / "local.yaml").write_text((TOPOLOGY_DIR / "local.yaml").read_text())
+    return tmp_path
+
+
+def spoil(folder: Path, **changes: Any) -> None:
+    raw = yaml.safe_load((folder / "local.yaml").read_text())
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = raw
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    (folder / "local.yaml").write_text(yaml.safe_dump(raw))
+
+
+def refusal(folder: Path, environment: str = "local") -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        load_topology(environment, folder)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def test_local_has_three_brokers_on_loopback_and_can_lose_one() -> None:
+    kafka = load_topology("local").kafka
+    assert len({broker.host for broker in kafka.brokers}) == 3
+    assert all(broker.host.startswith("127.") for broker in kafka.brokers)
+    assert (kafka.replication_factor, kafka.min_insync_replicas) == (3, 2)
+
+
+def test_the_test_stack_shares_no_port_and_no_folder_with_the_local_one() -> None:
+    local, test = load_topology("local"), load_topology("test")
+
+    def addresses(node: Any, host: str = "") -> set[str]:
+        if isinstance(node, dict):
+            here = node.get("host", host)
+            ports = {f"{here}:{value}" for key, value in node.items() if key == "port" or key.endswith("_port")}
+            return ports.union(*(addresses(value, here) for value in node.values()))
+        if isinstance(node, list | tuple):
+            return set().union(*(addresses(item, host) for item in node))
+        return set()
+
+    assert len(addresses(local.model_dump())) >= 10
+    assert not addresses(local.model_dump()) & addresses(test.model_dump())
+    assert local.data_path != test.data_path
+    assert test.object_store.buckets == local.object_store.buckets
+
+
+def test_an_unknown_environment_is_answered_with_the_known_ones(folder: Path) -> None:
+    assert "known environments: local" in refusal(folder, "moon")
+
+
+def test_an_unknown_key_is_named(folder: Path) -> None:
+    spoil(folder, kafka__brokres=[])
+    assert "kafka.brokres" in refusal(folder)
+
+
+def test_a_missing_key_is_named(folder: Path) -> None:
+    raw = yaml.safe_load((folder / "local.yaml").read_text())
+    del raw["postgres"]["database"]
+    (folder / "local.yaml").write_text(yaml.safe_dump(raw))
+    assert "postgres.database" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"kafka__replication_factor": 4}, "needs as many brokers"),
+        ({"kafka__min_insync_replicas": 4, "kafka__replication_factor": 3}, "min_insync_replicas 4 is above"),
+        ({"postgres__port": 70_000}, "postgres.port"),
+        ({"port_offset": "many"}, "port_offset is 'many'"),
+    ],
+)
+def test_an_impossible_value_is_told(folder: Path, changes: dict[str, Any], told: str) -> None:
+    spoil(folder, **changes)
+    assert told in refusal(folder)
+
+
+def test_two_brokers_with_one_id_are_refused(folder: Path) -> None:
+    raw = yaml.safe_load((folder / "local.yaml").read_text())
+    raw["kafka"]["brokers"][1]["id"] = raw["kafka"]["brokers"][0]["id"]
+    (folder / "local.yaml").write_text(yaml.safe_dump(raw))
+    assert "same id" in refusal(folder)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a list\n"])
+def test_a_file_that_is_no_mapping_is_refused(folder: Path, text: str) -> None:
+    (folder / "local.yaml").write_text(text)
+    assert str(folder / "local.yaml") in refusal(folder)

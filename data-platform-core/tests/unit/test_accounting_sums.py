@@ -1,0 +1,146 @@
+"""A5: sums of silver beside those of the warehouse; one row or one KRW of difference is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from data_platform_core.accounting.marts import DAILY, FACTS, LATEST, MEASURES, business_timezone
+from data_platform_core.accounting.sums import (
+    ANY,
+    Group,
+    Measure,
+    Total,
+    a5_sums,
+    latest,
+    of_run,
+    only,
+    sums,
+    total_rows,
+    with_business_date,
+)
+from data_platform_core.contracts import Contract
+
+pytestmark = pytest.mark.unit
+
+ORDERS = MEASURES["orders"]
+FRIDAY, SATURDAY = "2026-11-20", "2026-11-21"
+
+
+def order(number: int, status: str, amount: int, hour: int = 12, day: int = 21, **more: Any) -> dict[str, Any]:
+    moment = datetime(2026, 11, day, hour, tzinfo=UTC)
+    row = {
+        "order_id": f"o{number}", "order_status": status, "amount_krw": amount, "event_ts": moment,
+        "produced_ts": moment, "kafka_offset": number, "event_date": moment.date(), "run_id": "r",
+    }  # fmt: skip
+    return {**row, **more}
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    schema = pa.schema(
+        [("order_id", pa.string()), ("order_status", pa.string()), ("amount_krw", pa.int64()),
+         ("event_ts", pa.timestamp("us", tz="UTC")), ("produced_ts", pa.timestamp("us", tz="UTC")),
+         ("kafka_offset", pa.int64()), ("event_date", pa.date32()), ("run_id", pa.string())]
+    )  # fmt: skip
+    return pa.Table.from_pylist(list(rows), schema)
+
+
+SILVER = sums(
+    table(order(1, "paid", 1000), order(2, "paid", 500), order(3, "placed", 70), order(4, "paid", 9, day=20)), ORDERS
+)
+
+
+def test_rows_and_amounts_are_summed_per_day_and_status() -> None:
+    assert {
+        Group(SATURDAY, "paid"): Total(2, 1500),
+        Group(SATURDAY, "placed"): Total(1, 70),
+        Group(FRIDAY, "paid"): Total(1, 9),
+    } == SILVER
+    assert total_rows(SILVER) == 4
+
+
+def test_an_entity_without_kind_and_amount_is_counted_per_day() -> None:
+    assert sums(table(order(1, "paid", 5), order(2, "placed", 5)), Measure()) == {Group(SATURDAY, ANY): Total(2)}
+
+
+def test_amounts_beyond_32_bits_stay_exact() -> None:
+    big = 9_007_199_254_740_993  # the first whole number that a double can't hold
+    assert sums(table(order(1, "paid", big)), ORDERS) == {Group(SATURDAY, "paid"): Total(1, big)}
+
+
+def test_equal_sums_hold() -> None:
+    assert a5_sums(SILVER, "marts.fct", dict(SILVER)) == []
+    assert a5_sums({}, "marts.fct", {}) == []
+
+
+def test_one_krw_is_missed() -> None:
+    other = {**SILVER, Group(SATURDAY, "paid"): Total(2, 1499)}
+    (found,) = a5_sums(SILVER, "marts.mart_daily_sales", other)
+    assert found.examples == (f"{SATURDAY} paid: 2 rows 1,499 KRW, silver 2 rows 1,500 KRW",)
+    assert "marts.mart_daily_sales" in found.what
+
+
+def test_one_row_is_missed_even_when_the_amount_is_right() -> None:
+    (found,) = a5_sums(SILVER, "marts.fct", {**SILVER, Group(SATURDAY, "paid"): Total(1, 1500)})
+    assert found.count == 1
+
+
+def test_a_group_that_only_one_side_has_is_told() -> None:
+    missing = {group: total for group, total in SILVER.items() if group.day != FRIDAY}
+    (found,) = a5_sums(SILVER, "marts.fct", missing)
+    assert found.examples == (f"{FRIDAY} paid: 0 rows, silver 1 rows 9 KRW",)
+    (found,) = a5_sums(missing, "marts.fct", SILVER)
+    assert found.examples == (f"{FRIDAY} paid: 1 rows 9 KRW, silver 0 rows",)
+
+
+def test_rows_that_moved_to_another_day_are_told_on_both() -> None:
+    moved = {Group(SATURDAY, "paid"): Total(3, 1509), Group(SATURDAY, "placed"): Total(1, 70)}
+    (found,) = a5_sums(SILVER, "marts.fct", moved)
+    assert found.count == 2
+
+
+def test_of_an_order_only_the_newest_state_counts() -> None:
+    rows = table(order(1, "refunded", 10, hour=15), order(1, "placed", 10, hour=9), order(1, "paid", 10, hour=12))
+    assert sums(latest(rows, ORDERS), ORDERS, day=None) == {Group("-", "refunded"): Total(1, 10)}
+
+
+def test_of_two_states_at_one_moment_the_later_arrival_counts() -> None:
+    rows = table(order(1, "paid", 10, kafka_offset=8), order(1, "placed", 10, kafka_offset=7))
+    assert latest(rows, ORDERS)["order_status"].to_pylist() == ["paid"]
+
+
+def test_a_business_day_begins_at_midnight_of_its_time_zone() -> None:
+    rows = with_business_date(table(order(1, "paid", 1, hour=14), order(2, "paid", 1, hour=15)), "Asia/Seoul")
+    assert rows["business_date"].to_pylist() == [date(2026, 11, 21), date(2026, 11, 22)]
+    assert sums(rows, ORDERS, day="business_date").keys() == {Group("2026-11-22", "paid"), Group(SATURDAY, "paid")}
+
+
+def test_a_run_is_told_from_the_rest() -> None:
+    assert total_rows(sums(of_run(table(order(1, "paid", 1), order(2, "paid", 1, run_id="other")), "r"), ORDERS)) == 1
+
+
+def test_a_mart_of_some_kinds_is_compared_on_these_and_on_all_together() -> None:
+    assert only(SILVER, ["placed"]) == {Group(SATURDAY, "placed"): Total(1, 70)}
+    assert only(SILVER, [ANY]) == {Group(SATURDAY, ANY): Total(3, 1570), Group(FRIDAY, ANY): Total(1, 9)}
+
+
+def test_every_entity_is_measured_by_columns_of_its_contract(contracts: dict[str, Contract]) -> None:
+    assert set(MEASURES) == set(contracts)
+    for entity, measure in MEASURES.items():
+        wanted = {column for column in (measure.key, measure.kind, measure.amount) if column}
+        assert wanted <= set(contracts[entity].columns)
+        assert FACTS.get(entity) or LATEST.get(entity)
+
+
+def test_daily_marts_count_only_kinds_that_the_contract_accepts(contracts: dict[str, Contract]) -> None:
+    for daily in DAILY:
+        kind = MEASURES[daily.entity].kind
+        assert kind is not None
+        assert set(daily.kinds) - {ANY} <= set(contracts[daily.entity].accepted_values[kind])
+
+
+def test_the_time_zone_is_dbts() -> None:
+    assert with_business_date(table(order(1, "paid", 1)), business_timezone())["business_date"].null_count == 0

@@ -17,3 +17,8 @@
 {% macro count_events(event_type) -%}
     count(*) filter (where event_type = '{{ event_type }}')
 {%- endmacro %}
+
+{# Sum of a whole-number field over an order's lines (a jsonb array of objects). #}
+{% macro sum_of_lines(lines, field) -%}
+    (select sum((line.value ->> '{{ field }}')::bigint)::bigint from jsonb_array_elements({{ lines }}) as line)
+{%- endmacro %}

@@ -49,10 +49,7 @@ select
     amount_krw,
     payment_method,
     jsonb_array_length(order_lines) as line_count,
-    (
-        select sum((line.value ->> 'quantity')::bigint)::bigint
-        from jsonb_array_elements(order_lines) as line
-    ) as item_quantity,
+    {{ sum_of_lines('in_order.order_lines', 'quantity') }} as item_quantity,
     event_ts,
     produced_ts,
     event_date,

@@ -53,5 +53,6 @@ def _explanation(postgres: PostgresSettings, where: str, message: str) -> str:
         )
     if "does not exist" in message and "database" in message:
         return f"{where} has no database {postgres.database!r}; `make up` creates it, or set CRM_POSTGRES__DATABASE"
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return f"{where} does not answer ({lines[-1] if lines else 'no message'}); is it up? `make status` shows it"
+    # libpq: `connection to server at ..., port ... failed: <reason>`, then hints on lines of their own.
+    reason = message.strip().partition("\n")[0].rpartition("failed: ")[2] or "no reason given"
+    return f"{where} does not answer ({reason}); is it up? `make status` shows it"

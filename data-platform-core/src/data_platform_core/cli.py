@@ -40,9 +40,9 @@ def environment(
 @warehouse.command("migrate")
 def migrate(context: typer.Context) -> None:
     """Bring schemas, tables and roles of the warehouse up to date."""
-    from data_platform_core import warehouse as house
+    from data_platform_core.warehouse import schema
 
-    house.migrate(load_settings("admin", context.obj))
+    schema.migrate(load_settings("admin", context.obj))
 
 
 @stream.command("run")

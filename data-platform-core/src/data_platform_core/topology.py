@@ -63,7 +63,6 @@ class Kafka(_Frozen):
 class SchemaRegistry(Endpoint):
     path: str
     heap_mb: int = Field(ge=128)
-    database: str
 
     @property
     def url(self) -> str:

@@ -1,6 +1,8 @@
+// The object store, built by `make setup` from its pinned source: the last release of an archived upstream. go.sum
+// holds the hash of every module.
 module crm.platform/minio
 
-go 1.25.0
+go 1.24.8
 
 tool github.com/minio/minio
 

@@ -1,38 +1,38 @@
 """The stack as functions: what `make up`, `make down` and the tests' fixture call.
 
-Everything raises ServiceError (exit code 3) with one line naming the thing and what to do.
+Everything raises ServiceError (exit code 3) naming the thing and what to do.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal as signals
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology, load_topology
-from embedded_stack import kafka_nodes, object_store, postgres_server, preflight
-from embedded_stack.credentials import STACK, Account, ensure_accounts
+from embedded_stack import postgres_server, preflight
+from embedded_stack.bring_up import Progress, apply_platform, start_all
+from embedded_stack.credentials import Account, ensure_accounts
 from embedded_stack.layout import FALLBACK_ROOT, Layout
-from embedded_stack.services import Service, kafka_name, services
-from embedded_stack.supervision import ProcessInfo, Supervisor, end_strays, strays
+from embedded_stack.services import Service, services
+from embedded_stack.supervision import ProcessInfo, Supervisor, end_strays, render_config, strays
 
-#: A cold machine (disk cache empty, initdb and format to do) took under a minute; beyond this something is wrong.
-START_TIMEOUT_SECONDS = 150.0
-_POLL_SECONDS = 0.25
-_LOG_LINES_IN_ERROR = 3
 
-#: Called with (service, event) as the stack comes up; event is one of STEPS.
-Progress = Callable[[str, str], None]
-PREPARING, STARTING, HEALTHY = "preparing", "starting", "healthy"
+class PreflightError(ServiceError):
+    """What keeps the stack from starting, each problem a line in `problems`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -48,38 +48,56 @@ class ServiceStatus:
     problem: str | None
 
 
-def up(environment: str, progress: Progress | None = None) -> Topology:
-    """Bring the environment's services up, wait until each is healthy, and set up accounts. Repeatable."""
+def up(environment: str, progress: Progress | None = None, platform: bool = True) -> Topology:
+    """Bring the environment's services up, wait until each is healthy, set up accounts, topics, schemas and tables.
+
+    Repeatable: what is there stays. `platform=False` leaves the services without topics, schemas and tables.
+    """
     layout = Layout(load_topology(environment))
+    report = progress or _quiet
+    with _only_one(layout):
+        _bring_services_up(layout, report)
+    if platform:
+        apply_platform(environment, report)
+    return layout.topology
+
+
+def _bring_services_up(layout: Layout, progress: Progress) -> None:
     supervisor = Supervisor(layout)
     wanted = services(layout)
     fresh = not supervisor.running()
     if fresh:
         end_strays(layout)
         if found := preflight.problems(layout, wanted):
-            raise ServiceError(" | ".join(found) if len(found) > 1 else found[0])
+            raise PreflightError(found)
+    elif layout.supervisord_conf.read_text(encoding="utf-8") != render_config(layout, wanted):
+        environment = layout.topology.environment
+        raise ServiceError(
+            f"stack {environment} runs with another configuration than topology and code say now; "
+            f"`make down up ENV={environment}`"
+        )
     accounts = _prepare_folders(layout)
-    progress = progress or _quiet
     if fresh:
         # The supervisor looks the account up when it reads its configuration.
         for note in postgres_server.ensure_user():
             progress("postgres", note)
+        layout.versions.write_text(json.dumps(preflight.pinned_versions()) + "\n", encoding="utf-8")
         supervisor.launch(wanted)
     try:
-        _start_all(layout, supervisor, wanted, accounts, progress)
+        start_all(layout, supervisor, wanted, accounts, progress)
     except BaseException:
         if fresh:  # nothing half-started stays behind
             supervisor.shutdown()
         raise
-    layout.versions.write_text(json.dumps(preflight.pinned_versions()) + "\n", encoding="utf-8")
-    return layout.topology
 
 
-def down(environment: str) -> int:
-    """Stop everything, keep the data. Returns how many stray processes were ended; repeatable."""
+def down(environment: str) -> None:
+    """Stop everything, keep the data. Repeatable; raises ServiceError when a process can't be ended."""
     layout = Layout(load_topology(environment))
     Supervisor(layout).shutdown()
-    return len(strays(layout))
+    if left := strays(layout):
+        pids = ", ".join(str(process.pid) for process in left)
+        raise ServiceError(f"stack {environment}: processes {pids} don't end; look at them with `ps -fp {left[0].pid}`")
 
 
 def clean(environment: str) -> None:
@@ -90,8 +108,9 @@ def clean(environment: str) -> None:
     for folder in {layout.root, layout.postgres_home}:
         if folder.exists():
             shutil.rmtree(folder)
-    if layout.postgres_home != layout.root and not any(FALLBACK_ROOT.glob("*/*/postgres")):
-        shutil.rmtree(FALLBACK_ROOT, ignore_errors=True)
+    program = layout.postgres_program
+    if FALLBACK_ROOT in program.parents and not any(program.parent.glob("*/postgres")):
+        shutil.rmtree(program.parent, ignore_errors=True)
 
 
 def kill(environment: str, service: str, signal: int = signals.SIGKILL) -> int:
@@ -118,13 +137,13 @@ def _status_of(service: Service, process: ProcessInfo | None) -> ServiceStatus:
         state = process.state if process else "DOWN"
         return ServiceStatus(service.name, state, 0, service.address, 0.0, 0.0, "not running")
     return ServiceStatus(
-        service.name,
-        process.state,
-        process.pid,
-        service.address,
-        process.uptime,
-        _rss_mb(process.pid),
-        service.healthy(),
+        name=service.name,
+        state=process.state,
+        pid=process.pid,
+        address=service.address,
+        uptime=process.uptime,
+        rss_mb=_rss_mb(process.pid),
+        problem=service.healthy(),
     )
 
 
@@ -140,84 +159,17 @@ def _quiet(_service: str, _event: str) -> None:
     """No progress wanted."""
 
 
+@contextmanager
+def _only_one(layout: Layout) -> Iterator[None]:
+    """Two `up` at the same time would start two supervisors: the second waits for the first."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with (layout.root / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _prepare_folders(layout: Layout) -> dict[str, Account]:
-    for folder in (layout.root, layout.logs, layout.config, layout.registry_data):
-        folder.mkdir(parents=True, exist_ok=True)
+    layout.root.chmod(0o755)  # PostgreSQL's own user passes through it
+    for folder in (layout.logs, layout.config, layout.registry_data):
+        folder.mkdir(mode=0o700, exist_ok=True)
     return ensure_accounts(layout.secrets)
-
-
-def _start_all(
-    layout: Layout,
-    supervisor: Supervisor,
-    wanted: tuple[Service, ...],
-    accounts: dict[str, Account],
-    progress: Progress,
-) -> None:
-    """All at once: no service needs another to start. The first failure stops the waiting for the rest."""
-    failed = threading.Event()
-
-    def bring_up(service: Service) -> None:
-        try:
-            if not supervisor.processes()[service.name].pid:
-                progress(service.name, PREPARING)
-                for note in _prepare(layout, service, accounts):
-                    progress(service.name, note)
-                progress(service.name, STARTING)
-                supervisor.start(service.name)
-            _wait_healthy(layout, supervisor, service, failed)
-            _provision(layout.topology, service, accounts)
-            progress(service.name, HEALTHY)
-        except BaseException:
-            failed.set()
-            raise
-
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        running = [pool.submit(bring_up, service) for service in wanted]
-    errors = [error for future in running if (error := future.exception()) is not None]
-    if errors:
-        raise next((error for error in errors if not isinstance(error, _GivenUpError)), errors[0])
-
-
-class _GivenUpError(ServiceError):
-    """Waiting ended because another service failed."""
-
-
-def _prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> list[str]:
-    """What a service needs on disk before it starts. Returns notes for the person watching."""
-    if service.name == "postgres":
-        return postgres_server.prepare_postgres(layout, accounts[STACK])
-    if service.name == "minio":
-        object_store.prepare_minio(layout, accounts[STACK])
-    for broker in layout.topology.kafka.brokers:
-        if service.name == kafka_name(broker):
-            kafka_nodes.prepare_broker(layout, broker)
-    return []
-
-
-def _provision(topology: Topology, service: Service, accounts: dict[str, Account]) -> None:
-    if service.name == "postgres":
-        postgres_server.apply_accounts(topology, accounts)
-    elif service.name == "minio":
-        object_store.apply_accounts(topology, accounts)
-
-
-def _wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while (problem := service.healthy()) is not None:
-        if failed.is_set():
-            raise _GivenUpError(f"service {service.name} was not waited for")
-        state = supervisor.processes()[service.name].state
-        if state in ("FATAL", "UNKNOWN"):
-            raise ServiceError(f"service {service.name} does not stay up: {_log_tail(layout, service)}")
-        if time.monotonic() > deadline:
-            raise ServiceError(
-                f"service {service.name} at {service.address} is not healthy after {START_TIMEOUT_SECONDS:.0f} s "
-                f"({problem}): {_log_tail(layout, service)}"
-            )
-        time.sleep(_POLL_SECONDS)
-
-
-def _log_tail(layout: Layout, service: Service) -> str:
-    path = layout.logs / f"{service.name}.log"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return f"{' / '.join(line.strip() for line in lines[-_LOG_LINES_IN_ERROR:])} (see {path})"

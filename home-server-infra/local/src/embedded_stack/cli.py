@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.errors import UserError
+from data_platform_core.errors import ConfigurationError, ServiceError, UserError
 from data_platform_core.topology import load_topology
 from embedded_stack import api
+from embedded_stack.credentials import read_account
+from embedded_stack.layout import Layout
+from embedded_stack.postgres_server import write_passfile
+from embedded_stack.services import services
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 _console = Console()
-Environment = Annotated[str, typer.Option("--env", help="Topology to run: a file name in home-server-infra/topology.")]
+Environment = Annotated[str, typer.Option("--env", help="Environment: a file of home-server-infra/topology.")]
+LOG_LINES = 200
 
 
 @app.command()
@@ -26,10 +32,12 @@ def up(env: Environment = "local") -> None:
     began = time.monotonic()
 
     def report(service: str, event: str) -> None:
-        _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {service:<10} {event}")
+        spent = time.monotonic() - began
+        _console.print(f"[dim]{spent:6.1f} s[/dim]  {service:<18} {event}", highlight=False, soft_wrap=True)
 
-    api.up(env, report)
-    _console.print(f"[green]stack {env} is up[/green] after {time.monotonic() - began:.1f} s")
+    with _console.status(f"stack {env}"):
+        api.up(env, report)
+    _console.print(f"stack {env} is up and healthy after {time.monotonic() - began:.1f} s", highlight=False)
 
 
 @app.command()
@@ -38,24 +46,55 @@ def down(env: Environment = "local") -> None:
     began = time.monotonic()
     with _console.status(f"stopping stack {env}"):
         api.down(env)
-    _console.print(f"stack {env} is down after {time.monotonic() - began:.1f} s; its data stays")
+    _console.print(f"stack {env} is down after {time.monotonic() - began:.1f} s; its data stays", highlight=False)
 
 
 @app.command()
 def status(env: Environment = "local") -> None:
-    """Show each service; exit code 0 only when all are healthy."""
+    """Show each service; exit code 0 only when all are healthy, else 3."""
     rows = api.status(env)
     table = Table(title=f"embedded stack: {env}")
-    for column in ("service", "state", "pid", "address", "uptime", "RSS MB", "health"):
-        table.add_column(column, justify="right" if column in ("pid", "uptime", "RSS MB") else "left")
+    for column in ("service", "state", "pid", "address", "uptime s", "RSS MB", "health"):
+        table.add_column(column, justify="right" if column in ("pid", "uptime s", "RSS MB") else "left")
     for row in rows:
         health = f"[red]{row.problem}[/red]" if row.problem else "[green]healthy[/green]"
         table.add_row(
-            row.name, row.state, str(row.pid or "-"), row.address, f"{row.uptime:.0f} s", f"{row.rss_mb:.0f}", health
+            row.name, row.state, str(row.pid or "-"), row.address, f"{row.uptime:.0f}", f"{row.rss_mb:.0f}", health
         )
     _console.print(table)
     if any(row.problem for row in rows):
-        raise typer.Exit(1)
+        raise typer.Exit(ServiceError.exit_code)
+
+
+@app.command()
+def logs(
+    env: Environment = "local",
+    service: Annotated[str | None, typer.Option(help="Only this service; default: all.")] = None,
+    follow: Annotated[bool, typer.Option(help="Go on until interrupted.")] = sys.stdout.isatty(),
+) -> None:
+    """Show the end of the services' logs."""
+    layout = Layout(load_topology(env))
+    known = [each.name for each in services(layout)]
+    if service is not None and service not in known:
+        raise ConfigurationError(f"service {service} is not part of the stack; one of: {', '.join(known)}")
+    files = [str(path) for name in ([service] if service else known) if (path := layout.logs / f"{name}.log").exists()]
+    if not files:
+        raise ServiceError(f"no logs in {layout.logs} yet; start the stack with `make up ENV={env}`")
+    os.execvp("tail", ["tail", "-n", str(LOG_LINES), *(["-F"] if follow else []), *files])
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context, env: Environment = "local") -> None:
+    """Open psql on the warehouse as the reader; other options go to psql."""
+    layout = Layout(load_topology(env))
+    if shutil.which("psql") is None:
+        raise ServiceError("tool psql is missing; `make setup` installs postgresql-client")
+    account = read_account(layout.secrets, "reader")
+    passfile = layout.secrets / "reader.pgpass"
+    write_passfile(layout.topology, account, passfile)
+    postgres = layout.topology.postgres
+    where = f"host={postgres.host} port={postgres.port} dbname={postgres.database} user=crm_reader passfile={passfile}"
+    os.execvp("psql", ["psql", *context.args, where])
 
 
 @app.command()
@@ -69,6 +108,10 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and its exit code."""
     try:
         app()
+    except api.PreflightError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -1,4 +1,4 @@
-"""Accounts and their secrets: made once per environment, `<data_dir>/secrets/<account>.env`, mode 0600 in a 0700 folder.
+"""Accounts and their secrets: made once per environment, `<data_dir>/secrets/<account>.env`, mode 0600, folder 0700.
 
 The names inside are those that settings.py reads, so that a service's file is its environment.
 """
@@ -15,7 +15,7 @@ from data_platform_core.errors import ServiceError
 
 #: Services with an account in the object store, and those with one in PostgreSQL. Role names are `crm_<service>`.
 STORE_SERVICES = ("generator", "streaming", "batch", "accounting")
-POSTGRES_SERVICES = ("batch", "dbt", "accounting", "registry", "reader", "admin")
+POSTGRES_SERVICES = ("batch", "dbt", "accounting", "reader", "admin")
 #: The superuser of PostgreSQL and the root of the object store: only the stack itself uses them.
 STACK = "stack"
 _SECRET_BYTES = 24
@@ -34,17 +34,20 @@ class Account:
     values: Mapping[str, str]
 
     @property
-    def store_login(self) -> tuple[str, str] | None:
-        """(access key, secret key), or None when the service has no account in the object store."""
+    def store_login(self) -> tuple[str, str]:
+        """(access key, secret key). Raises ServiceError when the account has none."""
         return self._pair(ACCESS_KEY, SECRET_KEY)
 
     @property
-    def postgres_login(self) -> tuple[str, str] | None:
-        """(role, password), or None when the service has no role."""
+    def postgres_login(self) -> tuple[str, str]:
+        """(role, password). Raises ServiceError when the account has none."""
         return self._pair(PG_USER, PG_PASSWORD)
 
-    def _pair(self, first: str, second: str) -> tuple[str, str] | None:
-        return (self.values[first], self.values[second]) if first in self.values else None
+    def _pair(self, first: str, second: str) -> tuple[str, str]:
+        for name in (first, second):
+            if not self.values.get(name):
+                raise ServiceError(f"credentials of {self.name} lack {name}; `make clean` and `make up` make them anew")
+        return self.values[first], self.values[second]
 
 
 def ensure_accounts(folder: Path) -> dict[str, Account]:
@@ -55,7 +58,7 @@ def ensure_accounts(folder: Path) -> dict[str, Account]:
     for name in names:
         path = folder / f"{name}.env"
         if not path.is_file():
-            _write(path, _new_values(name))
+            write_secret(path, "".join(f"{key}={value}\n" for key, value in _new_values(name).items()))
     return {name: read_account(folder, name) for name in names}
 
 
@@ -78,18 +81,8 @@ def _new_values(name: str) -> dict[str, str]:
     return values
 
 
-def _write(path: Path, values: Mapping[str, str]) -> None:
-    """Whole or not at all, and never readable by others, not even for a moment."""
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(f"{key}={value}\n" for key, value in values.items())
-    partial.replace(path)
-
-
 def write_secret(path: Path, value: str) -> None:
-    """One value as a file of its own, for programs that take a secret by file."""
+    """A file that is whole or not there, and never readable by others, not even for a moment."""
     if path.is_file() and path.read_text(encoding="utf-8") == value:
         return
     partial = path.with_suffix(".partial")

@@ -80,9 +80,13 @@ class Layout:
     @property
     def postgres_home(self) -> Path:
         """Parent of PostgreSQL's data: the data folder, or a folder that its own user can reach."""
-        if not needs_postgres_user() or reachable_by_others(REPOSITORY_ROOT):
+        fallback = self._fallback / self.topology.environment
+        if not needs_postgres_user():
             return self.root
-        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT) / self.topology.environment
+        if (fallback / "postgres").exists():  # data stays where it is, whatever becomes of the folders' modes
+            return fallback
+        reachable = reachable_by_others(self.root) and reachable_by_others(POSTGRES_PROGRAM / "bin")
+        return self.root if reachable else fallback
 
     @property
     def postgres_data(self) -> Path:
@@ -93,7 +97,11 @@ class Layout:
         """Folder with `bin/postgres` that the account running it can execute."""
         if self.postgres_home == self.root:
             return POSTGRES_PROGRAM
-        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT) / "program"
+        return self._fallback / "program"
+
+    @property
+    def _fallback(self) -> Path:
+        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT)
 
     @property
     def marker(self) -> str:
@@ -116,10 +124,12 @@ def reachable_by_others(path: Path) -> bool:
 
 
 def registry_jars() -> Path:
+    """Apicurio's runnable jar and its lib folder."""
     return JARS_DIR / "registry"
 
 
 def kafka_jars() -> Path:
+    """The class path of a broker."""
     return JARS_DIR / "kafka"
 
 

@@ -41,7 +41,6 @@ def prepare_minio(layout: Layout, stack: Account) -> None:
     """Root credentials as files: MinIO takes them so, and they stay out of its environment."""
     layout.minio_data.mkdir(exist_ok=True)
     login = stack.store_login
-    assert login is not None
     write_secret(layout.secrets / "minio-root-user", login[0])
     write_secret(layout.secrets / "minio-root-password", login[1])
 
@@ -54,7 +53,6 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
 
     store = topology.object_store
     root = accounts[STACK].store_login
-    assert root is not None
     client = Minio(store.address, *root, secure=False, region=store.region)
     admin = MinioAdmin(endpoint=store.address, credentials=StaticProvider(*root), secure=False)
     try:
@@ -63,7 +61,6 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
                 client.make_bucket(bucket)
         for name in STORE_SERVICES:
             login = accounts[name].store_login
-            assert login is not None
             admin.policy_add(login[0], policy=policy(name, store.buckets))
             admin.user_add(*login)
             _attach(admin, login[0])

@@ -18,14 +18,13 @@ from psycopg import sql
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import POSTGRES_SERVICES, STACK, Account
+from embedded_stack.credentials import POSTGRES_SERVICES, STACK, Account, write_secret
 from embedded_stack.layout import POSTGRES_PROGRAM, POSTGRES_USER, Layout, needs_postgres_user
 
 INITDB_TIMEOUT_SECONDS = 120
 CONNECT_TIMEOUT_SECONDS = 5
 #: The role that owns the database and runs the migrations.
 OWNER = "admin"
-REGISTRY = "registry"
 
 
 def prepare_postgres(layout: Layout, stack: Account) -> list[str]:
@@ -72,7 +71,6 @@ def _initialise(layout: Layout, stack: Account) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     login = stack.postgres_login
-    assert login is not None
     with tempfile.NamedTemporaryFile("w", prefix="crm-", suffix=".pw") as password:
         password.write(login[1])
         password.flush()
@@ -117,36 +115,34 @@ def _plain_locale() -> dict[str, str]:
 
 
 def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
-    """Roles, their passwords and the two databases, as the secrets say. Changes nothing that is so already."""
+    """Roles, their passwords and the database, as the secrets say. Changes nothing that is so already."""
     with _connect(topology, accounts[STACK], "postgres") as connection:
         for name in POSTGRES_SERVICES:
             _apply_role(connection, accounts[name])
-        _apply_database(connection, topology.postgres.database, accounts[OWNER])
-        _apply_database(connection, topology.schema_registry.database, accounts[REGISTRY])
+        _apply_database(connection, topology.postgres.database, accounts)
 
 
 def _apply_role(connection: psycopg.Connection, account: Account) -> None:
-    login = account.postgres_login
-    assert login is not None
-    role = sql.Identifier(login[0])
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [login[0]]).fetchone():
+    name, password = account.postgres_login
+    role = sql.Identifier(name)
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(login[1])))
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)))
 
 
-def _apply_database(connection: psycopg.Connection, name: str, owner: Account) -> None:
-    login = owner.postgres_login
-    assert login is not None
+def _apply_database(connection: psycopg.Connection, name: str, accounts: Mapping[str, Account]) -> None:
     database = sql.Identifier(name)
+    owner = sql.Identifier(accounts[OWNER].postgres_login[0])
     if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, sql.Identifier(login[0])))
-    # By default anyone may connect anywhere: the migrations grant it to those who need it.
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner))
+    # By default anyone may connect and make temporary tables; a role without a schema of its own needs neither.
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    roles = [sql.Identifier(accounts[service].postgres_login[0]) for service in POSTGRES_SERVICES]
+    connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.SQL(", ").join(roles)))
 
 
 def _connect(topology: Topology, account: Account, database: str) -> psycopg.Connection:
     login = account.postgres_login
-    assert login is not None
     try:
         return psycopg.connect(
             host=topology.postgres.host,
@@ -163,10 +159,7 @@ def _connect(topology: Topology, account: Account, database: str) -> psycopg.Con
 
 
 def write_passfile(topology: Topology, account: Account, path: Path) -> None:
-    """A PGPASSFILE for psql, mode 0600."""
-    from embedded_stack.credentials import write_secret
-
+    """A password file for psql, mode 0600."""
     login = account.postgres_login
-    assert login is not None
     postgres = topology.postgres
     write_secret(path, f"{postgres.host}:{postgres.port}:{postgres.database}:{login[0]}:{login[1]}\n")

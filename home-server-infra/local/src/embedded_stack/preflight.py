@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 def problems(layout: Layout, services: tuple[Service, ...]) -> list[str]:
     """Everything that keeps this stack from starting, one line each; empty when it may start."""
     return [
-        *missing_tools(layout),
+        *missing_tools(),
         *short_of_memory(layout.topology.requires),
         *short_of_disk(layout.topology.requires, layout.root),
         *foreign_data(layout, pinned_versions()),
@@ -34,7 +34,8 @@ def problems(layout: Layout, services: tuple[Service, ...]) -> list[str]:
     ]
 
 
-def missing_tools(layout: Layout) -> list[str]:
+def missing_tools() -> list[str]:
+    """Programs that setup should have put there."""
     found = []
     java = shutil.which("java")
     if java is None:
@@ -66,6 +67,7 @@ def java_version(java: str) -> int:
 
 
 def short_of_memory(requires: Requires) -> list[str]:
+    """Less memory available than topology asks for."""
     available = psutil.virtual_memory().available // _MIB
     if available >= requires.memory_mb:
         return []
@@ -76,6 +78,7 @@ def short_of_memory(requires: Requires) -> list[str]:
 
 
 def short_of_disk(requires: Requires, folder: Path) -> list[str]:
+    """Less disk free at `folder` than topology asks for."""
     existing = next(part for part in [folder, *folder.parents] if part.exists())
     free = shutil.disk_usage(existing).free // _MIB
     if free >= requires.disk_mb:
@@ -97,7 +100,8 @@ def foreign_data(layout: Layout, programs: dict[str, str]) -> list[str]:
     for name, version in programs.items():
         if name in written and not _readable(name, written[name], version):
             found.append(
-                f"data in {layout.root} was written by {name} {written[name]}, which {name} {version} can't read; {clean}"
+                f"data in {layout.root} was written by {name} {written[name]}, "
+                f"which {name} {version} can't read; {clean}"
             )
     if (layout.postgres_data / "PG_VERSION").exists() and not (layout.secrets / "stack.env").exists():
         found.append(f"data in {layout.postgres_data} has lost its passwords ({layout.secrets} is empty); {clean}")
@@ -115,6 +119,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def taken_ports(services: tuple[Service, ...]) -> list[str]:
+    """Addresses in use, with who wants them and who has them."""
     return [
         f"port {endpoint.address}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "
         "end it, or move the port in home-server-infra/topology"

@@ -60,6 +60,7 @@ def _marked(layout: Layout, **more: str) -> dict[str, str]:
 
 
 def kafka_name(broker: Broker) -> str:
+    """`kafka-1` for the broker with id 1."""
     return f"kafka-{broker.id}"
 
 
@@ -97,6 +98,7 @@ def _registry(layout: Layout) -> Service:
             java(),
             f"-Xmx{registry.heap_mb}m",
             "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",  # up sooner; a few requests a minute never repay the second compiler
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dquarkus.http.host={registry.host}",
             "-Dquarkus.log.file.enable=false",

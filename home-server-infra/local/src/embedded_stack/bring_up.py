@@ -1,0 +1,139 @@
+"""From nothing to all healthy: what each service needs on disk, its start, its health, its accounts.
+
+No service needs another one to start (clients retry), so all of them come up at once; accounts of a service follow its
+health, and what belongs to the platform (topics, schemas, tables) follows the health of all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from data_platform_core.errors import ServiceError
+from embedded_stack import kafka_nodes, object_store, postgres_server
+from embedded_stack.credentials import STACK, Account
+from embedded_stack.layout import Layout
+from embedded_stack.services import Service, kafka_name
+from embedded_stack.supervision import Supervisor
+
+#: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.
+Progress = Callable[[str, str], None]
+PREPARING, STARTING, HEALTHY = "preparing", "starting", "healthy"
+
+#: A cold, busy machine took 35 s with initdb and format to do; beyond this something is wrong.
+START_TIMEOUT_SECONDS = 150.0
+PLATFORM_TIMEOUT_SECONDS = 120.0
+_POLL_SECONDS = 0.25
+_LOG_LINES_IN_ERROR = 3
+
+#: Commands of `crm` that bring the empty services to what contracts and migrations say. Each may be repeated.
+PLATFORM_STEPS = (("topics", "apply"), ("registry", "apply"), ("warehouse", "migrate"))
+
+
+class _GivenUpError(ServiceError):
+    """Waiting ended because another service failed."""
+
+
+def start_all(
+    layout: Layout,
+    supervisor: Supervisor,
+    wanted: tuple[Service, ...],
+    accounts: dict[str, Account],
+    progress: Progress,
+) -> None:
+    """Start what does not run, wait for the health of everything. The first failure ends the waiting for the rest."""
+    failed = threading.Event()
+
+    def bring_up(service: Service) -> None:
+        try:
+            if not supervisor.processes()[service.name].pid:
+                progress(service.name, PREPARING)
+                for note in _prepare(layout, service, accounts):
+                    progress(service.name, note)
+                progress(service.name, STARTING)
+                supervisor.start(service.name)
+            _wait_healthy(layout, supervisor, service, failed)
+            _provision(layout, service, accounts)
+            progress(service.name, HEALTHY)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        running = [pool.submit(bring_up, service) for service in wanted]
+        try:
+            _raise_first(running)
+        except BaseException:  # an interrupt too: or the pool would wait for every timeout
+            failed.set()
+            raise
+
+
+def _raise_first(running: list[Future[None]]) -> None:
+    """The failure that made the others give up."""
+    errors = [error for future in running if (error := future.exception()) is not None]
+    if errors:
+        raise next((error for error in errors if not isinstance(error, _GivenUpError)), errors[0])
+
+
+def _prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> list[str]:
+    """What a service needs on disk before it starts. Returns notes for the person watching."""
+    if service.name == "postgres":
+        return postgres_server.prepare_postgres(layout, accounts[STACK])
+    if service.name == "minio":
+        object_store.prepare_minio(layout, accounts[STACK])
+    for broker in layout.topology.kafka.brokers:
+        if service.name == kafka_name(broker):
+            kafka_nodes.prepare_broker(layout, broker)
+    return []
+
+
+def _provision(layout: Layout, service: Service, accounts: dict[str, Account]) -> None:
+    """Accounts, as soon as their service takes them."""
+    if service.name == "postgres":
+        postgres_server.apply_accounts(layout.topology, accounts)
+    elif service.name == "minio":
+        object_store.apply_accounts(layout.topology, accounts)
+
+
+def _wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while (problem := service.healthy()) is not None:
+        if failed.is_set():
+            raise _GivenUpError(f"service {service.name} was not waited for")
+        if supervisor.processes()[service.name].state in ("FATAL", "UNKNOWN"):
+            raise ServiceError(f"service {service.name} does not stay up: {log_tail(layout, service.name)}")
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"service {service.name} at {service.address} is not healthy after {START_TIMEOUT_SECONDS:.0f} s "
+                f"({problem}): {log_tail(layout, service.name)}"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def log_tail(layout: Layout, service: str) -> str:
+    """The last words of a service, on one line, and where the rest is."""
+    path = layout.logs / f"{service}.log"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return f"{' / '.join(line.strip() for line in lines[-_LOG_LINES_IN_ERROR:])} (see {path})"
+
+
+def apply_platform(environment: str, progress: Progress) -> None:
+    """Topics, schemas and tables, by the commands that own them, side by side. Raises ServiceError with their words."""
+    with ThreadPoolExecutor(len(PLATFORM_STEPS)) as pool:
+        _raise_first([pool.submit(_platform_step, environment, step, progress) for step in PLATFORM_STEPS])
+
+
+def _platform_step(environment: str, step: tuple[str, ...], progress: Progress) -> None:
+    name = " ".join(step)
+    progress(name, STARTING)
+    command = [str(Path(sys.executable).parent / "crm"), "--env", environment, *step]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PLATFORM_TIMEOUT_SECONDS, check=False)
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise ServiceError(f"`crm --env {environment} {name}` failed: {last[0].removeprefix('error: ')}")
+    progress(name, "applied")

@@ -19,11 +19,13 @@ from data_platform_core.settings import load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
 stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
+dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
 app.add_typer(registry, name="registry")
 app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")
+app.add_typer(dbt, name="dbt")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
 
@@ -57,11 +59,33 @@ def run_stream(
 
 
 @app.command("load")
-def load(context: typer.Context) -> None:
+def load(
+    context: typer.Context,
+    entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Empty the landing tables and load all of silver.")
+    ] = False,
+) -> None:
     """Carry what is new in silver into the warehouse."""
     from data_platform_core.batch.load_warehouse import run
 
-    run(load_settings("batch", context.obj))
+    run(load_settings("batch", context.obj), entity or (), rebuild=rebuild)
+
+
+@dbt.command("build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def build_marts(context: typer.Context) -> None:
+    """Build and test the marts. Further arguments go to dbt: `crm dbt build --full-refresh`."""
+    from data_platform_core.warehouse.dbt_runner import dbt_build
+
+    dbt_build(load_settings("dbt", context.obj), context.args)
+
+
+@dbt.command("docs")
+def write_docs(context: typer.Context) -> None:
+    """Write the marts' documentation and say where it is."""
+    from data_platform_core.warehouse.dbt_runner import dbt_docs
+
+    typer.echo(dbt_docs(load_settings("dbt", context.obj)) / "index.html")
 
 
 def main() -> None:

@@ -83,11 +83,6 @@ class LakeReader:
         # Of several the first arrival: what comes later is judged elsewhere.
         return dict(sorted(places, key=lambda place: place[1], reverse=True))
 
-    def transaction(self, folder: str) -> int | None:
-        """The newest micro-batch that the table has taken."""
-        version = self._table(folder).transaction_version(self._contract.names.query)
-        return None if version is None else int(version)
-
     def _table(self, folder: str, version: int | None = None) -> Any:
         key = (folder, version)
         if key not in self._tables:

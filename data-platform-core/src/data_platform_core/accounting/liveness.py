@@ -6,12 +6,15 @@ believes; what counts is that the last record of each partition is in bronze, an
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow.dataset as ds
 from confluent_kafka import Consumer, TopicPartition
+from deltalake import DeltaTable
 
 from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors
 from data_platform_core.contracts import Contract
@@ -23,6 +26,8 @@ from data_platform_core.settings import ObjectStoreSettings, Settings
 POLL_S = 1.0
 #: The tables are asked this often even when the group says that it lags: it may have missed a commit. Seconds.
 TABLE_CHECK_S = 10.0
+# Commits by maintenance may follow the stream's last one; more than this many is rare.
+_RECENT_COMMITS = 20
 
 Marks = Mapping[int, tuple[int, int]]
 
@@ -112,8 +117,25 @@ def in_tables(settings: ObjectStoreSettings, contract: Contract, marks: Marks) -
         wanted = one if wanted is None else wanted | one
     with store_errors(settings, settings.lake_bucket):
         rows = bronze.to_pyarrow_dataset().to_table(columns=["partition"], filter=wanted)
-        taken = bronze.transaction_version(contract.names.query), silver.transaction_version(contract.names.query)
-    if set(rows["partition"].to_pylist()) != set(last):
-        return False
-    # Bronze and silver take a batch side by side: silver may be a moment behind.
-    return taken[1] is not None and taken[1] >= (taken[0] or 0)
+        if set(rows["partition"].to_pylist()) != set(last):
+            return False
+        # Bronze and silver take a batch side by side: silver may be a moment behind.
+        return newest_batch(silver, contract.names.query) >= newest_batch(bronze, contract.names.query)
+
+
+def newest_batch(table: DeltaTable, query: str) -> int:
+    """The newest micro-batch of `query` that the table has taken, by the marks of its commits; -1 for none."""
+    for limit in (_RECENT_COMMITS, None):
+        marks = (_mark(commit.get("userMetadata")) for commit in table.history(limit))
+        batches = [int(mark["batch"]) for mark in marks if mark.get("query") == query]
+        if batches:
+            return max(batches)
+    return -1
+
+
+def _mark(metadata: object) -> dict[str, Any]:
+    try:
+        mark = json.loads(str(metadata or "{}"))
+    except ValueError:
+        return {}
+    return mark if isinstance(mark, dict) else {}

@@ -139,7 +139,7 @@ def _rows(connection: psycopg.Connection, table: str, query: sql.Composed) -> li
     try:
         return connection.execute(query).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        step = "build the marts (`make dbt`)" if table.startswith(MARTS_SCHEMA) else "run `crm warehouse migrate`"
+        step = "build the marts with `crm dbt build`" if table.startswith(MARTS_SCHEMA) else "run `crm warehouse migrate`"
         raise AccountingError(f"table {table} does not exist; {step}") from None
     except psycopg.errors.UndefinedColumn as error:
         raise AccountingError(f"table {table}: {error.diag.message_primary}; build it anew") from None

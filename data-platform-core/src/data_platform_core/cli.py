@@ -62,9 +62,7 @@ def run_stream(
 def load(
     context: typer.Context,
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Empty the landing tables and load all of silver.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the landing tables, load all of silver.")] = False,
 ) -> None:
     """Carry what is new in silver into the warehouse."""
     from data_platform_core.batch.load_warehouse import run

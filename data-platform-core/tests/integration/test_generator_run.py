@@ -27,7 +27,10 @@ from confluent_kafka import Consumer, TopicPartition
 from minio import Minio
 from minio.error import S3Error
 
+from data_generator.run import Run
+from data_generator.scenario import load_scenario, scenario_path
 from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import ledger_prefix
 from data_platform_core.settings import Settings
@@ -212,8 +215,9 @@ def test_a_signal_ends_the_run_cleanly_with_a_finished_ledger(
 def test_after_kill_9_the_ledger_still_bounds_what_kafka_may_hold(
     stack: Topology, start: Any, ledger: Any, consume: Any, run_id: str
 ) -> None:
-    process = start("normal", "--rate", "1500", "--flat", "--run-id", run_id)
-    wait_for_sends(ledger, run_id, 9_000)
+    # Past the first reservation of 10 s, so that the mark has moved.
+    process = start("normal", "--rate", "2000", "--flat", "--run-id", run_id)
+    wait_for_sends(ledger, run_id, 22_000)
     process.kill()
     process.wait()
     summary, rows = ledger(run_id)
@@ -300,6 +304,29 @@ def test_what_is_wrong_around_it_is_said_in_one_line_and_nothing_is_sent(  # noq
     assert "wrong" not in errors
     assert kafka.ends() == before
     assert ledger(run_id)[0] is None
+
+
+def test_a_missing_topic_is_named_before_anything_is_sent(
+    stack: Topology, settings: Callable[[str], Settings], contracts: dict[str, Contract], run_id: str
+) -> None:
+    ghosts = Contract.model_validate(contracts["products"].model_dump() | {"entity": "ghosts"})
+    with pytest.raises(ServiceError, match=r"topic crm\.ghosts\.v1 does not exist"):
+        preflight(settings, {"ghosts": ghosts}, run_id)
+
+
+def test_a_registry_that_holds_an_incompatible_schema_is_named_before_anything_is_sent(
+    stack: Topology, settings: Callable[[str], Settings], contracts: dict[str, Contract], run_id: str
+) -> None:
+    wire = contracts["products"].avro
+    changed = {"name": "weight_g", "type": "long", "doc": "A field that what was written before does not have."}
+    products = contracts["products"].model_copy(update={"avro": wire | {"fields": [*wire["fields"], changed]}})
+    with pytest.raises(ServiceError, match=r"subject crm\.products\.v1-value .*weight_g"):
+        preflight(settings, {"products": products}, run_id)
+
+
+def preflight(settings: Callable[[str], Settings], contracts: dict[str, Contract], run_id: str) -> None:
+    """What a run checks first, for contracts that are not those of the repository."""
+    Run(settings("generator"), load_scenario(scenario_path("normal")), run_id, 0)._preflight(contracts)
 
 
 def test_a_flood_sends_exactly_as_many_unique_records_as_asked(

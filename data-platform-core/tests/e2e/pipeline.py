@@ -17,9 +17,9 @@ from minio import Minio
 from data_platform_core.naming import names
 from data_platform_core.settings import Settings, load_settings
 from embedded_stack import api
+from embedded_stack.services import STREAMING
 
 SCRIPTS = Path(sys.executable).parent
-STREAMING = "streaming"
 _DRAIN_TIMEOUT_S = 240
 
 
@@ -75,7 +75,7 @@ class Pipeline:
 
     def kill_streaming(self) -> None:
         """SIGKILL to the driver and its JVM; the supervisor starts it again."""
-        api.kill(self.environment, STREAMING)
+        api.kill(self.environment, STREAMING, group=True)
 
     def drain(self) -> None:
         """Wait until every query has committed everything its topic holds."""

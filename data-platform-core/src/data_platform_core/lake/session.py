@@ -78,6 +78,8 @@ def _delta_conf() -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         # Checksum files list a small table's files again in every commit; nothing here reads that.
         "spark.databricks.delta.allFilesInCrc.enabled": "false",
+        # A batch of dead letters only leaves its mark in silver too: what waits for the batch sees it there.
+        "spark.databricks.delta.skipRecordingEmptyCommits": "false",
         # One driver writes each table (house rule), so S3 needs no coordinator.
         "spark.delta.logStore.s3a.impl": "io.delta.storage.S3SingleDriverLogStore",
     }

@@ -39,7 +39,6 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
     verify_topics(settings, contracts)
     stopping = _stop_on_signals()
-    serve_metrics(settings)
     spark = spark_session(settings, "crm-streaming")
     try:
         _ensure_all_tables(spark, settings, contracts)
@@ -48,6 +47,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
         ingests = [EntityIngest(spark, settings, contract, reporter.batch_committed) for contract in contracts.values()]
         for ingest in ingests:
             ingest.start()
+        serve_metrics(settings)  # its answer tells a health check that every query has started
         log.info("streaming", entities=list(contracts))
         _until_stopped(spark, stopping)
     finally:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal as signals
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import psutil
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import postgres_server, preflight
-from embedded_stack.bring_up import Progress, apply_platform, start_all
+from embedded_stack.bring_up import Progress, apply_platform, start_all, wait_healthy
 from embedded_stack.credentials import Account, ensure_accounts
 from embedded_stack.layout import FALLBACK_ROOT, Layout
 from embedded_stack.services import Service, services
@@ -84,7 +85,8 @@ def _bring_services_up(layout: Layout, progress: Progress) -> None:
         layout.versions.write_text(json.dumps(preflight.pinned_versions()) + "\n", encoding="utf-8")
         supervisor.launch(wanted)
     try:
-        start_all(layout, supervisor, wanted, accounts, progress)
+        permanent = tuple(service for service in wanted if not service.on_demand)
+        start_all(layout, supervisor, permanent, accounts, progress)
     except BaseException:
         if fresh:  # nothing half-started stays behind
             supervisor.shutdown()
@@ -113,13 +115,40 @@ def clean(environment: str) -> None:
         shutil.rmtree(program.parent, ignore_errors=True)
 
 
-def kill(environment: str, service: str, signal: int = signals.SIGKILL) -> int:
-    """Send a signal to a service's process, as a crash would, and return its pid. The supervisor starts it again."""
+def start(environment: str, name: str) -> None:
+    """Start a service that `up` leaves alone (`streaming`), and wait until it is healthy. Repeatable."""
+    layout, supervisor, service = _running_service(environment, name)
+    supervisor.start(name)
+    wait_healthy(layout, supervisor, service, threading.Event())
+
+
+def stop(environment: str, name: str) -> None:
+    """Stop one service; the supervisor leaves it stopped until `start`. Repeatable."""
+    _layout, supervisor, _service = _running_service(environment, name)
+    supervisor.stop(name)
+
+
+def _running_service(environment: str, name: str) -> tuple[Layout, Supervisor, Service]:
+    layout = Layout(load_topology(environment))
+    supervisor = Supervisor(layout)
+    known = {service.name: service for service in services(layout)}
+    if name not in known:
+        raise ServiceError(f"service {name} is not one of stack {environment}: {', '.join(known)}")
+    if not supervisor.running():
+        raise ServiceError(f"stack {environment} is not up; `make up ENV={environment}` first")
+    return layout, supervisor, known[name]
+
+
+def kill(environment: str, service: str, signal: int = signals.SIGKILL, *, group: bool = False) -> int:
+    """Send a signal to a service's process, as a crash would, and return its pid. The supervisor starts it again.
+
+    `group` sends it to the process and all its children: Spark's driver is Python and a JVM.
+    """
     layout = Layout(load_topology(environment))
     process = Supervisor(layout).processes().get(service)
     if process is None or not process.pid:
         raise ServiceError(f"service {service} does not run in stack {environment}; `make status ENV={environment}`")
-    os.kill(process.pid, signal)
+    (os.killpg if group else os.kill)(process.pid, signal)
     return process.pid
 
 
@@ -135,7 +164,9 @@ def status(environment: str) -> list[ServiceStatus]:
 def _status_of(service: Service, process: ProcessInfo | None) -> ServiceStatus:
     if process is None or not process.pid:
         state = process.state if process else "DOWN"
-        return ServiceStatus(service.name, state, 0, service.address, 0.0, 0.0, "not running")
+        # What nobody asked to run is as it should be when it does not.
+        wanted = not (service.on_demand and state in ("STOPPED", "DOWN"))
+        return ServiceStatus(service.name, state, 0, service.address, 0.0, 0.0, "not running" if wanted else None)
     return ServiceStatus(
         name=service.name,
         state=process.state,

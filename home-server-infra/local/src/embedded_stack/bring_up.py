@@ -57,7 +57,7 @@ def start_all(
                     progress(service.name, note)
                 progress(service.name, STARTING)
                 supervisor.start(service.name)
-            _wait_healthy(layout, supervisor, service, failed)
+            wait_healthy(layout, supervisor, service, failed)
             _provision(layout, service, accounts)
             progress(service.name, HEALTHY)
         except BaseException:
@@ -100,7 +100,8 @@ def _provision(layout: Layout, service: Service, accounts: dict[str, Account]) -
         object_store.apply_accounts(layout.topology, accounts)
 
 
-def _wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
+def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
+    """Wait until the service answers; `failed` set by another thread ends the waiting. Raises ServiceError."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while (problem := service.healthy()) is not None:
         if failed.is_set():

@@ -22,6 +22,7 @@ from embedded_stack.services import services
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 _console = Console()
+Service = Annotated[str, typer.Argument(help="A service of `make status`.")]
 Environment = Annotated[str, typer.Option("--env", help="Environment: a file of home-server-infra/topology.")]
 LOG_LINES = 200
 
@@ -41,6 +42,22 @@ def up(env: Environment = "local") -> None:
 
 
 @app.command()
+def start(service: Service, env: Environment = "local") -> None:
+    """Start one service that `up` leaves alone, such as `streaming`, and wait until it is healthy."""
+    with _console.status(f"starting {service}"):
+        api.start(env, service)
+    _console.print(f"{service} runs")
+
+
+@app.command()
+def stop(service: Service, env: Environment = "local") -> None:
+    """Stop one service."""
+    with _console.status(f"stopping {service}"):
+        api.stop(env, service)
+    _console.print(f"{service} is stopped")
+
+
+@app.command()
 def down(env: Environment = "local") -> None:
     """Stop every service. Data stays."""
     began = time.monotonic()
@@ -57,7 +74,7 @@ def status(env: Environment = "local") -> None:
     for column in ("service", "state", "pid", "address", "uptime s", "RSS MB", "health"):
         table.add_column(column, justify="right" if column in ("pid", "uptime s", "RSS MB") else "left")
     for row in rows:
-        health = f"[red]{row.problem}[/red]" if row.problem else "[green]healthy[/green]"
+        health = f"[red]{row.problem}[/red]" if row.problem else "[green]healthy[/green]" if row.pid else "on demand"
         table.add_row(
             row.name, row.state, str(row.pid or "-"), row.address, f"{row.uptime:.0f}", f"{row.rss_mb:.0f}", health
         )

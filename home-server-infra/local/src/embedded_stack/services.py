@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,9 +20,11 @@ from embedded_stack.layout import (
     registry_jars,
 )
 
+STREAMING = "streaming"
+
 #: Seconds that a service gets to stop before it is killed. Brokers stop together, so the last ones find no quorum to
 #: hand leadership to and would wait for minutes: their logs recover, see local/README.md for the measured times.
-STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20}
+STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": 30}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Service:
     stop_signal: str = "TERM"
     #: False for a parent that looks after its children itself.
     stop_group: bool = True
+    #: True for what `start` starts and `up` leaves alone.
+    on_demand: bool = False
 
     @property
     def address(self) -> str:
@@ -47,7 +52,7 @@ class Service:
 def services(layout: Layout) -> tuple[Service, ...]:
     """Every service of the environment, in the order in which people think of them."""
     brokers = tuple(_broker(layout, broker) for broker in layout.topology.kafka.brokers)
-    return (_postgres(layout), _minio(layout), *brokers, _registry(layout))
+    return (_postgres(layout), _minio(layout), *brokers, _registry(layout), _streaming(layout))
 
 
 def java() -> str:
@@ -174,4 +179,27 @@ def _postgres(layout: Layout) -> Service:
         user=POSTGRES_USER if needs_postgres_user() else None,
         stop_signal="INT",  # fast shutdown: end sessions, write a checkpoint
         stop_group=False,
+    )
+
+
+def _streaming(layout: Layout) -> Service:
+    metrics = layout.topology.metrics.streaming
+    return Service(
+        name=STREAMING,
+        command=(
+            sys.executable,
+            "-m",
+            "data_platform_core.cli",
+            "--env",
+            layout.topology.environment,
+            "stream",
+            "run",
+        ),
+        endpoints=(metrics,),
+        # The driver serves its metrics once every query has started.
+        healthy=lambda: health.http_ok(f"http://{metrics.address}/metrics"),
+        stop_seconds=STOP_SECONDS["streaming"],
+        environment=_marked(layout),
+        stop_group=False,  # the driver ends its queries, then its JVM
+        on_demand=True,
     )

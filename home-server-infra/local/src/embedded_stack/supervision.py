@@ -157,6 +157,14 @@ class Supervisor:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise ServiceError(f"service {name} could not be started: {fault.faultString}") from None
 
+    def stop(self, name: str) -> None:
+        """Stop the service and wait until it is gone; no error when it does not run."""
+        try:
+            self._rpc.stopProcess(name, True)
+        except xmlrpc.client.Fault as fault:
+            if "NOT_RUNNING" not in fault.faultString:
+                raise ServiceError(f"service {name} could not be stopped: {fault.faultString}") from None
+
     def shutdown(self) -> None:
         """Stop every service, then the daemon, then whatever is left of either."""
         daemon = self._daemon()

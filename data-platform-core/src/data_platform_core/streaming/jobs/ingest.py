@@ -123,7 +123,7 @@ class EntityIngest:
     def _refuse_lost_checkpoint(self, checkpoint: str) -> None:
         if all(batch is None for batch in self._taken.values()):
             return
-        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/offsets")  # type: ignore[union-attr]
+        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/offsets")
         files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
         if not files.exists(path):
             raise ServiceError(

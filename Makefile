@@ -1,13 +1,103 @@
-# `make help` lists the targets. ENV chooses the topology (home-server-infra/topology/<ENV>.yaml).
+# `make help` lists the targets. ENV chooses the topology: home-server-infra/topology/<ENV>.yaml.
 ENV ?= local
 CORE := .local/venvs/core/bin
+DBT := .local/venvs/dbt/bin
+LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --emit-build-options --quiet
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 
-up:
+##@ Begin here
+
+.PHONY: demo
+demo: setup ## Setup, stack, a minute of traffic, load, marts, and the proof that every record is accounted for
+	@$(CORE)/crm --env $(ENV) demo
+
+.PHONY: test
+test: setup ## Lint, then every test against a stack of its own, beside a running demo
+	@$(MAKE) lint
+	@$(CORE)/python -m pytest $(PYTEST)
+
+.PHONY: check
+check: setup ## Lint and the tests that need no server, in under two minutes
+	@$(MAKE) lint
+	@$(CORE)/python -m pytest -m "unit or spark" $(PYTEST)
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Setup
+
+.PHONY: setup
+setup: ## Everything from registries into .local/; does only what has changed
+	@sh home-server-infra/local/setup.sh
+
+.PHONY: lock
+lock: setup ## Resolve requirements/*.in anew into *.txt with hashes
+	@set -e; cd requirements; for file in *.in; do \
+		echo "lock $$file"; ../$(LOCK) "$$file" --upgrade --output-file "$${file%.in}.txt"; done
+
+##@ Embedded stack (ENV=local or ENV=test)
+
+.PHONY: up down status logs clean psql
+up: setup ## Start Kafka x3, schema registry, object store and PostgreSQL; wait until all are healthy
 	@$(CORE)/crm-stack up --env $(ENV)
-down:
+
+down: ## Stop it; data stays
 	@$(CORE)/crm-stack down --env $(ENV)
-status:
+
+status: ## State, address, memory and health of each service
 	@$(CORE)/crm-stack status --env $(ENV)
-clean:
+
+logs: ## Follow the logs; SERVICE=kafka-1 for one service
+	@$(CORE)/crm-stack logs --env $(ENV) $(if $(SERVICE),--service $(SERVICE))
+
+clean: ## Delete the data of ENV; refuses while it is up
 	@$(CORE)/crm-stack clean --env $(ENV)
-.PHONY: up down status clean
+
+psql: ## Open the warehouse as its reader
+	@$(CORE)/crm-stack psql --env $(ENV)
+
+##@ Data
+
+.PHONY: topics generate dbt docs reconcile bench
+topics: setup ## Show what contracts and topology would change on the brokers' topics
+	@$(CORE)/crm --env $(ENV) topics plan
+
+generate: setup ## Rewrite the files that are derived from contracts and topology
+	@$(CORE)/crm generate
+
+dbt: setup ## Build and test the marts
+	@$(CORE)/crm --env $(ENV) dbt build
+
+docs: setup ## Write the marts' documentation and say where it is
+	@$(CORE)/crm --env $(ENV) dbt docs
+
+reconcile: setup ## Account for every record of a run: RUN=<run id>
+	@$(CORE)/crm --env $(ENV) reconcile --run-id "$(or $(RUN),$(error say which run: make reconcile RUN=<run id>))"
+
+bench: setup ## Measure throughput and latency of streaming on this machine
+	@$(CORE)/crm --env $(ENV) bench
+
+##@ Code
+
+.PHONY: lint fmt
+lint: setup ## ruff, mypy, import-linter, yamllint, sqlfluff, dbt parse
+	$(CORE)/ruff check .
+	$(CORE)/ruff format --check .
+	$(CORE)/mypy
+	$(CORE)/lint-imports
+	$(CORE)/yamllint --strict .
+	cd dbt && ../$(DBT)/sqlfluff lint models tests macros
+	@# Parsing connects to nothing: the variables only have to be there.
+	CRM_POSTGRES__HOST=none CRM_POSTGRES__PORT=1 CRM_POSTGRES__DATABASE=none CRM_POSTGRES__USER=none \
+		CRM_POSTGRES__PASSWORD=none DBT_SEND_ANONYMOUS_USAGE_STATS=false $(DBT)/dbt --quiet parse --project-dir dbt \
+		--profiles-dir dbt --target-path $(CURDIR)/.local/dbt/parse --log-path $(CURDIR)/.local/dbt/parse
+
+fmt: setup ## Format Python
+	@$(CORE)/ruff check --fix-only --quiet .
+	@$(CORE)/ruff format .

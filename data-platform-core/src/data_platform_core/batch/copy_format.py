@@ -1,7 +1,7 @@
 """Rows as lines of PostgreSQL's COPY text format, made by Spark's own expressions.
 
 Exact for what PostgreSQL can hold. What it can't hold is replaced, so that one such record does not stop all loads: NUL
-characters and invalid UTF-8 become U+FFFD, a time outside its range (4713 BC to 294276 AD) becomes infinite.
+characters and invalid UTF-8 become U+FFFD, a time before 4713 BC becomes -infinity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _NULL = "\\N"
 _REPLACEMENT = "\ufffd"
 #: In this order: the backslash first, or it would double the others'.
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
-_FIRST_YEAR, _LAST_YEAR = -4_711, 294_275
+#: PostgreSQL's times begin in 4713 BC, which is year -4712 here; they end after Spark's (int64 microseconds) do.
+_FIRST_YEAR = -4_711
 # The era makes years before 1 readable; the zone makes it independent of the session's.
 _TIMESTAMP_FORMAT = "yyyy-MM-dd HH:mm:ss.SSSSSS'+00' G"
 _DATE_FORMAT = "yyyy-MM-dd G"
@@ -67,5 +68,4 @@ def _moment(value: Column, pattern: str) -> Column:
     from pyspark.sql import functions as F
 
     text = F.regexp_replace(F.date_format(value, pattern), r"^\+", "")  # Java signs years above 9999
-    year = F.year(value)
-    return F.when(year > _LAST_YEAR, "infinity").when(year < _FIRST_YEAR, "-infinity").otherwise(text)
+    return F.when(F.year(value) < _FIRST_YEAR, "-infinity").otherwise(text)

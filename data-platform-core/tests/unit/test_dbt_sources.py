@@ -1,0 +1,55 @@
+"""dbt's sources come from the contracts, and each entity has its staging model."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from data_platform_core.contracts import Contract
+from data_platform_core.warehouse.columns import landing_columns
+from data_platform_core.warehouse.dbt_sources import DBT_PROJECT, SOURCES_FILE, sources_text
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_committed_sources_are_those_of_the_contracts(contracts: dict[str, Contract]) -> None:
+    assert SOURCES_FILE.read_text(encoding="utf-8") == sources_text(contracts), "run `make generate`"
+
+
+def test_sources_hold_every_column_with_its_doc_and_what_is_allowed_in_it(contracts: dict[str, Contract]) -> None:
+    text = sources_text(contracts)
+    assert text.startswith("# GENERATED from ")
+    (source,) = yaml.safe_load(text)["sources"]
+    assert [table["name"] for table in source["tables"]] == sorted(contracts)
+    for table in source["tables"]:
+        contract = contracts[table["name"]]
+        columns = {column["name"]: column for column in table["columns"]}
+        assert list(columns) == [column.name for column in landing_columns(contract)]
+        assert {name for name, column in columns.items() if "config" in column} == set(contract.pii)
+        for name, values in contract.accepted_values.items():
+            (test,) = columns[name]["data_tests"]
+            assert test["accepted_values"]["arguments"]["values"] == list(values)
+        assert table["config"]["freshness"]["error_after"]["count"] == contract.freshness.error_after_minutes
+
+
+def test_every_contract_has_its_staging_model(contracts: dict[str, Contract]) -> None:
+    for contract in contracts.values():
+        model = DBT_PROJECT / "models" / "staging" / f"{contract.names.staging_model}.sql"
+        assert model.is_file(), f"hop staging: {model.name} is missing for entity {contract.entity}"
+        text = model.read_text(encoding="utf-8")
+        assert f"source('crm', '{contract.entity}')" in text
+        missing = [name for name in contract.columns if name not in text]
+        assert not missing, f"{model.name} leaves out {missing}"
+
+
+def test_every_model_is_described() -> None:
+    described = {
+        model["name"]
+        for file in DBT_PROJECT.glob("models/**/*.yml")
+        for model in yaml.safe_load(file.read_text(encoding="utf-8")).get("models", [])
+    }
+    assert described == {file.stem for file in DBT_PROJECT.glob("models/**/*.sql")}
+
+
+def test_the_project_holds_no_python_package() -> None:
+    assert not list(DBT_PROJECT.glob("**/__init__.py"))

@@ -121,6 +121,28 @@ def clean(env: Environment = "local") -> None:
     _console.print(f"data of stack {env} is deleted")
 
 
+@app.command()
+def demo(
+    env: Environment = "local",
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic.")] = 60,
+) -> None:
+    """Traffic through the whole platform, then the proof that every record is accounted for."""
+    from embedded_stack import demo as steps
+
+    raise typer.Exit(steps.run(env, seconds))
+
+
+@app.command()
+def bench(
+    env: Environment = "bench",
+    backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
+) -> None:
+    """What streaming sustains from a backlog, and the latency to silver, on a fresh stack of its own."""
+    from embedded_stack import bench as benchmark
+
+    benchmark.run(env, backlog)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and its exit code."""
     try:

@@ -1,0 +1,83 @@
+"""`make demo`: traffic through the whole platform, then the proof that every record is accounted for.
+
+Each step is a command that people can type themselves; it is shown before it runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import load_topology
+from embedded_stack import api
+from embedded_stack.services import STREAMING
+
+_SCRIPTS = Path(sys.executable).parent
+_DRAIN_SECONDS = 300
+
+console = Console(highlight=False)
+
+
+def run(environment: str, seconds: int) -> int:
+    """Run the demo for `seconds` of traffic. Returns reconcile's exit code; the stack stays up.
+
+    Raises ServiceError naming the step that failed.
+    """
+    run_id = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    began = time.monotonic()
+    _heading(1, "start Kafka, registry, object store and PostgreSQL", ("make", "up"))
+    api.up(environment, lambda service, event: console.print(f"   {service:<10} {event}"))
+    _heading(2, "start the streaming driver", ("make", "stream"))
+    with console.status("Spark starts: about 20 s"):
+        api.start(environment, STREAMING)
+    crm = ("crm", "--env", environment)
+    generator = ("crm-generator", "normal", "--env", environment, "--run-id", run_id, "--duration", str(seconds))
+    steps: tuple[tuple[str, tuple[str, ...]], ...] = (
+        (f"{seconds} s of normal traffic", generator),
+        ("wait until the stream has committed all of it", (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS))),
+        ("load silver into PostgreSQL", (*crm, "load")),
+        ("build and test the marts", (*crm, "dbt", "build")),
+    )
+    for number, (what, command) in enumerate(steps, start=3):
+        _heading(number, what, command)
+        if (code := _call(command)) != 0:
+            raise ServiceError(f"demo step {number} failed with exit code {code}: {' '.join(command)}")
+    reconcile = (*crm, "reconcile", "--run-id", run_id)
+    _heading(3 + len(steps), "account for every record", reconcile)
+    code = _call(reconcile)
+    console.print(f"\ndemo of run {run_id} took {time.monotonic() - began:.0f} s; the stack stays up")
+    _where_next(environment, run_id)
+    return code
+
+
+def _call(command: Iterable[str]) -> int:
+    program, *arguments = command
+    return subprocess.run([str(_SCRIPTS / program), *arguments], check=False).returncode
+
+
+def _heading(number: int, what: str, command: tuple[str, ...]) -> None:
+    console.print(f"\n[bold]{number}. {what}[/bold]  [dim]{' '.join(command)}[/dim]")
+
+
+def _where_next(environment: str, run_id: str) -> None:
+    topology = load_topology(environment)
+    suffix = "" if environment == "local" else f" ENV={environment}"
+    rows = (
+        (f"make status{suffix}", "what runs, where, and whether it is healthy"),
+        (f"make psql{suffix}", "the marts: select * from marts.mart_daily_ctr;"),
+        (f"make reconcile RUN={run_id}{suffix}", "the proof again"),
+        (f"make logs SERVICE={STREAMING}{suffix}", "each micro-batch as it commits"),
+        (f"http://{topology.metrics.streaming.address}/metrics", "lag in records and seconds"),
+        (f"http://{topology.object_store.host}:{topology.object_store.console_port}", "the lake, in MinIO's console"),
+        (f"make down{suffix}", "stop everything; the data stays"),
+    )
+    console.print("where to look next:")
+    for command, tells in rows:
+        console.print(f"   {command:<52} {tells}")

@@ -92,6 +92,25 @@ def test_the_clock_changes_times_and_nothing_else(model: Callable[..., Model], d
     assert content(1) == content(250)
 
 
+def test_records_carry_the_time_they_were_due_and_a_visitors_own_delay(
+    model: Callable[..., Model], decode: Decode
+) -> None:
+    built = model(**CLEAN)
+    delays = defaultdict(set)
+    for n in range(3_000):
+        due = 1_790_000_000_000 + 37 * n
+        send = built.next(due)
+        entity = built.lanes[send.lane].entity
+        record = decode(entity, send.value)
+        assert record["produced_ts"] == due
+        if entity == "events":
+            delays[record["session_id"]].add(due - record["event_ts"])
+        else:
+            assert record["event_ts"] == due
+    assert all(len(seen) == 1 and 20 <= min(seen) < 400 for seen in delays.values())
+    assert len({min(seen) for seen in delays.values()}) > 50
+
+
 def test_visits_go_from_view_to_purchase_and_never_back(traffic: list[tuple[str, dict[str, Any]]]) -> None:
     sessions = events_by_session(traffic)
     assert len(sessions) > 500

@@ -83,7 +83,7 @@ def _advice(message: str) -> str:
     if any(word in message for word in _ABSENT):
         return "the bucket does not exist; `make up` creates it"
     if "onnect" in message or "timed out" in message:
-        return f"no answer within {REQUEST_TIMEOUT_S} s; is the stack up? `make status`"
+        return "does not answer; is the stack up? `make status`"
     return _line(message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,10 @@ from data_platform_core.settings import KafkaSettings
 REQUEST_TIMEOUT_S = 10.0
 #: A change of topics is carried through all brokers, seconds.
 CHANGE_TIMEOUT_S = 30.0
+#: A broker may learn of a new topic this much later than the controller that created it, seconds; measured below 0.3.
+METADATA_LAG_S = 2.0
+#: Pause between looks at something that is about to change, seconds.
+POLL_S = 0.2
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -74,8 +79,14 @@ def _said(error: KafkaException) -> str:
 
 def partitions(consumer: Consumer, topic: str) -> list[int]:
     """The partitions of `topic`, sorted; empty when there is no such topic."""
-    found = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
-    return [] if found.error is not None else sorted(found.partitions)
+    deadline = time.monotonic() + METADATA_LAG_S
+    while True:
+        found = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+        if found.error is None:
+            return sorted(found.partitions)
+        if time.monotonic() > deadline:
+            return []
+        time.sleep(POLL_S)
 
 
 def watermarks(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:

@@ -11,6 +11,7 @@ Key and value are the original's, byte for byte. Headers say the rest:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +29,9 @@ REASON_HEADER = "dlq-reason"
 SOURCE_HEADER = "dlq-source"
 TIMESTAMP_HEADER = "dlq-timestamp"
 
-_FETCH = 5_000
+# `consume` waits until it has this many or its time is over: few and short, so that the end is noticed at once.
+_FETCH = 500
+_FETCH_S = 0.2
 
 
 class Reason(StrEnum):
@@ -117,9 +120,12 @@ def _messages(consumer: Consumer, topic: str, marks: dict[int, tuple[int, int]])
     """The messages from the beginning up to the end that `marks` tell."""
     open_ = {number for number, (start, end) in marks.items() if end > start}
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(open_)])
+    silent_since = time.monotonic()
     while open_:
-        batch = consumer.consume(_FETCH, timeout=REQUEST_TIMEOUT_S)
-        if not batch:
+        batch = consumer.consume(_FETCH, timeout=_FETCH_S)
+        if batch:
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > REQUEST_TIMEOUT_S:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         for message in batch:
             number = message.partition()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -22,15 +23,20 @@ from confluent_kafka.admin import (
 
 from data_platform_core.contracts import Contract, TopicSpec
 from data_platform_core.errors import ServiceError
-from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, REQUEST_TIMEOUT_S, admin, kafka_errors
+from data_platform_core.kafka.client import (
+    CHANGE_TIMEOUT_S,
+    METADATA_LAG_S,
+    POLL_S,
+    REQUEST_TIMEOUT_S,
+    admin,
+    kafka_errors,
+)
 from data_platform_core.settings import KafkaSettings, Settings
 
 RETENTION = "retention.ms"
 MIN_ISR = "min.insync.replicas"
 CLEANUP = "cleanup.policy"
 _MS_PER_HOUR = 3_600_000
-#: Pause between looks at a change that is under way, seconds.
-_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,12 @@ def _carry_out(client: AdminClient, change: Change) -> None:
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic.name, incremental_configs=entries)
         futures = client.incremental_alter_configs([resource])
     for future in futures.values():
-        future.result(timeout=CHANGE_TIMEOUT_S)
+        try:
+            future.result(timeout=CHANGE_TIMEOUT_S)
+        except KafkaException as error:
+            # Another `apply` was faster, or a broker did not know yet: whether it is as wanted is looked at next.
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
 
 
 def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -> None:
@@ -168,7 +179,7 @@ def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -
                 f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0].wanted.name} was accepted but is "
                 f"not in effect after {CHANGE_TIMEOUT_S:g} s; are all brokers up? `make status`"
             )
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
 
 
 def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
@@ -211,7 +222,11 @@ def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None
     topology say, or promises less than its `min.insync.replicas`. More of anything is good enough here.
     """
     wanted = wanted_topics(settings.kafka, contracts.values())
+    deadline = time.monotonic() + METADATA_LAG_S
     observed = observe(settings.kafka, [topic.name for topic in wanted])
+    while len(observed) < len(wanted) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        observed = observe(settings.kafka, [topic.name for topic in wanted])
     for topic in wanted:
         shortfall = _shortfall(topic, observed.get(topic.name))
         if shortfall:

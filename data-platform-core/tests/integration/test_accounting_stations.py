@@ -1,0 +1,286 @@
+"""Accounting's readers against the real stores: what they find, and how they say that a store refuses them.
+
+Tables are written here by delta-rs for an entity that nothing else uses, so that no Spark is needed; the pipeline's own
+tables are read in the end-to-end tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from deltalake import CommitProperties, write_deltalake
+from deltalake.exceptions import DeltaError
+from minio import Minio
+
+from data_platform_core.accounting.equations import a3_offsets, positions_of
+from data_platform_core.accounting.lake_reader import LakeReader
+from data_platform_core.accounting.ledger_reader import read_ledger
+from data_platform_core.accounting.liveness import in_tables, topic_marks, wait_until_drained
+from data_platform_core.accounting.verdict import pack
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import AccountingError, ServiceError
+from data_platform_core.kafka import topics
+from data_platform_core.kafka.serialisation import AvroEncoder
+from data_platform_core.ledger import ORIGIN_HEADER, origin
+from data_platform_core.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+SCHEMA_ID = 11
+WRONG = "not-the-right-one"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def run_crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "crm"), *arguments],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@dataclass
+class Scratch:
+    """An entity with topics, and tables that `write` fills as the stream does."""
+
+    contract: Contract
+    streaming: Settings
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, *seqs: int, event: str | None = None) -> None:
+        """Produce records; `event` gives all of them that event_id."""
+        producer = Producer({"bootstrap.servers": self.streaming.kafka.bootstrap_servers, "acks": "all"})
+        encoder = AvroEncoder(self.contract, SCHEMA_ID)
+
+        def landed(seq: int, event_id: str, value: bytes) -> Callable[[Any, Any], None]:
+            def report(error: Any, message: Any) -> None:
+                assert error is None
+                place = {"partition": message.partition(), "offset": message.offset()}
+                self.sent.append({"seq": seq, "event_id": event_id, "value": value, **place})
+
+            return report
+
+        for seq in seqs:
+            event_id = event or f"event-{seq}"
+            value = encoder.encode(product(seq, event_id))
+            producer.produce(
+                self.contract.names.topic, value, b"1", on_delivery=landed(seq, event_id, value),
+                headers=[(ORIGIN_HEADER, origin("run-1", 0, seq))],
+            )  # fmt: skip
+        assert producer.flush(30) == 0
+
+    def write(self, batch: int, *, bronze: list[dict[str, Any]] | None, silver: list[dict[str, Any]] | None) -> None:
+        """Commit rows of `sent` as micro-batch `batch`; None leaves that table alone."""
+        if bronze is not None:
+            schema = pa.schema([*_ORIGIN, ("partition", pa.int32()), ("offset", pa.int64()), ("value", pa.binary()),
+                                ("key", pa.binary())])  # fmt: skip
+            rows = [{**row, "run_id": "run-1", "producer_id": 0, "key": b"1"} for row in bronze]
+            self._append(self.contract.names.bronze, batch, pa.Table.from_pylist(rows, schema))
+        if silver is not None:
+            schema = pa.schema([*_ORIGIN, ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64()),
+                                ("kafka_ts", pa.timestamp("us", tz="UTC")), ("is_late", pa.bool_()),
+                                ("event_id", pa.string())])  # fmt: skip
+            rows = [
+                {**row, "run_id": "run-1", "producer_id": 0, "kafka_partition": row["partition"],
+                 "kafka_offset": row["offset"], "kafka_ts": NOW, "is_late": False}
+                for row in silver
+            ]  # fmt: skip
+            self._append(self.contract.names.silver, batch, pa.Table.from_pylist(rows, schema))
+
+    def _append(self, folder: str, batch: int, rows: pa.Table) -> None:
+        store = self.streaming.object_store
+        mark = json.dumps({"query": self.contract.names.query, "batch": batch})
+        write_deltalake(
+            f"s3://{store.lake_bucket}/{folder}", rows, mode="append",
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": mark}),
+            storage_options={
+                "AWS_ENDPOINT_URL": store.url, "AWS_REGION": store.region, "AWS_ALLOW_HTTP": "true",
+                "AWS_ACCESS_KEY_ID": store.access_key.get_secret_value(),
+                "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
+                "AWS_S3_ALLOW_UNSAFE_RENAME": "true",
+            },
+        )  # fmt: skip
+
+
+_ORIGIN = [("run_id", pa.string()), ("producer_id", pa.int32()), ("seq", pa.int64())]
+
+
+def product(seq: int, event_id: str) -> dict[str, Any]:
+    return {
+        "event_id": event_id, "event_ts": NOW, "produced_ts": NOW, "source": "test", "run_id": "run-1",
+        "producer_id": 0, "seq": seq, "product_id": 1, "name": "n", "category": "food", "price_krw": 1, "stock": 1,
+        "status": "active",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def accounting(settings: Callable[[str], Settings]) -> Settings:
+    return settings("accounting")
+
+
+@pytest.fixture
+def scratch(settings: Callable[[str], Settings], contracts: dict[str, Contract]) -> Iterator[Scratch]:
+    streaming, admin = settings("streaming"), settings("admin")
+    contract = Contract.model_validate({**contracts["products"].model_dump(), "entity": f"scratch_{uuid4().hex[:8]}"})
+    topics.apply(admin, {contract.entity: contract})
+    yield Scratch(contract, streaming)
+    client = AdminClient({"bootstrap.servers": admin.kafka.bootstrap_servers})
+    for future in client.delete_topics([contract.names.topic, contract.names.dlq_topic]).values():
+        future.result(30)
+    store, bucket = client_of(streaming), streaming.object_store.lake_bucket
+    for folder in (contract.names.bronze, contract.names.silver):
+        for item in store.list_objects(bucket, f"{folder}/", recursive=True):
+            store.remove_object(bucket, str(item.object_name))
+
+
+def client_of(settings: Settings) -> Minio:
+    store = settings.object_store
+    return Minio(
+        store.url.removeprefix("http://"), store.access_key.get_secret_value(), store.secret_key.get_secret_value(),
+        secure=False,
+    )  # fmt: skip
+
+
+def marks(scratch: Scratch, accounting: Settings) -> dict[int, tuple[int, int]]:
+    return topic_marks(accounting, {"e": scratch.contract})["e"]
+
+
+def drained(scratch: Scratch, accounting: Settings) -> bool:
+    return in_tables(accounting.object_store, scratch.contract, marks(scratch, accounting))
+
+
+class TestDrained:
+    def test_an_empty_topic_is_drained_before_there_are_tables(self, scratch: Scratch, accounting: Settings) -> None:
+        assert drained(scratch, accounting)
+
+    def test_records_without_tables_are_waited_for(self, scratch: Scratch, accounting: Settings) -> None:
+        scratch.send(0, 1)
+        assert not drained(scratch, accounting)
+
+    def test_both_tables_must_have_the_batch_of_the_last_record(self, scratch: Scratch, accounting: Settings) -> None:
+        scratch.send(0)
+        scratch.write(0, bronze=scratch.sent, silver=scratch.sent)
+        assert drained(scratch, accounting)
+        scratch.send(1)
+        assert not drained(scratch, accounting)
+        scratch.write(1, bronze=scratch.sent[1:], silver=None)
+        assert not drained(scratch, accounting), "silver has not taken batch 1"
+        scratch.write(1, bronze=None, silver=[])
+        assert drained(scratch, accounting), "a batch may have nothing for silver"
+
+    def test_waiting_ends_in_time_and_says_for_what(self, scratch: Scratch, accounting: Settings) -> None:
+        scratch.send(0, 1, 2)
+        told: list[dict[str, int]] = []
+        waited = wait_until_drained(accounting, {"e": scratch.contract}, 2.0, lambda lags: told.append(dict(lags)))
+        assert waited.waiting == {"e": 3}
+        assert 2.0 <= waited.seconds < 15
+        assert told[0] == {"e": 3}
+
+    def test_waiting_ends_when_the_tables_have_it_though_no_group_committed(
+        self, scratch: Scratch, accounting: Settings
+    ) -> None:
+        scratch.send(0)
+        scratch.write(0, bronze=scratch.sent, silver=scratch.sent)
+        waited = wait_until_drained(accounting, {"e": scratch.contract}, 30.0)
+        assert waited.waiting == {}
+        assert waited.marks["e"] == {0: (0, 1)}
+
+
+class TestLake:
+    def test_positions_agree_with_kafka_and_a_lost_one_is_found(self, scratch: Scratch, accounting: Settings) -> None:
+        scratch.send(*range(20))
+        scratch.write(0, bronze=[row for row in scratch.sent if row["seq"] != 13], silver=scratch.sent)
+        positions = LakeReader(accounting.object_store, scratch.contract).bronze_positions()
+        (lost,) = a3_offsets(scratch.contract.names.topic, positions, marks(scratch, accounting))
+        assert lost.examples == (f"{scratch.contract.names.topic}/0/13",)
+
+    def test_only_the_runs_rows_are_read(self, scratch: Scratch, accounting: Settings) -> None:
+        scratch.send(0, 1)
+        scratch.write(0, bronze=scratch.sent, silver=scratch.sent)
+        lake = LakeReader(accounting.object_store, scratch.contract)
+        assert sorted(lake.bronze_of("run-1")["seq"].to_pylist()) == [0, 1]
+        assert len(lake.bronze_of("run-2")) == len(lake.silver_of("run-2")) == 0
+
+    def test_a_duplicate_is_traced_to_its_original_and_garbage_to_nothing(
+        self, scratch: Scratch, accounting: Settings
+    ) -> None:
+        scratch.send(0, event="the-event")
+        scratch.send(1, event="the-event")
+        scratch.send(2)
+        original, duplicate, lost = scratch.sent
+        garbage = {**lost, "offset": 3, "seq": 3, "value": b"\x00\x00\x00\x00\x0b\xff"}
+        scratch.write(0, bronze=[*scratch.sent, garbage], silver=[original])
+        lake = LakeReader(accounting.object_store, scratch.contract)
+        left = positions_of(lake.bronze_of("run-1"))[1:]
+        found = lake.repeats("run-1", left, {SCHEMA_ID: scratch.contract.avro_json})
+        at = {row["seq"]: place(row) for row in (original, duplicate, lost, garbage)}
+        assert found == {at[1]: at[0], at[2]: -1, at[3]: -1}
+
+    def test_a_table_that_is_not_there_is_told_with_what_to_do(self, scratch: Scratch, accounting: Settings) -> None:
+        with pytest.raises(ServiceError, match="has the stream run") as failed:
+            LakeReader(accounting.object_store, scratch.contract).bronze_positions()
+        assert "\n" not in str(failed.value)
+
+
+def place(row: dict[str, Any]) -> int:
+    return int(pack(np.array([row["partition"]]), np.array([row["offset"]]))[0])
+
+
+class TestRefusals:
+    def test_an_unknown_run_is_answered_with_the_known_ones(self, accounting: Settings) -> None:
+        with pytest.raises(AccountingError, match="run 'no-such-run' has no ledger"):
+            read_ledger(accounting.object_store, "no-such-run")
+
+    @pytest.mark.parametrize("variable", ["CRM_OBJECT_STORE__SECRET_KEY", "CRM_OBJECT_STORE__ACCESS_KEY"])
+    def test_wrong_s3_credentials_name_the_variable_and_not_the_value(
+        self, accounting: Settings, variable: str
+    ) -> None:
+        done = run_crm("--env", accounting.environment, "reconcile", "--run-id", "any", **{variable: WRONG})
+        assert done.returncode == 3
+        assert variable in done.stderr
+        assert WRONG not in done.stdout + done.stderr
+        assert done.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("variable", ["CRM_OBJECT_STORE__SECRET_KEY", "CRM_OBJECT_STORE__ACCESS_KEY"])
+    def test_delta_rs_says_so_too(
+        self, scratch: Scratch, accounting: Settings, variable: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from data_platform_core.settings import load_settings
+
+        scratch.send(0)
+        scratch.write(0, bronze=scratch.sent, silver=scratch.sent)
+        monkeypatch.setenv(variable, WRONG)
+        wrong = load_settings("accounting", accounting.environment)
+        with pytest.raises(ServiceError) as failed:
+            LakeReader(wrong.object_store, scratch.contract).bronze_positions()
+        assert variable in str(failed.value)
+        assert WRONG not in str(failed.value)
+        assert "\n" not in str(failed.value)
+
+    def test_an_object_store_that_is_not_there_is_told_within_seconds(self, accounting: Settings) -> None:
+        done = run_crm(
+            "--env", accounting.environment, "reconcile", "--run-id", "any",
+            CRM_OBJECT_STORE__URL="http://127.0.0.1:9",
+        )  # fmt: skip
+        assert done.returncode == 3
+        assert "object store http://127.0.0.1:9" in done.stderr
+        assert "make status" in done.stderr
+
+    def test_accounting_can_read_the_lake_and_not_write_it(self, scratch: Scratch, accounting: Settings) -> None:
+        intruder = Scratch(scratch.contract, accounting)
+        scratch.send(0)
+        with pytest.raises((OSError, DeltaError), match=r"403|AccessDenied|Forbidden"):
+            intruder.write(0, bronze=scratch.sent, silver=None)

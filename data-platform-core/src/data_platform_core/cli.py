@@ -83,7 +83,7 @@ def write_docs(context: typer.Context) -> None:
     """Write the marts' documentation and say where it is."""
     from data_platform_core.warehouse.dbt_runner import dbt_docs
 
-    typer.echo(dbt_docs(load_settings("dbt", context.obj)) / "index.html")
+    typer.echo(dbt_docs(load_settings("dbt", context.obj)))
 
 
 def main() -> None:

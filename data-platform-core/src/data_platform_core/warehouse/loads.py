@@ -100,7 +100,7 @@ def last_load(connection: psycopg.Connection, entity: str) -> LastLoad | None:
     try:
         row = connection.execute(query, (entity,)).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        raise ServiceError(f"PostgreSQL has no table {LOADS_TABLE}; run `crm warehouse migrate` (`make up` does)") from None
+        raise ServiceError(f"PostgreSQL has no table {LOADS_TABLE}; run `crm warehouse migrate`") from None
     except psycopg.errors.InsufficientPrivilege:
         raise ServiceError(
             f"PostgreSQL user {connection.info.user!r} may not read {LOADS_TABLE}; check CRM_POSTGRES__USER "

@@ -139,8 +139,8 @@ def _rows(connection: psycopg.Connection, table: str, query: sql.Composed) -> li
     try:
         return connection.execute(query).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        step = "build the marts with `crm dbt build`" if table.startswith(MARTS_SCHEMA) else "run `crm warehouse migrate`"
-        raise AccountingError(f"table {table} does not exist; {step}") from None
+        command = "crm dbt build" if table.startswith(MARTS_SCHEMA) else "crm warehouse migrate"
+        raise AccountingError(f"table {table} does not exist; `{command}` makes it") from None
     except psycopg.errors.UndefinedColumn as error:
         raise AccountingError(f"table {table}: {error.diag.message_primary}; build it anew") from None
     except psycopg.errors.InsufficientPrivilege:

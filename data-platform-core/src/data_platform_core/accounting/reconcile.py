@@ -20,7 +20,7 @@ from data_platform_core.accounting.equations import Layers, Ledger, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.ledger_reader import RunLedger, read_ledger
 from data_platform_core.accounting.liveness import Marks, topic_marks, wait_until_drained
-from data_platform_core.accounting.report import EntityCounts, Finding, Report, render, write_json
+from data_platform_core.accounting.report import EntityCounts, Finding, Report, plain_console, render, write_json
 from data_platform_core.accounting.sums import (
     Measure,
     a5_sums,
@@ -55,7 +55,7 @@ def run(settings: Settings, run_id: str, json_file: Path | None = None, wait_s: 
     """
     with Console(stderr=True).status(f"reconciling {run_id}") as status:
         report = reconcile(settings, load_contracts(), run_id, wait_s, lambda what: status.update(f"{run_id}: {what}"))
-    render(report, Console())
+    render(report, plain_console())
     if json_file:
         write_json(report, json_file)
     if not report.passed:

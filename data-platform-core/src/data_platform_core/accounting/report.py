@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ EQUATIONS: Final = {
     "A6": "order: per key nothing overtakes",
     "A7": "liveness: topics drained",
 }
+# What the table needs: a pipe has no width of its own, and would get 80 columns.
+_PIPE_WIDTH: Final = 120
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,17 @@ class Report:
         return [finding for finding in self.findings if finding.equation == equation and finding.violations]
 
 
+def plain_console() -> Console:
+    """A console on stdout that is wide enough for the report."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
 def render(report: Report, console: Console) -> None:
     """Print the report."""
     console.print(_table(report))
+    console.print(
+        "marts: rows of facts; of products and profiles, keys whose newest version is of this run", style="dim"
+    )
     if report.unfinished:
         producers = ", ".join(map(str, report.unfinished))
         console.print(f"producer {producers} did not end cleanly: its last sends without an outcome may be anywhere")

@@ -86,6 +86,20 @@ def write_docs(context: typer.Context) -> None:
     typer.echo(dbt_docs(load_settings("dbt", context.obj)))
 
 
+@app.command("generate")
+def generate_files(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
+) -> None:
+    """Write the files that are derived from contracts and topology."""
+    from data_platform_core import generate
+
+    if check:
+        generate.check()
+        return
+    for path in generate.write():
+        typer.echo(f"wrote {path}")
+
+
 def main() -> None:
     """Entry point: mistakes end in one line on stderr."""
     try:

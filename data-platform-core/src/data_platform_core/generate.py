@@ -1,0 +1,91 @@
+"""Files that are written from the two truths: `make generate` writes them, CI fails when they have drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_platform_core.contracts import Contract, load_contracts
+from data_platform_core.errors import AccountingError
+from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
+
+ENTITIES_PAGE: Path = REPOSITORY_ROOT / "docs" / "ai-context" / "entities.md"
+
+
+class DriftError(AccountingError):
+    """A generated file is not what the truths say now."""
+
+
+def generated_files() -> dict[Path, str]:
+    """What each generated file must hold."""
+    contracts = load_contracts()
+    return {SOURCES_FILE: sources_text(contracts), ENTITIES_PAGE: entities_page(contracts)}
+
+
+def write() -> list[Path]:
+    """Write what differs; returns the files that changed."""
+    changed = [path for path, text in generated_files().items() if _read(path) != text]
+    for path in changed:
+        path.write_text(generated_files()[path], encoding="utf-8")
+    return changed
+
+
+def check() -> None:
+    """Raises DriftError naming the first file that differs."""
+    for path, text in generated_files().items():
+        if _read(path) != text:
+            raise DriftError(f"{path.relative_to(REPOSITORY_ROOT)} is not what the contracts say; run `make generate`")
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def entities_page(contracts: Mapping[str, Contract]) -> str:
+    """Every entity's contract, for people."""
+    head = (
+        "<!-- GENERATED from data-platform-core/contracts by `make generate`; change the contracts, not this file. -->"
+    )
+    return (
+        "\n".join([head, "# Entities", "", *(line for c in contracts.values() for line in _entity(c))]).rstrip() + "\n"
+    )
+
+
+def _entity(contract: Contract) -> list[str]:
+    names, silver = contract.names, contract.silver
+    return [
+        f"## {contract.entity}",
+        "",
+        f"{contract.description} Grain: {contract.grain}.",
+        "",
+        f"- topic `{names.topic}` ({contract.topic.partitions} partitions, {contract.topic.retention_hours} h), "
+        f"dead letters `{names.dlq_topic}`, subject `{names.subject}`, key `{contract.key}`",
+        f"- query `{names.query}`, tables `{names.bronze}`, `{names.silver}` ({silver.merge}), "
+        f"landing `{names.landing_table}`, staging `{names.staging_model}`",
+        f"- duplicates are dropped within {silver.dedup_window_minutes} min, late is more than "
+        f"{silver.allowed_lateness_minutes} min after `{contract.event_time}`",
+        f"- PII: {', '.join(f'`{name}`' for name in contract.pii) or 'none'}",
+        "",
+        "| field | type | meaning |",
+        "|---|---|---|",
+        *(f"| `{field['name']}` | {_type(field['type'])} | {field['doc']} |" for field in contract.avro["fields"]),
+        "",
+        "| check | condition |",
+        "|---|---|",
+        *(f"| `{name}_accepted` | one of {', '.join(values)} |" for name, values in contract.accepted_values.items()),
+        *(f"| `{name}` | `{condition.replace('|', chr(92) + '|')}` |" for name, condition in contract.checks.items()),
+        "",
+    ]
+
+
+def _type(avro: object) -> str:
+    if isinstance(avro, list):
+        return " or ".join(_type(option) for option in avro)
+    if isinstance(avro, dict):
+        if avro.get("type") == "array":
+            return f"list of {_type(avro['items'])}"
+        if avro.get("type") == "record":
+            return f"{avro['name']}({', '.join(field['name'] for field in avro['fields'])})"
+        return str(avro.get("logicalType", avro["type"]))
+    return str(avro)

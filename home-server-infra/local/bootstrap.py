@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +86,7 @@ def steps() -> list[Step]:
             make_core,
         ),
         Step("python-dbt", (REQUIREMENTS / "dbt.txt", python), (dbt / "bin" / "dbt",), make_dbt),
-        *(Step(f"jars-{group}", (POM,), (JARS / group,), lambda group=group: fetch_jars(group)) for group in GROUPS),
+        *(Step(f"jars-{group}", (POM,), (JARS / group,), partial(fetch_jars, group)) for group in GROUPS),
         Step("postgres", (pinned("postgres"),), (LOCAL / "postgres" / "bin" / "postgres",), unpack_postgres),
         Step(
             "minio",

@@ -21,7 +21,8 @@ from embedded_stack.postgres_server import write_passfile
 from embedded_stack.services import services
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-_console = Console()
+# Piped, rich would squeeze tables into 80 columns.
+_console = Console(width=None if sys.stdout.isatty() else 120)
 Service = Annotated[str, typer.Argument(help="A service of `make status`.")]
 Environment = Annotated[str, typer.Option("--env", help="Environment: a file of home-server-infra/topology.")]
 LOG_LINES = 200

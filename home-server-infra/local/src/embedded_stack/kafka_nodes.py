@@ -45,6 +45,9 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        # All brokers stop together: handing leadership over needs a quorum that the last one no longer has, and it
+        # would wait for it until it is killed. Without it the whole cluster stops cleanly in 8 s (measured: 28 s).
+        "controlled.shutdown.enable": "false",
         # A dead broker's partitions move within seconds (default 9 s).
         "broker.session.timeout.ms": 6000,
     }

@@ -19,9 +19,11 @@ FALLBACK_ROOT = Path("/var/lib/crm-data-platform")
 POSTGRES_USER = "crm-postgres"
 #: Unix socket paths are cut at 108 bytes by the kernel.
 MAX_SOCKET_PATH = 100
-MINIO_BINARY = REPOSITORY_ROOT / ".local" / "bin" / "minio"
+#: All that setup and stacks write.
+LOCAL_ROOT = REPOSITORY_ROOT / ".local"
+MINIO_BINARY = LOCAL_ROOT / "bin" / "minio"
 LOGGING_CONFIG = Path(__file__).parent / "log4j2.properties"
-POSTGRES_PROGRAM = REPOSITORY_ROOT / ".local" / "postgres"
+POSTGRES_PROGRAM = LOCAL_ROOT / "postgres"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from embedded_stack.layout import (
 
 STREAMING = "streaming"
 
-#: Seconds that a service gets to stop before it is killed. Brokers stop together, so the last ones find no quorum to
-#: hand leadership to and would wait for minutes: their logs recover, see local/README.md for the measured times.
+#: Seconds that a service gets to stop before it is killed; all of them stop at once.
 STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": 30}
 
 

@@ -1,0 +1,171 @@
+"""Configuration, accounts and paths as they are written to disk."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import known_variables, load_settings
+from embedded_stack import api, object_store
+from embedded_stack.credentials import (
+    POSTGRES_SERVICES,
+    SECRET_KEY,
+    STORE_SERVICES,
+    ensure_accounts,
+    read_account,
+)
+from embedded_stack.kafka_nodes import broker_properties
+from embedded_stack.layout import MAX_SOCKET_PATH, Layout, reachable_by_others
+from embedded_stack.services import services
+from embedded_stack.supervision import render_config
+
+pytestmark = pytest.mark.unit
+
+
+def rendered(layout: Layout) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    parser.read_string(render_config(layout, services(layout)))
+    return parser
+
+
+def test_every_service_is_restarted_when_it_dies(layout: Layout) -> None:
+    config = rendered(layout)
+    for service in services(layout):
+        assert config[f"program:{service.name}"]["autorestart"] == "true"
+        assert config[f"program:{service.name}"]["killasgroup"] == "true"
+
+
+def test_logs_rotate(layout: Layout) -> None:
+    config = rendered(layout)
+    for service in services(layout):
+        assert int(config[f"program:{service.name}"]["stdout_logfile_maxbytes"]) > 0
+
+
+def test_the_supervisor_is_controlled_by_a_socket_that_only_its_owner_opens(layout: Layout) -> None:
+    config = rendered(layout)
+    assert config["unix_http_server"]["chmod"] == "0600"
+    assert "inet_http_server" not in config
+
+
+def test_no_secret_stands_in_the_supervisors_configuration(layout: Layout) -> None:
+    layout.root.mkdir()
+    text = render_config(layout, services(layout))
+    secrets = [value for account in ensure_accounts(layout.secrets).values() for value in account.values.values()]
+    assert [secret for secret in secrets if len(secret) > 20 and secret in text] == []
+
+
+def test_a_percent_sign_in_a_path_survives(tmp_path: Path, layout: Layout) -> None:
+    odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / "100%(x)s"}))
+    assert "100%%(x)s" in render_config(odd, services(odd))
+
+
+def test_a_socket_path_too_long_for_the_kernel_is_replaced_by_a_short_one(layout: Layout, tmp_path: Path) -> None:
+    deep = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / ("deep/" * 30)}))
+    assert len(str(deep.supervisor_socket)) <= MAX_SOCKET_PATH
+    assert deep.supervisor_socket != layout.supervisor_socket
+
+
+def test_brokers_bind_their_own_loopback_address_and_keep_internal_topics_safe(layout: Layout, tmp_path: Path) -> None:
+    kafka = layout.topology.kafka
+    for broker in kafka.brokers:
+        properties = dict(
+            line.split("=", 1) for line in broker_properties(kafka, broker, tmp_path).splitlines() if "=" in line
+        )
+        assert all(f"://{broker.host}:" in listener for listener in properties["listeners"].split(","))
+        assert properties["auto.create.topics.enable"] == "false"
+        for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
+            assert int(properties[f"{topic}.replication.factor"]) == kafka.replication_factor
+        assert int(properties["min.insync.replicas"]) == kafka.min_insync_replicas
+
+
+def test_secrets_are_readable_by_their_owner_only(layout: Layout) -> None:
+    ensure_accounts(layout.secrets)
+    assert stat.S_IMODE(layout.secrets.stat().st_mode) == 0o700
+    files = list(layout.secrets.iterdir())
+    assert files
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_secrets_are_made_once_and_a_lost_file_is_made_anew(layout: Layout) -> None:
+    first = ensure_accounts(layout.secrets)
+    (layout.secrets / "reader.env").unlink()
+    second = ensure_accounts(layout.secrets)
+    assert second["streaming"].values == first["streaming"].values
+    assert second["reader"].values != first["reader"].values
+
+
+def test_each_environment_has_secrets_of_its_own(layout: Layout, tmp_path: Path) -> None:
+    here, there = ensure_accounts(layout.secrets), ensure_accounts(tmp_path / "other")
+    assert here["batch"].values[SECRET_KEY] != there["batch"].values[SECRET_KEY]
+
+
+def test_accounts_use_exactly_the_names_that_settings_know(layout: Layout) -> None:
+    for account in ensure_accounts(layout.secrets).values():
+        assert set(account.values) <= known_variables()
+        assert all(account.values.values()), "an empty value is left out"
+
+
+def test_an_account_never_prints_its_secret(layout: Layout) -> None:
+    account = ensure_accounts(layout.secrets)["streaming"]
+    assert account.values[SECRET_KEY] not in repr(account)
+
+
+def test_an_account_that_lacks_a_kind_of_credentials_says_so(layout: Layout) -> None:
+    with pytest.raises(ServiceError, match="generator lack CRM_POSTGRES__USER"):
+        _ = ensure_accounts(layout.secrets)["generator"].postgres_login
+    with pytest.raises(ServiceError, match="make up"):
+        read_account(layout.secrets, "nobody")
+
+
+def test_settings_read_what_the_stack_wrote(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = ensure_accounts(layout.secrets)
+    monkeypatch.setattr("data_platform_core.settings.load_topology", lambda _environment: layout.topology)
+    for name in {*STORE_SERVICES, *POSTGRES_SERVICES}:
+        settings = load_settings(name, "test")  # type: ignore[arg-type]
+        if name in STORE_SERVICES:
+            assert settings.object_store.secret_key.get_secret_value() == accounts[name].store_login[1]
+        if name in POSTGRES_SERVICES:
+            assert settings.postgres.user == f"crm_{name}"
+
+
+def test_policies_allow_what_a_service_does_and_nothing_else(layout: Layout) -> None:
+    buckets = layout.topology.object_store.buckets
+    allowed = {name: _pairs(object_store.policy(name, buckets)) for name in STORE_SERVICES}
+    assert ("s3:DeleteObject", buckets.ledger) not in set().union(*allowed.values()), "a ledger is evidence"
+    assert {bucket for _, bucket in allowed["generator"]} == {buckets.ledger}
+    assert ("s3:PutObject", buckets.lake) in allowed["streaming"]
+    assert {action for action, _ in allowed["batch"]}.isdisjoint({"s3:PutObject", "s3:DeleteObject"})
+    assert {action for action, _ in allowed["accounting"]}.isdisjoint({"s3:PutObject", "s3:DeleteObject"})
+
+
+def _pairs(policy: dict[str, list[dict[str, list[str]]]]) -> set[tuple[str, str]]:
+    return {
+        (action, re.sub(r"/\*$", "", resource.removeprefix("arn:aws:s3:::")))
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+
+
+def test_a_folder_below_a_closed_one_is_out_of_reach_of_others(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    inside = closed / "inside"
+    inside.mkdir(parents=True)
+    closed.chmod(0o700)
+    assert not reachable_by_others(inside)
+
+
+def test_clean_deletes_nothing_outside_the_repositorys_own_folder(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.root.mkdir()
+    monkeypatch.setattr(api, "load_topology", lambda _environment: layout.topology)
+    with pytest.raises(ServiceError, match="is not below"):
+        api.clean("test")
+    assert layout.root.exists()

@@ -1,0 +1,113 @@
+"""What keeps the stack from starting is named before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from data_platform_core.topology import Endpoint, Requires
+from embedded_stack import api, preflight
+from embedded_stack.layout import Layout
+from embedded_stack.services import Service, services
+
+pytestmark = pytest.mark.unit
+
+
+def service_at(endpoint: Endpoint) -> Service:
+    return Service(name="registry", command=("true",), endpoints=(endpoint,), healthy=lambda: None, stop_seconds=1)
+
+
+def test_a_taken_port_is_named_with_who_wants_it_and_who_has_it(taken: Endpoint) -> None:
+    (problem,) = preflight.taken_ports((service_at(taken),))
+    assert taken.address in problem
+    assert "registry" in problem
+    assert f"pid {os.getpid()}" in problem
+
+
+def test_a_port_is_free_again_when_its_holder_has_closed_it(taken: Endpoint) -> None:
+    elsewhere = Endpoint(host="127.0.0.9", port=taken.port)
+    assert preflight.taken_ports((service_at(elsewhere),)) == []
+
+
+def test_too_little_memory_is_named_with_what_is_there_and_what_is_needed() -> None:
+    (problem,) = preflight.short_of_memory(Requires(memory_mb=10**9, disk_mb=0))
+    assert "1000000000 MB needed" in problem
+    assert "requires.memory_mb" in problem
+
+
+def test_a_full_disk_is_named_with_the_folder_even_before_the_data_folder_exists(tmp_path: Path) -> None:
+    (problem,) = preflight.short_of_disk(Requires(memory_mb=0, disk_mb=10**12), tmp_path / "not" / "yet")
+    assert str(tmp_path) in problem
+    assert "requires.disk_mb" in problem
+
+
+def test_enough_memory_and_disk_is_no_problem(tmp_path: Path) -> None:
+    modest = Requires(memory_mb=1, disk_mb=1)
+    assert preflight.short_of_memory(modest) + preflight.short_of_disk(modest, tmp_path) == []
+
+
+def test_a_missing_tool_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    problems = preflight.missing_tools()
+    assert any("java" in problem and "make setup" in problem for problem in problems)
+
+
+def test_a_java_that_is_too_old_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n", encoding="utf-8")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert any("Java 11" in problem and str(java) in problem for problem in preflight.missing_tools())
+
+
+@pytest.mark.parametrize(
+    ("written", "program", "readable"),
+    [
+        ({"postgres": "16.4.0"}, {"postgres": "17.5.0"}, False),
+        ({"postgres": "17.2.0"}, {"postgres": "17.5.0"}, True),
+        ({"kafka": "4.4.0"}, {"kafka": "4.3.1"}, False),
+        ({"kafka": "4.3.1"}, {"kafka": "4.4.0"}, True),
+    ],
+)
+def test_data_of_another_version_is_refused_where_it_can_not_be_read(
+    layout: Layout, written: dict[str, str], program: dict[str, str], readable: bool
+) -> None:
+    layout.root.mkdir()
+    layout.versions.write_text(json.dumps(written), encoding="utf-8")
+    problems = preflight.foreign_data(layout, program)
+    assert (problems == []) is readable
+    assert all("make clean ENV=test" in problem for problem in problems)
+
+
+def test_data_whose_passwords_are_gone_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedded_stack.layout.needs_postgres_user", lambda: False)  # data in the temporary folder
+    data = layout.postgres_data
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("17", encoding="utf-8")
+    (problem,) = preflight.foreign_data(layout, preflight.pinned_versions())
+    assert "lost its passwords" in problem
+
+
+def test_all_problems_are_told_at_once(
+    layout: Layout, taken: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    greedy = layout.topology.model_copy(update={"requires": Requires(memory_mb=10**9, disk_mb=10**12)})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = api.PreflightError(preflight.problems(Layout(greedy), (service_at(taken),)))
+    assert error.exit_code == 3
+    for word in ("memory", "disk", "java", taken.address):
+        assert any(word in problem for problem in error.problems)
+
+
+def test_two_services_never_want_the_same_address(layout: Layout) -> None:
+    addresses = [endpoint.address for service in services(layout) for endpoint in service.endpoints]
+    assert len(addresses) == len(set(addresses))
+
+
+def test_every_service_listens_on_loopback_only(layout: Layout) -> None:
+    for service in services(layout):
+        for endpoint in service.endpoints:
+            assert endpoint.host.startswith("127."), f"{service.name} listens on {endpoint.address}"

@@ -67,10 +67,13 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
             for contract in contracts.values():
                 _follow_contract(connection, contract)
             _grant(connection, contracts)
-        except psycopg.errors.InsufficientPrivilege as error:
+        except (psycopg.errors.InsufficientPrivilege, sqlalchemy.exc.ProgrammingError) as error:
+            cause = getattr(error, "orig", error)  # SQLAlchemy wraps the driver's error
+            if not isinstance(cause, psycopg.errors.InsufficientPrivilege):
+                raise
             raise ServiceError(
                 f"PostgreSQL role {settings.postgres.user!r} may not change the warehouse "
-                f"({error.diag.message_primary}); run migrations as {role('admin')}"
+                f"({cause.diag.message_primary}); run migrations as {role('admin')}"
             ) from None
 
 

@@ -1,0 +1,171 @@
+"""dbt on a real warehouse: late rows count, people see no personal data, a failing test fails the build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from warehouse_trial import SettingsOf, order, trial_settings
+
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.warehouse.columns import silver_columns
+from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.dbt_runner import dbt_build, dbt_docs
+
+pytestmark = pytest.mark.integration
+
+__all__ = ["trial_settings"]
+
+PRODUCT, PROFILE = 1, 9_000_001
+
+
+def event(number: int, event_type: str, moment: datetime, **changes: Any) -> dict[str, Any]:
+    same = order(number, event_ts=moment, event_date=moment.date())
+    row = {
+        "event_type": event_type,
+        "session_id": "s-1",
+        "profile_id": PROFILE,
+        "product_id": PRODUCT,
+        "order_id": None,
+        "device": "mobile",
+        "os": "android",
+        "channel": "email",
+        "site_category": None,
+        "app_category": "food",
+        "banner_position": 0,
+        "search_query": None,
+    }
+    return same | row | changes
+
+
+def product(number: int, price: int, moment: datetime) -> dict[str, Any]:
+    row = {
+        "product_id": PRODUCT,
+        "name": "tea",
+        "category": "food",
+        "price_krw": price,
+        "stock": 1,
+        "status": "active",
+    }
+    return order(number, event_ts=moment, event_date=moment.date()) | row
+
+
+def profile(number: int, grade: str, moment: datetime) -> dict[str, Any]:
+    row = {
+        "profile_id": PROFILE,
+        "email": "user1@test.com",
+        "grade": grade,
+        "segment": "loyal",
+        "signup_channel": "email",
+        "signup_date": date(2025, 1, 1),
+        "marketing_consent": True,
+    }
+    return order(number, event_ts=moment, event_date=moment.date()) | row
+
+
+@pytest.fixture
+def land(trial_settings: SettingsOf, contracts: dict[str, Contract]) -> Callable[[str, list[dict[str, Any]]], None]:
+    """Put rows into a landing table as one load of the batch role."""
+
+    def load(entity: str, rows: list[dict[str, Any]]) -> None:
+        names = [column.name for column in silver_columns(contracts[entity])]
+        statement = sql.SQL("INSERT INTO {} ({}, load_id, loaded_at) VALUES ({}, %s, now())").format(
+            sql.Identifier("raw_crm", entity),
+            sql.SQL(", ").join([sql.Identifier(name) for name in names]),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+        )
+        with connect(trial_settings("batch").postgres, "test") as connection:
+            drawn = connection.execute("SELECT nextval('platform.loads_load_id_seq')").fetchone()
+            assert drawn is not None
+            for row in rows:
+                values = [_stored(row[name]) for name in names]
+                connection.execute(statement, [*values, drawn[0]])
+
+    return load
+
+
+def _stored(value: Any) -> Any:
+    keys = ("product_id", "quantity", "unit_price_krw")
+    return Jsonb([dict(zip(keys, line, strict=True)) for line in value]) if isinstance(value, list) else value
+
+
+def ask(settings_of: SettingsOf, statement: str) -> list[tuple[Any, ...]]:
+    """Asked by the reader, the role that people have."""
+    with connect(settings_of("reader").postgres, "test") as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def at(day: int, hour: int = 12) -> datetime:
+    return datetime(2026, 3, day, hour, tzinfo=UTC)
+
+
+def test_marts_follow_loads_and_not_event_time(trial_settings: SettingsOf, land: Any) -> None:
+    land("products", [product(1, 900, at(2))])
+    land("profiles", [profile(1, "gold", at(2))])
+    land("events", [event(1, "impression", at(3)), event(2, "impression", at(3)), event(3, "click", at(3))])
+    land("orders", [order(10, order_id="o-a", order_status="placed", profile_id=PROFILE)])
+    dbt_build(trial_settings("dbt"), ["--quiet"])
+    daily = "SELECT business_date, events, late_events, ctr FROM marts.mart_daily_ctr ORDER BY 1"
+    assert [tuple(map(str, row)) for row in ask(trial_settings, daily)] == [("2026-03-03", "3", "0", "0.500000")]
+
+    # Older than all that is there, and loaded last: a late event, an old version, a payment before a known refund.
+    land("events", [event(4, "click", at(1), is_late=True), event(5, "click", at(3), is_late=True)])
+    land("products", [product(2, 700, at(1))])
+    land("orders", [order(12, order_id="o-a", order_status="refunded", amount_krw=1_020, event_ts=at(5))])
+    dbt_build(trial_settings("dbt"), ["--quiet"])
+    land("orders", [order(11, order_id="o-a", order_status="paid", amount_krw=1_020, event_ts=at(4))])
+    dbt_build(trial_settings("dbt"), ["--quiet"])
+
+    assert [tuple(map(str, row)) for row in ask(trial_settings, daily)] == [
+        ("2026-03-01", "1", "1", "None"),
+        ("2026-03-03", "4", "1", "1.000000"),
+    ]
+    assert ask(trial_settings, "SELECT price_krw, version_count FROM marts.dim_products") == [(900, 2)]
+    newest = "SELECT order_status, was_paid, change_count FROM marts.fct_orders WHERE order_id = 'o-a'"
+    assert ask(trial_settings, newest) == [("refunded", True, 3)]
+    sales = "SELECT business_date::text, paid_krw, refunded_krw, net_sales_krw FROM marts.mart_daily_sales ORDER BY 1"
+    assert ask(trial_settings, sales) == [
+        ("2026-03-01", 0, 0, 0),
+        ("2026-03-04", 1_020, 0, 1_020),
+        ("2026-03-05", 0, 1_020, -1_020),
+    ]
+
+
+def test_people_see_marts_without_personal_data_and_nothing_below(
+    trial_settings: SettingsOf, contracts: dict[str, Contract]
+) -> None:
+    dbt_build(trial_settings("dbt"), ["--quiet"])
+    seen = ask(
+        trial_settings, "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'marts'"
+    )
+    personal = {field for contract in contracts.values() for field in contract.pii}
+    assert personal
+    assert len({table for table, _ in seen}) >= 11
+    assert not [column for _, column in seen if column in personal]
+    for forbidden in ("staging.stg_crm__profiles", "raw_crm.profiles"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ask(trial_settings, f"SELECT * FROM {forbidden}")
+    with connect(trial_settings("accounting").postgres, "test") as connection:
+        for allowed in ("staging.stg_crm__profiles", "raw_crm.profiles", "marts.fct_events"):
+            connection.execute(f"SELECT count(*) FROM {allowed}".encode())
+
+
+def test_a_row_lost_between_landing_and_fact_fails_the_build_by_name(trial_settings: SettingsOf, land: Any) -> None:
+    land("events", [event(20, "click", at(6)), event(21, "click", at(6))])
+    dbt_build(trial_settings("dbt"), ["--quiet"])
+    with connect(trial_settings("dbt").postgres, "test") as connection:
+        connection.execute("DELETE FROM marts.fct_events WHERE event_id = %s", (order(20)["event_id"],))
+    with pytest.raises(ServiceError, match=r"dbt build failed: .*facts_are_complete"):
+        dbt_build(trial_settings("dbt"), ["--quiet"])
+    dbt_build(trial_settings("dbt"), ["--quiet", "--full-refresh"])
+
+
+def test_docs_are_one_page_that_names_the_marts(trial_settings: SettingsOf) -> None:
+    page = dbt_docs(trial_settings("dbt"), ["--quiet"])
+    assert "mart_daily_sales" in page.read_text(encoding="utf-8")

@@ -1,0 +1,109 @@
+"""What the warehouse's integration tests share: a database of their own, trial entities, and rows for silver.
+
+Run as a program it is a load in a process of its own, to be killed: `warehouse_trial.py <environment> <entity>`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from data_platform_core.contracts import Contract, load_contract
+from data_platform_core.settings import Service, Settings, load_settings
+from data_platform_core.topology import Topology
+
+SettingsOf = Callable[[str], Settings]
+
+#: Beside the platform's own database on the same server, so that no other test counts our rows.
+DATABASE = "crm_trial"
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def in_trial_database(settings: Settings, **postgres: Any) -> Settings:
+    changed = settings.postgres.model_copy(update={"database": DATABASE, **postgres})
+    return settings.model_copy(update={"postgres": changed})
+
+
+@pytest.fixture(scope="session")
+def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf]:
+    """Settings of a service, in a migrated database of the tests' own."""
+    from data_platform_core.warehouse.schema import migrate
+    from embedded_stack.credentials import POSTGRES_SERVICES, STACK, read_account
+
+    user, password = read_account(stack.secrets_path, STACK).postgres_login
+    server = {"host": stack.postgres.host, "port": stack.postgres.port, "user": user, "password": password}
+    database = sql.Identifier(DATABASE)
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database)
+    with psycopg.connect(**server, dbname="postgres", autocommit=True) as connection:  # type: ignore[arg-type]
+        connection.execute(drop)
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER crm_admin").format(database))
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+        for service in POSTGRES_SERVICES:
+            role = sql.Identifier(f"crm_{service}")
+            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role))
+        migrate(in_trial_database(settings("admin")))
+        yield lambda service: in_trial_database(settings(service))
+        connection.execute(drop)
+
+
+def trial_contract(like: str, entity: str) -> Contract:
+    """The contract of `like` under another entity's name: tables of its own everywhere."""
+    return Contract.model_validate(load_contract(like).model_dump() | {"entity": entity})
+
+
+def order(number: int, **changes: Any) -> dict[str, Any]:
+    """A row of silver's orders; `number` makes it unique."""
+    moment = START + timedelta(milliseconds=number)
+    row = {
+        "event_id": f"{number:036d}",
+        "event_ts": moment,
+        "produced_ts": moment,
+        "source": "test",
+        "run_id": "trial",
+        "producer_id": 0,
+        "seq": number,
+        "order_id": f"o-{number // 2}",
+        "order_status": "placed" if number % 2 == 0 else "paid",
+        "profile_id": 9_000_000 + number % 7,
+        "lines": [(1, 2, 500 + number)],
+        "amount_krw": 2 * (500 + number),
+        "payment_method": "kakao_pay",
+        "card_fingerprint": None,
+        "ip": "192.0.2.1",
+        "kafka_partition": number % 3,
+        "kafka_offset": number,
+        "kafka_ts": moment,
+        "is_late": False,
+        "event_date": moment.date(),
+    }
+    return row | changes
+
+
+def append(spark: Any, settings: Settings, contract: Contract, rows: Iterable[dict[str, Any]]) -> None:
+    """One commit of `rows` to the entity's silver table."""
+    from data_platform_core.lake.tables import silver_columns, silver_schema
+
+    names = silver_columns(contract)
+    values = [tuple(row[name] for name in names) for row in rows]
+    frame = spark.createDataFrame(values, silver_schema(spark, contract))
+    frame.coalesce(2).write.format("delta").mode("append").save(settings.object_store.lake_uri(contract.names.silver))
+
+
+def main(environment: str, entity: str) -> None:
+    """Load a trial entity like orders, as the batch service."""
+    from data_platform_core.batch.load_warehouse import load_all
+    from data_platform_core.lake.session import spark_session
+
+    service: Service = "batch"
+    settings = in_trial_database(load_settings(service, environment))
+    load_all(spark_session(settings, "load to be killed"), settings, [trial_contract("orders", entity)])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

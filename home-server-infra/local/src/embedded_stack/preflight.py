@@ -150,7 +150,8 @@ def port_holder(endpoint: Endpoint) -> str:
         address = connection.laddr
         if connection.status != psutil.CONN_LISTEN or not address or address.port != endpoint.port:
             continue
-        if address.ip in (endpoint.host, "0.0.0.0", "::") and connection.pid:
+        # A JVM's IPv4 sockets are IPv6 sockets with a mapped address.
+        if address.ip.removeprefix("::ffff:") in (endpoint.host, "0.0.0.0", "::") and connection.pid:
             try:
                 process = psutil.Process(connection.pid)
                 return f"pid {process.pid} ({process.name()}: {' '.join(process.cmdline())[:80]})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ from embedded_stack.credentials import (
     read_account,
 )
 from embedded_stack.kafka_nodes import broker_properties
-from embedded_stack.layout import MAX_SOCKET_PATH, Layout, reachable_by_others
+from embedded_stack.layout import MARKER_VARIABLE, MAX_SOCKET_PATH, Layout, reachable_by_others
 from embedded_stack.services import services
-from embedded_stack.supervision import render_config
+from embedded_stack.supervision import end_strays, render_config
 
 pytestmark = pytest.mark.unit
 
@@ -169,3 +170,17 @@ def test_clean_deletes_nothing_outside_the_repositorys_own_folder(
     with pytest.raises(ServiceError, match="is not below"):
         api.clean("test")
     assert layout.root.exists()
+
+
+def test_what_a_killed_supervisor_left_behind_is_found_and_ended(layout: Layout) -> None:
+    mark = {MARKER_VARIABLE: layout.marker}
+    ours = subprocess.Popen(["sleep", "60"], env=mark)
+    theirs = subprocess.Popen(["sleep", "60"], env={MARKER_VARIABLE: f"{layout.marker}-of-another-stack"})
+    try:
+        assert end_strays(layout) == 1
+        assert ours.poll() is not None
+        assert theirs.poll() is None
+    finally:
+        for process in (ours, theirs):
+            process.kill()
+            process.wait()

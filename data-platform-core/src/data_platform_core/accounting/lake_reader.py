@@ -44,9 +44,10 @@ class LakeReader:
     def silver_of(self, run_id: str) -> pa.Table:
         return self._read(self._contract.names.silver, _SILVER_COLUMNS, ds.field("run_id") == run_id)
 
-    def silver_columns(self, columns: Iterable[str], version: int | None = None) -> pa.Table:
-        """`columns` of every row, at `version` of the table (default: the newest)."""
-        return self._read(self._contract.names.silver, list(columns), version=version)
+    def silver_columns(self, columns: Iterable[str], version: int | None = None, run_id: str | None = None) -> pa.Table:
+        """`columns` of every row (of `run_id` only, when given), at `version` of the table (default: the newest)."""
+        rows = None if run_id is None else ds.field("run_id") == run_id
+        return self._read(self._contract.names.silver, list(columns), rows, version)
 
     def repeats(self, run_id: str, candidates: Longs, schemas: Mapping[int, str]) -> dict[int, int]:
         """Where silver has the event that the bronze record at each of `candidates` (positions) repeats.

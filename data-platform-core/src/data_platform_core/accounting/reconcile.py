@@ -73,15 +73,15 @@ def reconcile(
 ) -> Report:
     """Evaluate every equation for a run. `tell` hears what is being done. Raises ServiceError, or AccountingError
     when the run has no ledger."""
-    tell("reading the ledger")
-    ledger = read_ledger(settings.object_store, run_id)
-    # Asked before anything that takes long: a wrong password is told at once.
+    counts = []
+    # Connected first, though read last: a wrong password is told before anything that takes long.
     with connect(settings.postgres, "crm-reconcile", autocommit=True) as warehouse:
+        tell("reading the ledger")
+        ledger = read_ledger(settings.object_store, run_id)
         drained = wait_until_drained(
             settings, contracts, wait_s, lambda lags: tell(f"waiting for {', '.join(lags)}" if lags else "drained")
         )
         findings = [Finding("A7", entity, (_late(lag, wait_s),)) for entity, lag in drained.waiting.items()]
-        counts = []
         for entity, contract in contracts.items():
             tell(f"accounting for {entity}")
             entity_run = _EntityRun(settings, contract, run_id, ledger, drained.marks[entity], warehouse)
@@ -208,7 +208,7 @@ class _Landing:
         loaded = last_load(self._warehouse, entity)
         # The run is compared with silver as it is; everything with the version that was loaded, so that a stream
         # under way does not look like a loss.
-        run = sums(of_run(self._lake.silver_columns(measure.columns), self._run_id), measure)
+        run = sums(self._lake.silver_columns(measure.columns, run_id=self._run_id), measure)
         rows = self._lake.silver_columns(measure.columns, loaded.delta_version if loaded else None)
         everything = sums(rows, measure)
         found: list[Violation] = []

@@ -194,25 +194,27 @@ def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
             name,
             partitions=len(known[name].partitions),
             replicas=min((len(p.replicas) for p in known[name].partitions.values()), default=0),
-            config=configs[name],
+            config=config,
         )
-        for name in names
+        for name, config in configs.items()
     }
 
 
 def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """By name; without a topic that the broker which answers has not heard of yet, or no longer."""
     if not names:
         return {}
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-    answers = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-    return {
-        resource.name: {
-            key: entry.value
-            for key, entry in future.result(timeout=REQUEST_TIMEOUT_S).items()
-            if key in (RETENTION, MIN_ISR, CLEANUP)
-        }
-        for resource, future in answers.items()
-    }
+    found: dict[str, dict[str, str]] = {}
+    for resource, future in client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
+        try:
+            entries = future.result(timeout=REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            continue
+        found[resource.name] = {key: entries[key].value for key in (RETENTION, MIN_ISR, CLEANUP) if key in entries}
+    return found
 
 
 def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None:

@@ -51,6 +51,8 @@ def _explanation(postgres: PostgresSettings, where: str, message: str) -> str:
             f"{where} refuses user {postgres.user!r}; check CRM_POSTGRES__USER and CRM_POSTGRES__PASSWORD "
             "(the embedded stack's are under its data folder, in secrets/)"
         )
+    if "CONNECT privilege" in message:
+        return f"{where} does not let user {postgres.user!r} in yet; `crm warehouse migrate` grants it"
     if "does not exist" in message and "database" in message:
         return f"{where} has no database {postgres.database!r}; `make up` creates it, or set CRM_POSTGRES__DATABASE"
     # libpq: `connection to server at ..., port ... failed: <reason>`, then hints on lines of their own.

@@ -60,7 +60,7 @@ def run(settings: Settings, run_id: str, json_file: Path | None = None, wait_s: 
         write_json(report, json_file)
     if not report.passed:
         broken = ", ".join(sorted({finding.equation for finding in report.findings if finding.violations}))
-        raise AccountingError(f"run {run_id}: {broken} does not hold; the report names what is missing")
+        raise AccountingError(f"run {run_id} is not accounted for ({broken}); the report names what is wrong")
     return report
 
 

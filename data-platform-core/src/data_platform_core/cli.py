@@ -100,6 +100,20 @@ def generate_files(
         typer.echo(f"wrote {path}")
 
 
+@app.command("generate")
+def generate(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
+) -> None:
+    """Rewrite the files that are derived from contracts and topology."""
+    from data_platform_core import generate as derived
+
+    if check:
+        derived.check()
+        return
+    for path in derived.write():
+        typer.echo(f"wrote {path}")
+
+
 def main() -> None:
     """Entry point: mistakes end in one line on stderr."""
     try:

@@ -158,7 +158,10 @@ def unpack_postgres() -> None:
     partial = LOCAL / "postgres.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(archive, "r:xz") as file:
-        file.extractall(partial, filter="data")
+        # Debian 12's Python 3.11.2 is older than filters; Maven has verified the archive either way.
+        if hasattr(tarfile, "data_filter"):
+            file.extraction_filter = staticmethod(tarfile.data_filter)
+        file.extractall(partial)
     replace(LOCAL / "postgres", partial)
 
 

@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: demo
 demo: setup ## Setup, stack, a minute of traffic, load, marts, and the proof that every record is accounted for
-	@$(CORE)/crm --env $(ENV) demo
+	@$(CORE)/crm-stack demo --env $(ENV)
 
 .PHONY: test
 test: setup ## Lint, then every test against a stack of its own, beside a running demo
@@ -64,7 +64,13 @@ psql: ## Open the warehouse as its reader
 
 ##@ Data
 
-.PHONY: topics generate dbt docs reconcile bench
+.PHONY: stream topics generate load dbt docs reconcile bench
+stream: setup ## Start the streaming driver under the supervisor; `make down` ends it
+	@$(CORE)/crm-stack start streaming --env $(ENV)
+
+load: setup ## Carry what is new in silver into the warehouse
+	@$(CORE)/crm --env $(ENV) load
+
 topics: setup ## Show what contracts and topology would change on the brokers' topics
 	@$(CORE)/crm --env $(ENV) topics plan
 
@@ -80,8 +86,8 @@ docs: setup ## Write the marts' documentation and say where it is
 reconcile: setup ## Account for every record of a run: RUN=<run id>
 	@$(CORE)/crm --env $(ENV) reconcile --run-id "$(or $(RUN),$(error say which run: make reconcile RUN=<run id>))"
 
-bench: setup ## Measure throughput and latency of streaming on this machine
-	@$(CORE)/crm --env $(ENV) bench
+bench: setup ## Measure throughput and latency of streaming on this machine, on a fresh stack of its own
+	@$(CORE)/crm-stack bench
 
 ##@ Code
 

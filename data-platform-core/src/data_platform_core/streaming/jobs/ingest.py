@@ -152,14 +152,14 @@ class EntityIngest:
         decoded, verdicts = self._judge(records)
         try:
             if verdicts.unknown_schema and self._learn_schemas():
-                decoded.unpersist()
+                _release(decoded)
                 decoded, verdicts = self._judge(records)
             judged = time.monotonic()
             if verdicts.counts.dlq:
                 self._send_dead_letters(decoded)
             self._commit_tables(decoded, verdicts, batch_id)
         finally:
-            decoded.unpersist()
+            _release(decoded)
         self._seen.add(verdicts.new_keys, verdicts.counts.newest_ms)
         log.info(
             "batch committed",
@@ -173,7 +173,7 @@ class EntityIngest:
             self._on_batch(self._contract.entity, verdicts.counts)
 
     def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
-        decoded = decode(records, self._contract, self._writer_schemas).persist()
+        decoded = _leaf(decode(records, self._contract, self._writer_schemas))
         # By partition and offset: which of two equal keys came first does not depend on how Spark ran.
         rows = identities(decoded).toArrow().sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
         return decoded, _verdicts(rows, self._seen)
@@ -212,6 +212,20 @@ class EntityIngest:
             return
         mark = batch_mark(self._contract.names.query, batch_id)
         rows.coalesce(files).write.format("delta").mode("append").option("userMetadata", mark).save(uri)
+
+
+def _leaf(frame: DataFrame) -> DataFrame:
+    """The frame as stored rows, filled by the first action, with a plan of one leaf.
+
+    A cached frame would drag its whole plan into each write. Spark 4.0 plans those in two threads at once, and
+    `from_avro`'s options are an expression with state: now and then a batch fails with DUPLICATED_MAP_KEY.
+    """
+    return frame.localCheckpoint(eager=False)
+
+
+def _release(leaf: DataFrame) -> None:
+    """Free the rows now, not when the JVM happens to collect them."""
+    leaf._jdf.queryExecution().logical().rdd().unpersist(False)
 
 
 def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:

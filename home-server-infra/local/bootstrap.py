@@ -160,7 +160,7 @@ def unpack_postgres() -> None:
     with tarfile.open(archive, "r:xz") as file:
         # Debian 12's Python 3.11.2 is older than filters; Maven has verified the archive either way.
         if hasattr(tarfile, "data_filter"):
-            file.extraction_filter = staticmethod(tarfile.data_filter)
+            file.extraction_filter = tarfile.data_filter
         file.extractall(partial)
     replace(LOCAL / "postgres", partial)
 

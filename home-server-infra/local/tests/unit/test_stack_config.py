@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables, load_settings
 from embedded_stack import api, object_store
 from embedded_stack.credentials import (
@@ -110,6 +111,12 @@ def test_accounts_use_exactly_the_names_that_settings_know(layout: Layout) -> No
     for account in ensure_accounts(layout.secrets).values():
         assert set(account.values) <= known_variables()
         assert all(account.values.values()), "an empty value is left out"
+
+
+def test_env_example_lists_every_variable_and_no_other() -> None:
+    lines = (REPOSITORY_ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    listed = [line.removeprefix("#").removesuffix("=") for line in lines if line.startswith("#CRM_")]
+    assert listed == sorted(known_variables())
 
 
 def test_an_account_never_prints_its_secret(layout: Layout) -> None:

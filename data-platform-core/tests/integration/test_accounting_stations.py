@@ -140,15 +140,17 @@ def accounting(settings: Callable[[str], Settings]) -> Settings:
 def scratch(settings: Callable[[str], Settings], contracts: dict[str, Contract]) -> Iterator[Scratch]:
     streaming, admin = settings("streaming"), settings("admin")
     contract = Contract.model_validate({**contracts["products"].model_dump(), "entity": f"scratch_{uuid4().hex[:8]}"})
-    topics.apply(admin, {contract.entity: contract})
-    yield Scratch(contract, streaming)
-    client = AdminClient({"bootstrap.servers": admin.kafka.bootstrap_servers})
-    for future in client.delete_topics([contract.names.topic, contract.names.dlq_topic]).values():
-        future.result(30)
-    store, bucket = client_of(streaming), streaming.object_store.lake_bucket
-    for folder in (contract.names.bronze, contract.names.silver):
-        for item in store.list_objects(bucket, f"{folder}/", recursive=True):
-            store.remove_object(bucket, str(item.object_name))
+    try:
+        topics.apply(admin, {contract.entity: contract})
+        yield Scratch(contract, streaming)
+    finally:
+        client = AdminClient({"bootstrap.servers": admin.kafka.bootstrap_servers})
+        for future in client.delete_topics([contract.names.topic, contract.names.dlq_topic]).values():
+            future.result(30)
+        store, bucket = client_of(streaming), streaming.object_store.lake_bucket
+        for folder in (contract.names.bronze, contract.names.silver):
+            for item in store.list_objects(bucket, f"{folder}/", recursive=True):
+                store.remove_object(bucket, str(item.object_name))
 
 
 def client_of(settings: Settings) -> Minio:

@@ -86,13 +86,14 @@ def order(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def append(spark: Any, settings: Settings, contract: Contract, rows: Iterable[dict[str, Any]]) -> None:
-    """One commit of `rows` to the entity's silver table."""
-    from data_platform_core.lake.tables import silver_columns, silver_schema
+    """One commit of `rows` to the entity's silver table; the first one makes the table."""
+    from data_platform_core.lake.tables import SILVER_PARTITION, silver_columns, silver_schema
 
     names = silver_columns(contract)
     values = [tuple(row[name] for name in names) for row in rows]
     frame = spark.createDataFrame(values, silver_schema(spark, contract))
-    frame.coalesce(2).write.format("delta").mode("append").save(settings.object_store.lake_uri(contract.names.silver))
+    uri = settings.object_store.lake_uri(contract.names.silver)
+    frame.coalesce(2).write.format("delta").mode("append").partitionBy(SILVER_PARTITION).save(uri)
 
 
 def main(environment: str, entity: str) -> None:

@@ -179,8 +179,11 @@ class EntityIngest:
         return decoded, _verdicts(rows, self._seen)
 
     def _learn_schemas(self) -> bool:
-        """Ask the registry for schemas registered since; true when there is one."""
-        known = self._registry.writer_schemas(self._contract)
+        """Ask the registry for schemas registered since; true when there is one.
+
+        One that can't be read as the contract is passed over: its records are dead letters, the stream goes on.
+        """
+        known = self._registry.writer_schemas(self._contract, on_unreadable="skip")
         news = set(known) - set(self._writer_schemas)
         self._writer_schemas = known
         return bool(news)

@@ -348,3 +348,22 @@ def test_a_wrong_password_is_told_before_spark_starts(stack: Topology, trial_set
     with pytest.raises(ServiceError, match=r"CRM_POSTGRES__PASSWORD") as refused:
         load_warehouse.run(wrong, ["orders"])
     assert "do-not-print-me" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"secret_key": SecretStr("do-not-print-me")}, "refuses our credentials .*CRM_OBJECT_STORE__SECRET_KEY"),
+        ({"lake_bucket": "no-such-bucket"}, "no-such-bucket: "),
+        ({"url": "http://127.0.0.1:1"}, "does not answer"),
+    ],
+)
+def test_a_lake_that_can_not_be_read_is_told_before_spark_starts(
+    trial_settings: SettingsOf, change: dict[str, Any], complaint: str
+) -> None:
+    settings = trial_settings("batch")
+    wrong = settings.model_copy(update={"object_store": settings.object_store.model_copy(update=change)})
+    with pytest.raises(ServiceError, match=complaint) as refused:
+        load_warehouse.run(wrong, ["orders"])
+    assert "do-not-print-me" not in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -56,12 +56,14 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
     ServiceError when a service refuses us, another load runs, or silver lost rows; nothing is half-written then.
     """
     from data_platform_core.lake.session import spark_session
+    from data_platform_core.lake.store import require_lake
 
     contracts = [load_contract(entity) for entity in entities] if entities else list(load_contracts().values())
     # Asked before Spark starts: a wrong password is told in a second, not in twenty.
     with connect(settings.postgres, "crm-load", autocommit=True) as connection:
         for contract in contracts:
             loads.last_load(connection, contract.entity)
+    require_lake(settings.object_store)
     log.info("starting spark", entities=[contract.entity for contract in contracts])
     spark = spark_session(settings, "crm-load-warehouse")
     try:
@@ -116,6 +118,8 @@ def _steps(
     """Load step by step until the version that was the newest at the start."""
     state = _from_lake(settings, lambda: table_state(spark, settings.object_store.lake_uri(contract.names.silver)))
     last = loads.last_load(connection, contract.entity)
+    if next_mode(state, last, rebuild) is None:
+        log.info("up to date", entity=contract.entity, delta_version=state.version)
     while (mode := next_mode(state, last, rebuild)) is not None:
         goes_on = last is not None and last.delta_table_id == state.table_id and mode != "rebuild"
         from_version = last.delta_version if last is not None and goes_on else -1

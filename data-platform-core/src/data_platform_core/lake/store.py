@@ -1,0 +1,40 @@
+"""Asks the object store whether we may read the lake, before Spark spends twenty seconds and a stack trace on it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import ObjectStoreSettings
+
+#: One small request, seconds: a store that takes longer is not well.
+_TIMEOUT_S = 5.0
+
+
+def require_lake(store: ObjectStoreSettings) -> None:
+    """Raises ServiceError when the store is away, refuses our credentials, or lacks the lake's bucket."""
+    url = urlsplit(store.url)
+    client = Minio(
+        url.netloc,
+        access_key=store.access_key.get_secret_value() or None,
+        secret_key=store.secret_key.get_secret_value() or None,
+        secure=url.scheme == "https",
+        region=store.region,
+        http_client=urllib3.PoolManager(timeout=_TIMEOUT_S, retries=urllib3.Retry(total=2, backoff_factor=0.2)),
+    )
+    where = f"object store {store.url}, bucket {store.lake_bucket}"
+    try:
+        next(iter(client.list_objects(store.lake_bucket)), None)
+    except S3Error as error:
+        if error.code == "NoSuchBucket":
+            raise ServiceError(f"{where}: the bucket does not exist; `make up` creates it") from None
+        raise ServiceError(
+            f"{where}: refuses our credentials ({error.code}); check CRM_OBJECT_STORE__ACCESS_KEY and "
+            "CRM_OBJECT_STORE__SECRET_KEY"
+        ) from None
+    except (MinioException, urllib3.exceptions.HTTPError, OSError):
+        raise ServiceError(f"{where}: does not answer; is it up? `make status` shows it") from None

@@ -21,7 +21,7 @@ ENV_PREFIX = "CRM_"
 ENV_NESTING = "__"
 
 #: Each has an account of its own in the object store and in PostgreSQL, with the least it needs.
-Service = Literal["generator", "streaming", "batch", "dbt", "accounting", "registry", "reader", "admin"]
+Service = Literal["generator", "streaming", "batch", "dbt", "accounting", "reader", "admin"]
 
 
 class _Group(BaseModel):

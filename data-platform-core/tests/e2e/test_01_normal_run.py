@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
@@ -14,6 +13,7 @@ from pipeline import Pipeline
 
 from data_platform_core.contracts import Contract
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse.connections import connect
 
 pytestmark = pytest.mark.e2e
 
@@ -80,29 +80,23 @@ def test_psql_counts_in_the_marts_what_delta_rs_counts_in_silver(pipeline: Pipel
     assert int(done.stdout) == delta_count(settings, "silver/events") > 0
 
 
+def add_to_one_order(settings: Settings, won: int) -> None:
+    with connect(settings.postgres, "crm-test") as connection:
+        connection.execute(
+            "update marts.fct_order_changes set amount_krw = amount_krw + %s "
+            "where event_id = (select min(event_id) from marts.fct_order_changes where run_id = %s)",
+            (won, RUN),
+        )
+
+
 @pytest.mark.usefixtures("report")
 def test_a_mart_that_is_off_by_one_won_fails_the_run(pipeline: Pipeline, tmp_path: Path) -> None:
     """The checker can fail: A5 sees a single KRW."""
-    admin = pipeline.settings("admin").postgres
-    connection = psycopg.connect(
-        host=admin.host,
-        port=admin.port,
-        dbname=admin.database,
-        user=admin.user,
-        password=admin.password.get_secret_value(),
-    )
-    change = "update {} set {} = {} + (%s) where order_id = (select min(order_id) from {})"
-    statement = change.format("marts.fct_orders", "amount_krw", "amount_krw", "marts.fct_orders")
-    with connection:
-        connection.execute("set role crm_dbt")
-        connection.execute(statement, (1,))
+    add_to_one_order(pipeline.settings("dbt"), 1)
     try:
         broken = pipeline.reconcile(RUN, tmp_path / "off_by_one.json")
     finally:
-        with connection:
-            connection.execute("set role crm_dbt")
-            connection.execute(statement, (-1,))
-        connection.close()
+        add_to_one_order(pipeline.settings("dbt"), -1)
     assert broken["code"] == 1
     assert "A5" in str(broken["printed"])
     assert "FAIL" in str(broken["printed"])

@@ -2,7 +2,7 @@
 
 Per entity and step: read what the Delta table gained since the version in `platform.loads`, COPY it from the executors
 into a loading table, then take it over in one transaction that also records the new version. A run that dies before
-that commit has changed nothing; the next one starts from the same version (ADR: Delta to PostgreSQL).
+that commit has changed nothing; the next one starts from the same version (ADR 0006).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from data_platform_core.contracts import Contract, load_contract, load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
+from data_platform_core.lake.store import require_lake
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
 
@@ -37,6 +38,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     from data_platform_core.streaming.progress import ProgressReporter, serve_metrics
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
+    require_lake(settings.object_store)
     verify_topics(settings, contracts)
     stopping = _stop_on_signals()
     spark = spark_session(settings, "crm-streaming")
@@ -76,7 +78,7 @@ def _ensure_all_tables(spark: SparkSession, settings: Settings, contracts: dict[
     except Py4JJavaError as error:
         raise ServiceError(
             f"object store {settings.object_store.url}, bucket {settings.object_store.lake_bucket}: "
-            f"{_cause(error)}; check CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY, and that it runs"
+            f"{_cause(error)}; the account must be able to write bronze, silver and _checkpoints"
         ) from None
 
 

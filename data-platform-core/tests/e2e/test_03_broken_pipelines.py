@@ -53,7 +53,7 @@ def failed(report: dict[str, object], *equations: str) -> None:
 
 
 def test_a_record_lost_from_bronze_is_missed(stopped: Pipeline, tmp_path: Path) -> None:
-    bronze = table(stopped, names("orders").bronze)
+    bronze = table(stopped, names("products").bronze)
     before = bronze.version()
     lost = bronze.to_pyarrow_table(columns=["run_id", "partition", "offset"]).to_pylist()
     victim = next(row for row in lost if row["run_id"] == RUN)

@@ -79,8 +79,13 @@ class LakeReader:
     def _places(self, event_ids: Iterable[str]) -> dict[str, int]:
         wanted = pa.array(sorted(set(event_ids)), pa.string())
         columns = ["event_id", "kafka_partition", "kafka_offset"]
-        rows = self._read(self._contract.names.silver, columns, pc.is_in(ds.field("event_id"), value_set=wanted))
-        places = zip(rows["event_id"].to_pylist(), positions_of(rows, "kafka_").tolist(), strict=True)
+        places: list[tuple[str, int]] = []
+        with store_errors(self._settings, self._settings.lake_bucket):
+            # Keys are random: no file can be skipped, so the filter is not pushed down.
+            for batch in self._dataset(self._contract.names.silver).to_batches(columns=columns):
+                rows = pa.Table.from_batches([batch])
+                rows = rows.filter(pc.is_in(rows["event_id"].cast(pa.string()), value_set=wanted))
+                places += zip(rows["event_id"].to_pylist(), positions_of(rows, "kafka_").tolist(), strict=True)
         # Of several the first arrival: what comes later is judged elsewhere.
         return dict(sorted(places, key=lambda place: place[1], reverse=True))
 

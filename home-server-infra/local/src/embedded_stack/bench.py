@@ -37,7 +37,7 @@ _LATENCY_SECONDS = 90
 _LATENCY_RATES = (100, 3000)
 _DRAIN_SECONDS = 600
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from embedded_stack.services import STREAMING
 _SCRIPTS = Path(sys.executable).parent
 _DRAIN_SECONDS = 300
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def run(environment: str, seconds: int) -> int:
@@ -43,18 +43,29 @@ def run(environment: str, seconds: int) -> int:
         (f"{seconds} s of normal traffic", generator),
         ("wait until the stream has committed all of it", (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS))),
         ("load silver into PostgreSQL", (*crm, "load")),
-        ("build and test the marts", (*crm, "dbt", "build")),
+        ("build and test the marts", (*crm, "dbt", "build", "--quiet")),
     )
     for number, (what, command) in enumerate(steps, start=3):
         _heading(number, what, command)
-        if (code := _call(command)) != 0:
-            raise ServiceError(f"demo step {number} failed with exit code {code}: {' '.join(command)}")
+        _step(number, command, quiet="--quiet" in command)
     reconcile = (*crm, "reconcile", "--run-id", run_id)
     _heading(3 + len(steps), "account for every record", reconcile)
     code = _call(reconcile)
     console.print(f"\ndemo of run {run_id} took {time.monotonic() - began:.0f} s; the stack stays up")
     _where_next(environment, run_id)
     return code
+
+
+def _step(number: int, command: tuple[str, ...], *, quiet: bool) -> None:
+    began = time.monotonic()
+    if quiet:  # it says nothing unless something fails
+        with console.status("working"):
+            code = _call(command)
+    else:
+        code = _call(command)
+    if code != 0:
+        raise ServiceError(f"demo step {number} failed with exit code {code}: {' '.join(command)}")
+    console.print(f"   [dim]done in {time.monotonic() - began:.1f} s[/dim]")
 
 
 def _call(command: Iterable[str]) -> int:

@@ -87,9 +87,9 @@ class Pipeline:
             done = self.crm(*arguments)
             assert done.code == 0, done.err + done.out
 
-    def reconcile(self, run_id: str, report: Path) -> dict[str, Any]:
+    def reconcile(self, run_id: str, report: Path, wait_s: float = 60) -> dict[str, Any]:
         """The report of `crm reconcile` as JSON; `code` is its exit code."""
-        done = self.crm("reconcile", "--run-id", run_id, "--json", str(report))
+        done = self.crm("reconcile", "--run-id", run_id, "--json", str(report), "--wait", str(wait_s))
         assert report.is_file(), done.err
         return {**json.loads(report.read_text()), "code": done.code, "printed": done.out + done.err}
 

@@ -80,7 +80,7 @@ def test_records_nobody_ingests_are_told_as_lag(stopped: Pipeline, tmp_path: Pat
     """A7, and with it A1: the driver stands still while a producer sends."""
     run = "e2e-unread"
     stopped.generate(run, seconds=3, rate=40)
-    failed(stopped.reconcile(run, tmp_path / "lag.json"), "A1", "A7")
+    failed(stopped.reconcile(run, tmp_path / "lag.json", wait_s=5), "A1", "A7")
 
 
 def test_a_record_that_no_ledger_knows_is_found(stopped: Pipeline, tmp_path: Path) -> None:

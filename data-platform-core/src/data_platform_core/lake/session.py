@@ -33,6 +33,9 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    # Freeing a batch's stored rows is meant; Spark warns each time that they can't be computed again.
+    levels = session._jvm.org.apache.logging.log4j
+    levels.core.config.Configurator.setLevel("org.apache.spark.rdd.MapPartitionsRDD", levels.Level.ERROR)
     return session
 
 

@@ -40,16 +40,23 @@ def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf
     server = {"host": stack.postgres.host, "port": stack.postgres.port, "user": user, "password": password}
     database = sql.Identifier(DATABASE)
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database)
-    with psycopg.connect(**server, dbname="postgres", autocommit=True) as connection:  # type: ignore[arg-type]
-        connection.execute(drop)
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER crm_admin").format(database))
-        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-        for service in POSTGRES_SERVICES:
-            role = sql.Identifier(f"crm_{service}")
-            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role))
-        migrate(in_trial_database(settings("admin")))
-        yield lambda service: in_trial_database(settings(service))
-        connection.execute(drop)
+
+    def execute(*statements: sql.Composed) -> None:
+        # A connection of its own each time: other tests kill the server between set-up and teardown.
+        with psycopg.connect(**server, dbname="postgres", autocommit=True) as connection:  # type: ignore[arg-type]
+            for statement in statements:
+                connection.execute(statement)
+
+    roles = [sql.Identifier(f"crm_{service}") for service in POSTGRES_SERVICES]
+    execute(
+        drop,
+        sql.SQL("CREATE DATABASE {} OWNER crm_admin").format(database),
+        sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),
+        *(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role) for role in roles),
+    )
+    migrate(in_trial_database(settings("admin")))
+    yield lambda service: in_trial_database(settings(service))
+    execute(drop)
 
 
 def trial_contract(like: str, entity: str) -> Contract:

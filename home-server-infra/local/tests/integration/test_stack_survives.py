@@ -66,8 +66,10 @@ def test_each_address_of_a_running_stack_is_reported_taken_with_its_holder(runni
     permanent = tuple(service for service in services(Layout(running_stack)) if not service.on_demand)
     problems = preflight.taken_ports(permanent)
     assert len(problems) == sum(len(service.endpoints) for service in permanent)
-    for service, pid in healthy_pids().items():
-        assert any(f"wanted by {service}" in problem and f"pid {pid} " in problem for problem in problems)
+    pids = healthy_pids()
+    for service in permanent:
+        held = f"pid {pids[service.name]} "
+        assert any(f"wanted by {service.name}" in problem and held in problem for problem in problems), service.name
 
 
 def store_of(service: str) -> Minio:

@@ -1,5 +1,5 @@
 # `make help` lists the targets. ENV chooses the topology: home-server-infra/topology/<ENV>.yaml.
-ENV ?= local
+ENV := local
 CORE := .local/venvs/core/bin
 DBT := .local/venvs/dbt/bin
 LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

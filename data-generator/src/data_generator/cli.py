@@ -27,7 +27,7 @@ NORMAL = scenario_path("normal")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 RunId = Annotated[str | None, typer.Option(help="Name of the run; default: scenario and time. Used once only.")]
-Env = Annotated[str | None, typer.Option("--env", envvar="ENV", help="Environment: a file of topology/.")]
+Env = Annotated[str | None, typer.Option("--env", help="Environment: a file of topology/.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same records.")]
 Duration = Annotated[float | None, typer.Option(help="Seconds of traffic; without it until stopped.")]
 Rate = Annotated[float | None, typer.Option(help="Records/s at the busiest hour; with --flat at all times.")]

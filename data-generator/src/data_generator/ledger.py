@@ -62,10 +62,6 @@ class Account:
     def acked(self) -> int:
         return self._acked_before + len(self.seqs)
 
-    @property
-    def pending(self) -> int:
-        return self.sent - self.acked - self.failed - self.unknown
-
     def acknowledged(self, seq: int, partition: int, offset: int) -> None:
         """The brokers have it."""
         self.seqs.append(seq)

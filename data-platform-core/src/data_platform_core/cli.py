@@ -33,7 +33,7 @@ stream.command("drain")(drain)
 @app.callback()
 def environment(
     context: typer.Context,
-    env: Annotated[str | None, typer.Option("--env", envvar="ENV", help="Environment: a file of topology/.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="Environment: a file of topology/.")] = None,
 ) -> None:
     """Which environment to work on; default: CRM_ENVIRONMENT, then `local`."""
     context.obj = env
@@ -97,20 +97,6 @@ def generate_files(
         generate.check()
         return
     for path in generate.write():
-        typer.echo(f"wrote {path}")
-
-
-@app.command("generate")
-def generate(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
-) -> None:
-    """Rewrite the files that are derived from contracts and topology."""
-    from data_platform_core import generate as derived
-
-    if check:
-        derived.check()
-        return
-    for path in derived.write():
         typer.echo(f"wrote {path}")
 
 

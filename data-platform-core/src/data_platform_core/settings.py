@@ -67,7 +67,7 @@ class MetricsSettings(_Group):
 
 
 class StreamingSettings(_Group):
-    """How Spark runs. Seconds and megabytes; the figures behind the defaults are in ADR 0005."""
+    """How Spark runs. Seconds and megabytes; what they bring is in ADR 0005."""
 
     master: str = "local[2]"
     driver_memory_mb: int = Field(default=2048, ge=512)
@@ -113,11 +113,13 @@ def load_settings(service: Service, environment: str | None = None) -> Settings:
     topology = load_topology(environment)
     secrets = topology.secrets_path / f"{service}.env"
     try:
-        return Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology))  # type: ignore[call-arg]
+        found = Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology))  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         variable = ENV_PREFIX + ENV_NESTING.join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"setting {variable}: {first['msg']}") from None
+    # The flag wins over CRM_ENVIRONMENT: addresses and name must be of one environment.
+    return found.model_copy(update={"environment": topology.environment})
 
 
 def _from_topology(topology: Topology) -> dict[str, Any]:

@@ -135,6 +135,16 @@ class Checkpoint:
                 return int(batches[0])
         return -1
 
+    def wait_for_batch_under_way(self, timeout_s: float) -> None:
+        """Return while a batch is planned and not finished: a new one, not one that a dead driver left."""
+        deadline = time.monotonic() + timeout_s
+        left = self.newest("offsets")
+        while time.monotonic() < deadline:
+            planned = self.newest("offsets")
+            if planned > left and planned > self.newest("commits"):
+                return
+        raise TimeoutError(f"{self._names.query} planned no batch within {timeout_s:.0f} s")
+
     def wait_for_half_committed_batch(self, timeout_s: float) -> int:
         """Return a batch id that silver has taken and the checkpoint has not finished."""
         deadline = time.monotonic() + timeout_s

@@ -12,11 +12,16 @@ from pipeline import Checkpoint, Pipeline
 pytestmark = pytest.mark.e2e
 
 
-def test_killed_in_the_middle_of_batches_every_record_is_there_once(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_batches_every_record_is_there_once(
+    pipeline: Pipeline, store: Minio, tmp_path: Path
+) -> None:
     run = "e2e-killed"
+    bucket = pipeline.settings("streaming").object_store.lake_bucket
+    checkpoint = Checkpoint(store, bucket, "events")
     with pipeline.generating(run, seconds=60, rate=300):
-        for pause in (7, 21):
-            time.sleep(pause)
+        for _kill in range(2):
+            time.sleep(4)
+            checkpoint.wait_for_batch_under_way(timeout_s=60)
             pipeline.kill_streaming()
     pipeline.drain()
     pipeline.load_and_build()

@@ -108,15 +108,23 @@ def test_a_lost_checkpoint_stops_the_driver_with_one_line(stopped: Pipeline, sto
         for key in keys:
             store.copy_object(bucket, key, CopySource(bucket, f"aside/{key}"))
             store.remove_object(bucket, f"aside/{key}")
+        stopped.start_streaming()
     assert done.code == 3, done.err
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert "checkpoint" in line
     assert "restore the checkpoint" in line
     assert "Traceback" not in done.err
-    stopped.start_streaming()
+
+
+def test_a_second_driver_is_refused_before_it_touches_a_table(stopped: Pipeline) -> None:
+    done = stopped.crm("stream", "run", "--entity", "orders", timeout=60)
+    assert done.code == 3, done.err
+    assert "does a streaming driver run already?" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_wrong_object_store_credentials_stop_the_driver_with_one_line(stopped: Pipeline) -> None:
+    stopped.stop_streaming()
     done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
     assert done.code == 3, done.err
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))

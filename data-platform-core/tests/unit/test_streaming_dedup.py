@@ -56,6 +56,14 @@ def test_keys_older_than_the_window_are_forgotten() -> None:
     assert index.first_arrivals(keys(7, "new")).tolist() == [True, False]
 
 
+def test_at_a_low_rate_keys_are_forgotten_too() -> None:
+    index = SeenIndex(window_ms=1000)
+    for moment in range(0, 3000, 10):
+        index.add(keys(moment), newest_ms=moment)
+    remembered = [not first for first in index.first_arrivals(keys(*range(0, 3000, 10))).tolist()]
+    assert remembered.index(True) * 10 in range(2990 - 1000 - 60, 2990 - 1000 + 1)
+
+
 def test_an_empty_batch_changes_nothing() -> None:
     index = SeenIndex(1000)
     index.add(keys("a"), newest_ms=5)

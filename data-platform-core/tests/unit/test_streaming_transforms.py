@@ -174,6 +174,34 @@ def test_a_broken_contract_is_named_by_its_check(spark: SparkSession, contracts:
     ]
 
 
+def test_values_that_overflow_are_dead_letters_not_a_failed_batch(
+    spark: SparkSession, contracts: dict[str, Contract]
+) -> None:
+    orders = contracts["orders"]
+    huge = [{"product_id": 1, "quantity": 2**31 - 1, "unit_price_krw": 2**62}]
+    assert reasons(spark, orders, framed(orders, order(lines=huge))) == ["contract:amount_is_sum_of_lines"]
+
+
+def test_an_event_time_in_another_unit_is_no_event_time(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    events = contracts["events"]
+    microseconds = int(NOW.timestamp() * 1_000_000)
+    assert reasons(
+        spark,
+        events,
+        framed(events, event(event_ts=microseconds)),
+        framed(events, event(event_ts=int(NOW.timestamp()))),
+        framed(events, event(event_ts=NOW + timedelta(hours=23))),
+    ) == ["contract:event_time_plausible", "contract:event_time_plausible", None]
+
+
+def test_a_dead_letter_too_large_to_send_on_says_so(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    (row,) = dlq_rows(judged(spark, contracts["events"], b"x" * 1_000_000), "crm.events.v1.dlq").collect()
+    headers = {header["key"]: bytes(header["value"]).decode() for header in row["headers"]}
+    assert row["value"] is None
+    assert headers["dlq-too-large"] == "1000001"
+    assert headers["dlq-source"] == "crm.events.v1/1/0"
+
+
 def test_every_entitys_checks_are_valid_sql(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     for contract in contracts.values():
         assert reasons(spark, contract, b"not a record") == ["not_avro_framed"]

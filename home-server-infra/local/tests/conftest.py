@@ -34,6 +34,8 @@ def taken() -> Iterator[Endpoint]:
 def running_stack() -> Iterator[Topology]:
     """The stack in `ENV=test`, up; it stays up afterwards when it was before (other tests share it)."""
     was_up = any(service.pid for service in api.status(ENVIRONMENT))
-    yield api.up(ENVIRONMENT)
-    if not was_up:
-        api.down(ENVIRONMENT)
+    try:
+        yield api.up(ENVIRONMENT)
+    finally:
+        if not was_up:
+            api.down(ENVIRONMENT)

@@ -1,11 +1,13 @@
 """The dead-letter envelope: what a record on `crm.<entity>.v1.dlq` looks like, and how to read them all.
 
-Key and value are the original's, byte for byte. Headers say the rest:
+Key and value are the original's, byte for byte; both are null when they are too large to be sent on with headers
+(bronze has the bytes). Headers say the rest:
 
 - `dlq-reason`: a Reason; for CONTRACT with the check's name, as in `contract:has_lines`;
 - `dlq-source`: `topic/partition/offset` of the original. It is the dead letter's identity: the topic is written at
   least once, so a reader counts distinct sources;
 - `dlq-timestamp`: the original's Kafka timestamp, ms;
+- `dlq-too-large`: the original's size in bytes, empty when key and value are there;
 - ORIGIN_HEADER as it came, empty when there was none.
 """
 
@@ -28,6 +30,9 @@ from data_platform_core.settings import Settings
 REASON_HEADER = "dlq-reason"
 SOURCE_HEADER = "dlq-source"
 TIMESTAMP_HEADER = "dlq-timestamp"
+TOO_LARGE_HEADER = "dlq-too-large"
+#: Key and value together, bytes. A producer's and a topic's limit is 1 MiB, headers included.
+MAX_ORIGINAL_BYTES = 900_000
 
 # `consume` waits until it has this many or its time is over: few and short, so that the end is noticed at once.
 _FETCH = 500

@@ -34,6 +34,7 @@ from data_platform_core.kafka.client import (
 from data_platform_core.settings import KafkaSettings, Settings
 
 RETENTION = "retention.ms"
+TIMESTAMPS = "message.timestamp.type"
 MIN_ISR = "min.insync.replicas"
 CLEANUP = "cleanup.policy"
 _MS_PER_HOUR = 3_600_000
@@ -73,6 +74,8 @@ def wanted_topics(settings: KafkaSettings, contracts: Iterable[Contract]) -> tup
             RETENTION: str(spec.retention_hours * _MS_PER_HOUR),
             MIN_ISR: str(settings.min_insync_replicas),
             CLEANUP: "delete",
+            # Lateness and deduplication go by arrival, so by the broker's clock, not by each producer's.
+            TIMESTAMPS: "LogAppendTime",
         }
         return Topic(name, spec.partitions, settings.replication_factor, config)
 
@@ -213,7 +216,9 @@ def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
             continue
-        found[resource.name] = {key: entries[key].value for key in (RETENTION, MIN_ISR, CLEANUP) if key in entries}
+        found[resource.name] = {
+            key: entries[key].value for key in (RETENTION, MIN_ISR, CLEANUP, TIMESTAMPS) if key in entries
+        }
     return found
 
 

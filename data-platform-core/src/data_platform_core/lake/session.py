@@ -1,6 +1,6 @@
 """The Spark session: Delta on S3A, jars from `.local/jars/spark` on a laptop, from the image's classpath elsewhere.
 
-Each setting that is not a default says what it is for; ADR 0005 has the table of what was tried and its effect.
+What was tried, and its effect, is in ADR 0005.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    # Not part of `session_conf`: PySpark hands that to the JVM on a command line, which every user can read.
+    hadoop = session.sparkContext._jsc.hadoopConfiguration()
+    hadoop.set("fs.s3a.access.key", settings.object_store.access_key.get_secret_value())
+    hadoop.set("fs.s3a.secret.key", settings.object_store.secret_key.get_secret_value())
     # Freeing a batch's stored rows is meant; Spark warns each time that they can't be computed again.
     levels = session._jvm.org.apache.logging.log4j
     levels.core.config.Configurator.setLevel("org.apache.spark.rdd.MapPartitionsRDD", levels.Level.ERROR)
@@ -40,7 +44,7 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
 
 
 def session_conf(settings: Settings) -> dict[str, str]:
-    """Spark configuration by key. Holds the S3 secret: never print it."""
+    """Spark configuration by key, without secrets."""
     return {**_engine_conf(settings), **_delta_conf(), **_s3a_conf(settings)}
 
 
@@ -54,15 +58,16 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.shuffle.partitions": str(streaming.shuffle_partitions),
         # Micro-batches are small: adaptive re-planning costs more than it wins.
         "spark.sql.adaptive.enabled": "false",
-        "spark.scheduler.mode": "FAIR",
+        # Arithmetic on a record's values must not fail a batch: it gives null or wraps, and the check says no.
+        "spark.sql.ansi.enabled": "false",
+        # The keys of the whole deduplication window are read back at start.
+        "spark.driver.maxResultSize": "0",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ui.retainedExecutions": "5",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.warehouse.dir": str(REPOSITORY_ROOT / ".local" / "spark-warehouse"),
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
     }
     if streaming.master:
         conf["spark.master"] = streaming.master
@@ -70,6 +75,7 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
         if not SPARK_JARS.is_dir():
             raise ConfigurationError(f"Spark's jars are not in {SPARK_JARS}; run `make setup`")
         conf["spark.driver.extraClassPath"] = f"{SPARK_JARS}/*"
+        conf["spark.driver.host"] = conf["spark.driver.bindAddress"] = "127.0.0.1"
     return conf
 
 
@@ -96,8 +102,6 @@ def _s3a_conf(settings: Settings) -> dict[str, str]:
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.connection.ssl.enabled": str(store.url.startswith("https")).lower(),
         "spark.hadoop.fs.s3a.aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
-        "spark.hadoop.fs.s3a.access.key": store.access_key.get_secret_value(),
-        "spark.hadoop.fs.s3a.secret.key": store.secret_key.get_secret_value(),
         # Wrong credentials or a dead store are told within seconds, not minutes.
         "spark.hadoop.fs.s3a.attempts.maximum": "3",
         "spark.hadoop.fs.s3a.retry.limit": "3",

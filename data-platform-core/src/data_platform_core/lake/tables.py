@@ -103,11 +103,11 @@ def batch_mark(query: str, batch_id: int) -> str:
     return json.dumps({"query": query, "batch": batch_id})
 
 
-def last_batch(spark: SparkSession, uri: str, query: str) -> int | None:
-    """The newest batch of `query` that the table has taken, by the marks in its log; None when there is none.
+def last_batch(spark: SparkSession, uri: str, query: str) -> int:
+    """The newest batch of `query` that the table has taken, by the marks in its log; -1 when there is none.
 
-    The same promise as Delta's `txnVersion`, read once at start: that option makes each commit rebuild the table's
-    state (ADR 0003). It holds because one driver writes each table, and its batch ids only grow.
+    Read once at start instead of `txnVersion` at each commit, which rebuilds the table's state (ADR 0003). It fences no
+    second writer: it holds because one driver writes each table, and its batch ids only grow.
     """
     from delta.tables import DeltaTable
     from pyspark.sql import functions as F
@@ -119,4 +119,4 @@ def last_batch(spark: SparkSession, uri: str, query: str) -> int | None:
         newest = history.select(mark.alias("mark")).where(F.col("mark.query") == query).agg(F.max("mark.batch")).first()
         if newest is not None and newest[0] is not None:
             return int(newest[0])
-    return None
+    return -1

@@ -2,8 +2,8 @@
 
 Spark's own streaming deduplication drops what falls behind its watermark without a trace, which accounting can't
 allow; a MERGE costs seconds per batch. Instead the driver holds 16 bytes (MD5) of each key that silver has taken within
-the window: 100/s for 24 hours is 140 MB. Silver is the truth: after a restart the index is read back from it, so the
-same batch meets the same verdicts, before a crash and after (ADR 0003).
+the window: 100/s for 24 hours is 140 MB. Silver is the truth: after a restart the index is read back from it, so a
+replayed batch is judged against the same keys (ADR 0003).
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-KEY_BYTES = 16
 # Segments below this are merged into the next, so that a lookup meets few of them.
 _SMALL_SEGMENT = 50_000
+# A segment is forgotten as one: it spans at most this part of the window, so a key stays at most so much too long.
+_SEGMENTS_PER_WINDOW = 20
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Keys in sorted order, as two halves of 64 bits, and the newest arrival among them (Kafka time, ms)."""
+    """Keys in sorted order, as two halves of 64 bits.
+
+    `first_ms` and `newest_ms` are the newest arrivals (Kafka time) of the first and the last batch that are in it.
+    """
 
     high: npt.NDArray[np.uint64]
     low: npt.NDArray[np.uint64]
+    first_ms: int
     newest_ms: int
 
     @staticmethod
-    def of(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64], newest_ms: int) -> _Segment:
+    def of(high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64], first_ms: int, newest_ms: int) -> _Segment:
         order = np.lexsort((low, high))
-        return _Segment(high[order], low[order], newest_ms)
+        return _Segment(high[order], low[order], first_ms, newest_ms)
 
     def contains(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> Flags:
         found = np.zeros(len(high), dtype=bool)
@@ -72,13 +77,18 @@ class SeenIndex:
         """Remember keys whose newest arrival was at `newest_ms`; forget what left the window."""
         high, low = _halves(keys)
         if len(high):
-            while self._segments and len(self._segments[-1].high) < _SMALL_SEGMENT:
+            first_ms = newest_ms
+            while self._segments and self._takes_more(self._segments[-1], newest_ms):
                 last = self._segments.pop()
                 high, low = np.concatenate((high, last.high)), np.concatenate((low, last.low))
-                newest_ms = max(newest_ms, last.newest_ms)
-            self._segments.append(_Segment.of(high, low, newest_ms))
+                first_ms, newest_ms = min(first_ms, last.first_ms), max(newest_ms, last.newest_ms)
+            self._segments.append(_Segment.of(high, low, first_ms, newest_ms))
         horizon = max((s.newest_ms for s in self._segments), default=0) - self._window_ms
         self._segments = [segment for segment in self._segments if segment.newest_ms >= horizon]
+
+    def _takes_more(self, segment: _Segment, newest_ms: int) -> bool:
+        short = newest_ms - segment.first_ms <= self._window_ms / _SEGMENTS_PER_WINDOW
+        return short and len(segment.high) < _SMALL_SEGMENT
 
 
 def _halves(keys: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
 
-from data_platform_core.contracts import Contract, load_contract, load_contracts
+from data_platform_core.contracts import load_contract, load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
@@ -34,17 +35,21 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, or when a query
     fails while running.
     """
+    from py4j.protocol import Py4JJavaError
+
     from data_platform_core.streaming.jobs.ingest import EntityIngest
-    from data_platform_core.streaming.progress import ProgressReporter, serve_metrics
+    from data_platform_core.streaming.progress import ProgressReporter, refuse_second_driver, serve_metrics
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
+    refuse_second_driver(settings)
     require_lake(settings.object_store)
     verify_topics(settings, contracts)
     stopping = _stop_on_signals()
     spark = spark_session(settings, "crm-streaming")
+    reporter = ProgressReporter(settings, contracts)
     try:
-        _ensure_all_tables(spark, settings, contracts)
-        reporter = ProgressReporter(settings, contracts)
+        for contract in contracts.values():
+            ensure_tables(spark, settings, contract)
         spark.streams.addListener(reporter)
         ingests = [EntityIngest(spark, settings, contract, reporter.batch_committed) for contract in contracts.values()]
         for ingest in ingests:
@@ -52,10 +57,15 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
         serve_metrics(settings)  # its answer tells a health check that every query has started
         log.info("streaming", entities=list(contracts))
         _until_stopped(spark, stopping)
+    except Py4JJavaError as error:
+        raise ServiceError(f"streaming can't start: {_cause(error)}; see the log above") from None
     finally:
-        for query in spark.streams.active:
-            query.stop()
-        spark.stop()
+        # With a JVM that died, stopping fails too: the first error is the one to tell.
+        with suppress(Exception):
+            for query in spark.streams.active:
+                query.stop()
+            spark.stop()
+        reporter.close()
 
 
 def _stop_on_signals() -> threading.Event:
@@ -69,19 +79,6 @@ def _stop_on_signals() -> threading.Event:
     return stopping
 
 
-def _ensure_all_tables(spark: SparkSession, settings: Settings, contracts: dict[str, Contract]) -> None:
-    from py4j.protocol import Py4JJavaError
-
-    try:
-        for contract in contracts.values():
-            ensure_tables(spark, settings, contract)
-    except Py4JJavaError as error:
-        raise ServiceError(
-            f"object store {settings.object_store.url}, bucket {settings.object_store.lake_bucket}: "
-            f"{_cause(error)}; the account must be able to write bronze, silver and _checkpoints"
-        ) from None
-
-
 def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
     from pyspark.errors import StreamingQueryException
 
@@ -90,7 +87,7 @@ def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
             if spark.streams.awaitAnyTermination(1):
                 raise ServiceError("a streaming query ended by itself; see the log above it")
         except StreamingQueryException as error:
-            raise ServiceError(f"streaming query failed: {_first_line(str(error))}") from None
+            raise ServiceError(f"streaming query failed: {_reason(str(error))}") from None
 
 
 def _cause(error: Exception) -> str:
@@ -98,6 +95,12 @@ def _cause(error: Exception) -> str:
     while cause.getCause() is not None:
         cause = cause.getCause()
     return _first_line(str(cause.toString()))
+
+
+def _reason(text: str) -> str:
+    """An error of ours from inside a batch when there is one, else the first line."""
+    ours = [line.split("ServiceError: ", 1)[1] for line in text.splitlines() if "errors.ServiceError: " in line]
+    return ours[-1] if ours else _first_line(text)
 
 
 def _first_line(text: str) -> str:

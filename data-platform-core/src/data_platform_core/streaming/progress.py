@@ -7,6 +7,7 @@ Spark commits no offsets to Kafka. After each batch this listener commits the ba
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from prometheus_client import Counter, Gauge, start_http_server
 from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.client import connection
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.jobs.ingest import BatchCounts
 
@@ -29,6 +32,20 @@ _BATCH_SECONDS = Gauge("crm_streaming_batch_seconds", "Duration of the last batc
 _INPUT_RATE = Gauge("crm_streaming_input_records_per_second", "Rate into the last batch", ["entity"])
 _PROCESSED_RATE = Gauge("crm_streaming_processed_records_per_second", "Rate through the last batch", ["entity"])
 _RECORDS = Counter("crm_streaming_records_total", "Committed records by what became of them", ["entity", "kind"])
+
+
+def refuse_second_driver(settings: Settings) -> None:
+    """Raises ServiceError when the metrics address is taken: another driver would write the same tables."""
+    metrics = settings.metrics
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((metrics.streaming_host, metrics.streaming_port))
+        except OSError as error:
+            raise ServiceError(
+                f"metrics address {metrics.streaming_host}:{metrics.streaming_port} can't be had ({error.strerror}); "
+                "does a streaming driver run already? `make status` tells; one driver writes each table"
+            ) from None
 
 
 def serve_metrics(settings: Settings) -> None:
@@ -46,7 +63,7 @@ class ProgressReporter(StreamingQueryListener):
         self._committers = {
             query: Consumer(
                 {
-                    "bootstrap.servers": settings.kafka.bootstrap_servers,
+                    **connection(settings.kafka),
                     "group.id": query,
                     "enable.auto.commit": False,
                     "socket.timeout.ms": _COMMIT_TIMEOUT_MS,
@@ -54,6 +71,11 @@ class ProgressReporter(StreamingQueryListener):
             )
             for query in self._entities
         }
+
+    def close(self) -> None:
+        """Close the connections to Kafka."""
+        for committer in self._committers.values():
+            committer.close()
 
     def batch_committed(self, entity: str, counts: BatchCounts) -> None:
         self._newest_ms[entity] = counts.newest_ms

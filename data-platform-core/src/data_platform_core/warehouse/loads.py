@@ -89,11 +89,6 @@ def lock_entity(connection: psycopg.Connection, entity: str, wait_s: float = LOC
     raise ServiceError(f"entity {entity} is being loaded by another load{who}; wait until it has ended, then run again")
 
 
-def unlock_entity(connection: psycopg.Connection, entity: str) -> None:
-    """Let go of `lock_entity`."""
-    connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", (_LOCK_CLASS, f"{LANDING_SCHEMA}.{entity}"))
-
-
 def last_load(connection: psycopg.Connection, entity: str) -> LastLoad | None:
     """The newest committed load of an entity. Raises ServiceError when migrations have not run."""
     query = f"SELECT delta_table_id, delta_version FROM {LOADS_TABLE} WHERE entity = %s ORDER BY load_id DESC LIMIT 1"

@@ -34,7 +34,7 @@ SCHEMA_GRANTS: Final[dict[Service, dict[str, str]]] = {
         STAGING_SCHEMA: "USAGE, CREATE",
         MARTS_SCHEMA: "USAGE, CREATE",
     },
-    "accounting": dict.fromkeys((LANDING_SCHEMA, PLATFORM_SCHEMA, STAGING_SCHEMA, MARTS_SCHEMA), "USAGE"),
+    "accounting": dict.fromkeys((LANDING_SCHEMA, PLATFORM_SCHEMA, MARTS_SCHEMA), "USAGE"),
     "reader": {MARTS_SCHEMA: "USAGE"},
 }
 #: Privileges on every landing table. A load inserts; it deletes only when told to rebuild a table.

@@ -30,6 +30,8 @@ from embedded_stack import api
 from embedded_stack.services import STREAMING
 
 _GENERATOR = Path(sys.executable).parent / "crm-generator"
+#: A topology of its own, which every bench begins anew.
+_ENVIRONMENT = "bench"
 _ENTITY = "events"
 _WARM_UP_SECONDS = 90
 _WARM_UP_RATE = 3000
@@ -50,8 +52,9 @@ class Measured:
     generator_cores: float | None
 
 
-def run(environment: str, backlog: int) -> None:
-    """Measure on a fresh stack of `environment`, print one table, and take the stack down again."""
+def run(backlog: int) -> None:
+    """Measure on a fresh stack, print one table, and take the stack down again."""
+    environment = _ENVIRONMENT
     api.down(environment)
     api.clean(environment)
     console.print(f"bench: a fresh stack in {environment}, {os.cpu_count()} cores; about 8 minutes")

@@ -135,13 +135,12 @@ def demo(
 
 @app.command()
 def bench(
-    env: Environment = "bench",
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
 ) -> None:
     """What streaming sustains from a backlog, and the latency to silver, on a fresh stack of its own."""
     from embedded_stack import bench as benchmark
 
-    benchmark.run(env, backlog)
+    benchmark.run(backlog)
 
 
 def main() -> None:

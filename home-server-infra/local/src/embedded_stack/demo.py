@@ -86,7 +86,6 @@ def _where_next(environment: str, run_id: str) -> None:
         (f"make reconcile RUN={run_id}{suffix}", "the proof again"),
         (f"make logs SERVICE={STREAMING}{suffix}", "each micro-batch as it commits"),
         (f"http://{topology.metrics.streaming.address}/metrics", "lag in records and seconds"),
-        (f"http://{topology.object_store.host}:{topology.object_store.console_port}", "the lake, in MinIO's console"),
         (f"make down{suffix}", "stop everything; the data stays"),
     )
     console.print("where to look next:")

@@ -16,7 +16,7 @@ PROBE_SECONDS = 2.0
 def http_ok(url: str) -> str | None:
     """A GET answered with 200."""
     try:
-        response = httpx.get(url, timeout=PROBE_SECONDS)
+        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)  # loopback: never by a proxy
     except httpx.HTTPError as error:
         return type(error).__name__
     return None if response.status_code == httpx.codes.OK else f"HTTP {response.status_code}"

@@ -39,7 +39,7 @@ def _allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
 
 def prepare_minio(layout: Layout, stack: Account) -> None:
     """Root credentials as files: MinIO takes them so, and they stay out of its environment."""
-    layout.minio_data.mkdir(exist_ok=True)
+    layout.minio_data.mkdir(mode=0o700, exist_ok=True)
     login = stack.store_login
     write_secret(layout.secrets / "minio-root-user", login[0])
     write_secret(layout.secrets / "minio-root-password", login[1])

@@ -49,6 +49,7 @@ logfile_backups={LOG_BACKUPS}
 pidfile={_escaped(layout.supervisord_pid)}
 identifier=crm-{layout.topology.environment}
 minfds=1024
+umask=077
 nodaemon=false
 silent=true
 

@@ -27,7 +27,7 @@ def test_a_taken_port_is_named_with_who_wants_it_and_who_has_it(taken: Endpoint)
     assert f"pid {os.getpid()}" in problem
 
 
-def test_a_port_is_free_again_when_its_holder_has_closed_it(taken: Endpoint) -> None:
+def test_a_port_taken_on_another_address_is_no_problem(taken: Endpoint) -> None:
     elsewhere = Endpoint(host="127.0.0.9", port=taken.port)
     assert preflight.taken_ports((service_at(elsewhere),)) == []
 

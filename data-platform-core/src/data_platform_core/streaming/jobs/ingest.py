@@ -92,7 +92,7 @@ class EntityIngest:
         self._seen = SeenIndex(contract.silver.dedup_window_minutes * _MS_PER_MINUTE)
         self._bronze = settings.object_store.lake_uri(contract.names.bronze)
         self._silver = settings.object_store.lake_uri(contract.names.silver)
-        self._taken: dict[str, int | None] = {}
+        self._taken: dict[str, int] = {}  # newest batch by table, -1 for none
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
 
     def start(self) -> StreamingQuery:
@@ -100,7 +100,7 @@ class EntityIngest:
         checkpoint = self._settings.object_store.lake_uri(self._contract.names.checkpoint)
         for table in (self._bronze, self._silver):
             self._taken[table] = last_batch(self._spark, table, self._contract.names.query)
-        self._refuse_lost_checkpoint(checkpoint)
+        self._refuse_foreign_checkpoint(checkpoint)
         self._recall_seen()
         source = (
             self._spark.readStream.format("kafka")
@@ -120,16 +120,30 @@ class EntityIngest:
             .start()
         )
 
-    def _refuse_lost_checkpoint(self, checkpoint: str) -> None:
-        if all(batch is None for batch in self._taken.values()):
-            return
-        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/offsets")
+    def _refuse_foreign_checkpoint(self, checkpoint: str) -> None:
+        """Tables and checkpoint must tell of one history: a table has each finished batch, and none never planned."""
+        finished, planned = self._newest(checkpoint, "commits"), self._newest(checkpoint, "offsets")
+        for table, taken in self._taken.items():
+            if planned < 0 <= taken:
+                raise ServiceError(
+                    f"checkpoint {checkpoint} is gone but its table {table} is not: starting would skip new data as "
+                    "already written; restore the checkpoint, or move both tables away to ingest from the beginning"
+                )
+            if not finished <= taken <= planned:
+                raise ServiceError(
+                    f"checkpoint {checkpoint} (batches finished to {finished}, planned to {planned}) and table {table} "
+                    f"(batches to {taken}) are not of one history: starting would lose or repeat data; restore the one "
+                    "that is old, or move checkpoint and both tables away to ingest from the beginning"
+                )
+
+    def _newest(self, checkpoint: str, log: str) -> int:
+        """Newest batch id in a log of the checkpoint; -1 when there is none."""
+        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/{log}")
         files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
         if not files.exists(path):
-            raise ServiceError(
-                f"checkpoint {checkpoint} is gone but its table {self._silver} is not: starting would skip new data "
-                f"as already written; restore the checkpoint, or move both tables away to ingest from the beginning"
-            )
+            return -1
+        found = (entry.getPath().getName() for entry in files.listStatus(path))
+        return max((int(name) for name in found if name.isdigit()), default=-1)
 
     def _recall_seen(self) -> None:
         silver = self._spark.read.format("delta").load(self._silver)
@@ -169,7 +183,8 @@ class EntityIngest:
             judge_ms=round((judged - started) * 1000),
             commit_ms=round((time.monotonic() - judged) * 1000),
         )
-        if self._on_batch:
+        replayed = batch_id <= self._taken[self._silver]
+        if self._on_batch and not replayed:  # its keys were known from silver: its counts were told before the crash
             self._on_batch(self._contract.entity, verdicts.counts)
 
     def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
@@ -209,8 +224,7 @@ class EntityIngest:
             write.result()
 
     def _append(self, rows: DataFrame, uri: str, batch_id: int, files: int) -> None:
-        taken = self._taken[uri]
-        if taken is not None and batch_id <= taken:
+        if batch_id <= self._taken[uri]:
             log.info("batch replayed, table has it", table=uri, batch_id=batch_id)
             return
         mark = batch_mark(self._contract.names.query, batch_id)

@@ -20,9 +20,9 @@ from data_platform_core.ledger import ORIGIN_HEADER
 _MAGIC = b"\x00"
 _HEADER_BYTES = 5
 _DECODED = "decoded"
+_PLAUSIBLE = "event_time_plausible"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
-ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
 
 #: Event times of these sources lie in the past on purpose: they are not late.
 HISTORICAL_SOURCES = ("backfill", "seed")
@@ -97,12 +97,18 @@ def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
 
 
 def contract_checks(contract: Contract) -> dict[str, str]:
-    """Spark SQL condition by check name: the accepted values, then the contract's own checks."""
+    """Spark SQL condition by check name: a plausible event time, the accepted values, the contract's own."""
     accepted = {
         f"{column}_accepted": f"{column} IS NULL OR {column} IN ({', '.join(repr(value) for value in values)})"
         for column, values in contract.accepted_values.items()
     }
-    return {**accepted, **contract.checks}
+    return {_PLAUSIBLE: _plausible(contract), **accepted, **contract.checks}
+
+
+def _plausible(contract: Contract) -> str:
+    """Event time neither before this century nor well ahead of its arrival: microseconds sent as milliseconds are."""
+    time = contract.event_time
+    return f"{time} >= TIMESTAMP '2000-01-01' AND {time} <= kafka_ts + INTERVAL 1 DAY"
 
 
 def _is_late(contract: Contract) -> Column:

@@ -63,17 +63,20 @@ def _without(rows: DataFrame, positions: Collection[int]) -> DataFrame:
 
 
 def dlq_rows(decoded: DataFrame, dlq_topic: str) -> DataFrame:
-    """The records that don't, as Kafka rows: original key and bytes; reason, source and origin as headers."""
+    """The records that don't, as Kafka rows: original key and bytes, unless too large; the rest as headers."""
     source = F.concat_ws("/", "kafka_topic", "kafka_partition", "kafka_offset")
-    origin = F.concat_ws("/", "origin_run_id", "origin_producer_id", "origin_seq")
+    origin = F.concat_ws("/", F.substring("origin_run_id", 1, 1_000), "origin_producer_id", "origin_seq")
+    size = F.coalesce(F.length("kafka_key"), F.lit(0)) + F.coalesce(F.length("kafka_value"), F.lit(0))
+    fits = size <= dlq.MAX_ORIGINAL_BYTES
     return decoded.where(F.col("reason").isNotNull()).select(
-        F.col("kafka_key").alias("key"),
-        F.col("kafka_value").alias("value"),
+        F.when(fits, F.col("kafka_key")).alias("key"),
+        F.when(fits, F.col("kafka_value")).alias("value"),
         F.lit(dlq_topic).alias("topic"),
         F.array(
             _header(dlq.REASON_HEADER, F.col("reason")),
             _header(dlq.SOURCE_HEADER, source),
             _header(dlq.TIMESTAMP_HEADER, F.unix_millis("kafka_ts").cast("string")),
+            _header(dlq.TOO_LARGE_HEADER, F.when(fits, "").otherwise(size.cast("string"))),
             _header(ORIGIN_HEADER, origin),
         ).alias("headers"),
     )

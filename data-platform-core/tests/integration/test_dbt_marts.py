@@ -152,8 +152,10 @@ def test_people_see_marts_without_personal_data_and_nothing_below(
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             ask(trial_settings, f"SELECT * FROM {forbidden}")
     with connect(trial_settings("accounting").postgres, "test") as connection:
-        for allowed in ("staging.stg_crm__profiles", "raw_crm.profiles", "marts.fct_events"):
+        for allowed in ("raw_crm.profiles", "marts.fct_events"):
             connection.execute(f"SELECT count(*) FROM {allowed}".encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT count(*) FROM staging.stg_crm__profiles")
 
 
 def test_a_row_lost_between_landing_and_fact_fails_the_build_by_name(trial_settings: SettingsOf, land: Any) -> None:

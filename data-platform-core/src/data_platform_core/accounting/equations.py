@@ -22,11 +22,13 @@ from data_platform_core.accounting.verdict import (
     EXAMPLES,
     Longs,
     Violation,
+    halves,
     lookup,
     pack,
     place,
     repeated,
     send,
+    unpack,
     violations,
 )
 from data_platform_core.ledger import Injected, Outcome
@@ -93,7 +95,7 @@ def _holes(ledger: Ledger) -> list[Violation]:
     found = ledger.sends
     expected = [pack(np.full(count, p), np.arange(count)) for p, count in ledger.sent.items()]
     wanted = np.concatenate(expected) if expected else np.empty(0, dtype=np.int64)
-    closed = found[np.isin(found >> 44, list(ledger.sent))]
+    closed = found[np.isin(halves(found)[0], list(ledger.sent))]
     return [
         *violations("sends without a row in the ledger", np.setdiff1d(wanted, found), send),
         *violations("ledger rows above the number sent", np.setdiff1d(closed, wanted), send),
@@ -128,7 +130,7 @@ def a3_offsets(
     """
     ends_after = ends_after or {partition: end for partition, (_, end) in kept.items()}
     found = violations("offsets that are in bronze more than once", repeated(positions), place(topic))
-    partitions, offsets = positions >> 44, positions & ((1 << 44) - 1)
+    partitions, offsets = halves(positions)
     limit = np.zeros(len(positions), dtype=np.int64)
     for partition, end in ends_after.items():
         limit[partitions == partition] = end
@@ -203,7 +205,7 @@ def _is_repeat(position: int, original: int) -> bool:
     """A duplicate is a record whose event silver took from elsewhere: earlier, when both are of one partition."""
     if original < 0 or original == position:
         return False
-    return original >> 44 != position >> 44 or original < position
+    return unpack(original)[0] != unpack(position)[0] or original < position
 
 
 def _of_another_run(layers: Layers, bronze: Longs, silver: Longs) -> Longs:

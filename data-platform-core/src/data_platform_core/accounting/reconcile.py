@@ -31,7 +31,7 @@ from data_platform_core.accounting.sums import (
     total_rows,
     with_business_date,
 )
-from data_platform_core.accounting.verdict import Longs, Violation, pack
+from data_platform_core.accounting.verdict import Longs, Violation, halves, pack
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
@@ -131,7 +131,7 @@ class _EntityRun:
         self._landed = _Landing(settings, contract, run_id, self._lake, warehouse).judge()
 
     def _until_marks(self, positions: Longs) -> Longs:
-        partitions, offsets = positions >> 44, positions & ((1 << 44) - 1)
+        partitions, offsets = halves(positions)
         inside = np.zeros(len(positions), dtype=bool)
         for number, (_, end) in self._marks.items():
             inside |= (partitions == number) & (offsets < end)
@@ -263,7 +263,7 @@ class _Landing:
 def produced(ledger: Ledger) -> int:
     """Sends: as the producers counted them, or, of one that did not end cleanly, as many as have a row."""
     closed = sum(ledger.sent.values())
-    open_rows = ledger.sends[~np.isin(ledger.sends >> 44, list(ledger.sent))]
+    open_rows = ledger.sends[~np.isin(halves(ledger.sends)[0], list(ledger.sent))]
     return closed + len(open_rows)
 
 

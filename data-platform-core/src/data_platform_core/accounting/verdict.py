@@ -42,6 +42,11 @@ def unpack(packed: int) -> tuple[int, int]:
     return int(packed) >> _BITS, int(packed) & _LOW
 
 
+def halves(packed: Longs) -> tuple[Longs, Longs]:
+    """The inverse of `pack`, of many."""
+    return packed >> _BITS, packed & _LOW
+
+
 def violations(what: str, packed: Longs, name: Callable[[int, int], str]) -> list[Violation]:
     """One violation for the distinct members of `packed`, none when it is empty."""
     distinct = np.unique(packed)

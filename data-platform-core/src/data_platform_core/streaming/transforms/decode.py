@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka.dlq import Reason
+from data_platform_core.kafka.dlq import Reason, contract_reason
 from data_platform_core.ledger import ORIGIN_HEADER
 
 # Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
@@ -92,7 +92,7 @@ def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
     )
     for name, condition in contract_checks(contract).items():
         holds = F.coalesce(F.expr(condition), F.lit(False))
-        reason = reason.when(~holds, f"{Reason.CONTRACT.value}:{name}")
+        reason = reason.when(~holds, contract_reason(name))
     return reason
 
 

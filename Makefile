@@ -86,8 +86,8 @@ docs: setup ## Write the marts' documentation and say where it is
 reconcile: setup ## Account for every record of a run: RUN=<run id>
 	@$(CORE)/crm --env $(ENV) reconcile --run-id "$(or $(RUN),$(error say which run: make reconcile RUN=<run id>))"
 
-bench: setup ## Measure throughput and latency of streaming on this machine, on a fresh stack of its own
-	@$(CORE)/crm-stack bench
+bench: setup ## Measure this machine on a fresh stack of its own; ONLY=streaming for one part
+	@$(CORE)/crm-stack bench $(if $(ONLY),--only $(ONLY))
 
 ##@ Code
 

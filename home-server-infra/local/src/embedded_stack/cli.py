@@ -135,12 +135,13 @@ def demo(
 
 @app.command()
 def bench(
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
 ) -> None:
-    """What streaming sustains from a backlog, and the latency to silver, on a fresh stack of its own."""
+    """What this machine sustains, on a fresh stack of its own."""
     from embedded_stack import bench as benchmark
 
-    benchmark.run(backlog)
+    benchmark.run(backlog, only or ())
 
 
 def main() -> None:

@@ -1,0 +1,123 @@
+"""What every part of the bench shares: the rows of the result, CPU seconds, traffic, and waiting for the drain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.accounting.liveness import wait_until_drained
+from data_platform_core.contracts import load_contracts
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import load_settings
+from embedded_stack import api
+from embedded_stack.services import STREAMING
+
+#: A topology of its own, which every bench begins anew.
+ENVIRONMENT = "bench"
+#: The entity that is measured; the others flow beside it.
+ENTITY = "events"
+DRAIN_SECONDS = 600
+_GENERATOR = Path(sys.executable).parent / "crm-generator"
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of the result. Cores are CPU seconds per second of the measurement; None where nothing was running."""
+
+    what: str
+    value: str
+    consumer_cores: float | None
+    producer_cores: float | None
+
+
+def print_table(title: str, rows: Iterable[Measured]) -> None:
+    """The result of one part."""
+    table = Table(title=f"{title}; {os.cpu_count()} cores, everything on this machine")
+    for column in ("what", "measured", "consumer cores", "producer cores"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row.what, row.value, _cores(row.consumer_cores), _cores(row.producer_cores))
+    console.print(table)
+
+
+def _cores(cores: float | None) -> str:
+    return "-" if cores is None else f"{cores:.2f}"
+
+
+def generate(run_id: str, rate: int, seconds: int) -> float:
+    """Send the normal scenario at a constant rate; returns the generator's CPU seconds."""
+    return _generator("normal", "--run-id", run_id, "--rate", str(rate), "--flat", "--duration", str(seconds))
+
+
+def flood(run_id: str, records: int) -> float:
+    """Send unique good records of ENTITY as fast as the brokers take them; returns the generator's CPU seconds."""
+    return _generator("flood", "--run-id", run_id, "--entity", ENTITY, "--count", str(records))
+
+
+def _generator(*arguments: str) -> float:
+    before = children_cpu()
+    checked([str(_GENERATOR), *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
+    return children_cpu() - before
+
+
+def checked(command: list[str]) -> str:
+    """Run a command to its end and return its output. Raises ServiceError with its last words when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout
+
+
+def drain() -> float:
+    """Seconds until bronze and silver hold what the topics hold."""
+    drained = wait_until_drained(load_settings("accounting", ENVIRONMENT), load_contracts(), DRAIN_SECONDS)
+    if drained.waiting:
+        raise ServiceError(
+            f"not drained after {DRAIN_SECONDS} s: {dict(drained.waiting)}; the stream is too slow or down"
+        )
+    return drained.seconds
+
+
+def driver_processes() -> list[psutil.Process]:
+    """The streaming driver: Python and its JVM. Raises ServiceError when it does not run."""
+    pid = next(row.pid for row in api.status(ENVIRONMENT) if row.name == STREAMING)
+    if not pid:
+        raise ServiceError(f"the streaming driver does not run; `make logs SERVICE={STREAMING} ENV={ENVIRONMENT}`")
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """User and system seconds that `processes` have used so far."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(time_.user + time_.system for time_ in times))
+
+
+def children_cpu() -> float:
+    """User and system seconds of this process's children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+@contextmanager
+def paused_driver() -> Iterator[None]:
+    """Stop the driver's processes where they are, so that a backlog meets a warm driver."""
+    processes = driver_processes()
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()

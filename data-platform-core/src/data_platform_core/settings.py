@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data_platform_core.errors import ConfigurationError
@@ -67,12 +67,32 @@ class MetricsSettings(_Group):
 
 
 class StreamingSettings(_Group):
-    """How Spark runs. Seconds and megabytes; what they bring is in ADR 0005."""
+    """How Spark runs. Seconds and megabytes; what they bring is in ADR 0005 and 0013.
+
+    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions; 0 leaves one each.
+    `executors_max` above `executors_min` lets Spark ask for more while tasks wait (dynamic allocation); both need a
+    cluster as `master`. `record_cost_us` makes each record wait that long in its task, as a slow lookup would: it holds
+    the consumer of an experiment to a known capacity.
+    """
 
     master: str = "local[2]"
+    #: Key that every party of a Spark standalone cluster proves to know; empty for a master that asks for none.
+    cluster_secret: SecretStr = SecretStr("")
     driver_memory_mb: int = Field(default=2048, ge=512)
+    executor_memory_mb: int = Field(default=1024, ge=512)
+    executor_cores: int = Field(default=4, ge=1)
+    executors_min: int = Field(default=1, ge=1)
+    executors_max: int = Field(default=1, ge=1)
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
+    min_partitions: int = Field(default=0, ge=0)
     shuffle_partitions: int = Field(default=2, ge=1)
+    record_cost_us: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _executors_in_order(self) -> StreamingSettings:
+        if self.executors_max < self.executors_min:
+            raise ValueError(f"executors_max is {self.executors_max}, below executors_min {self.executors_min}")
+        return self
 
 
 class Settings(BaseSettings):

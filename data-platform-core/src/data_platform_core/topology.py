@@ -88,6 +88,26 @@ class Postgres(Endpoint):
     database: str
 
 
+class SparkWorker(Endpoint):
+    """`cores` are slots: tasks that run at a time. They share the machine's real cores."""
+
+    id: int = Field(ge=1)
+    console_port: int = Field(ge=1, le=65535)
+    cores: int = Field(ge=1)
+    memory_mb: int = Field(ge=512)
+
+
+class Spark(Endpoint):
+    """A Spark standalone cluster; the endpoint is its master."""
+
+    console_port: int = Field(ge=1, le=65535)
+    workers: tuple[SparkWorker, ...] = Field(min_length=1)
+
+    @property
+    def url(self) -> str:
+        return f"spark://{self.address}"
+
+
 class Metrics(_Frozen):
     generator: Endpoint
     streaming: Endpoint
@@ -107,6 +127,7 @@ class Topology(_Frozen):
     schema_registry: SchemaRegistry
     object_store: ObjectStore
     postgres: Postgres
+    spark: Spark
     metrics: Metrics
     requires: Requires
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
-from data_platform_core.contracts import load_contracts
+from data_platform_core.contracts import load_contract, load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.topics import Change, Kind
 from data_platform_core.settings import load_settings
@@ -41,6 +43,20 @@ def apply_topics(context: typer.Context) -> None:
 
     changes = apply(load_settings("admin", context.obj), load_contracts(), on_change=_show)
     _console.print(f"{len(changes)} changes made" if changes else "topics are as contracts and topology say")
+
+
+@topics.command("grow")
+def grow_topic(
+    context: typer.Context,
+    entity: Annotated[str, typer.Argument(help="Entity whose topic gets more partitions.")],
+    partitions: Annotated[int, typer.Option(min=1, help="How many it shall have in all.")],
+) -> None:
+    """Add partitions at once, as a cure for a spike; to keep them, write the number into the contract."""
+    from data_platform_core.kafka.topics import grow
+
+    contract = load_contract(entity)
+    before = grow(load_settings("admin", context.obj), contract, partitions)
+    _console.print(f"{contract.names.topic}  {before} -> {partitions} partitions; order per key begins anew")
 
 
 @topics.command("verify")

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 )
 
 from data_platform_core.contracts import Contract, TopicSpec
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka.client import (
     CHANGE_TIMEOUT_S,
     METADATA_LAG_S,
@@ -146,6 +146,27 @@ def apply(
             on_change(change)
     _wait_until_visible(settings, contracts)
     return changes
+
+
+def grow(settings: Settings, contract: Contract, partitions: int) -> int:
+    """Give the entity's topic more partitions than its contract says, for now; returns how many it had.
+
+    Keys move to other partitions, so order per key begins anew. Raises ConfigurationError, before anything is changed,
+    when the topic has as many or more: partitions can't be taken away.
+    """
+    name = contract.names.topic
+    found = observe(settings.kafka, [name]).get(name)
+    if found is None:
+        raise ServiceError(f"topic {name} does not exist; create it with `crm topics apply`")
+    if partitions <= found.partitions:
+        raise ConfigurationError(
+            f"topic {name} has {found.partitions} partitions, {partitions} are asked for: partitions can only be "
+            "added; nothing was changed"
+        )
+    wanted = Topic(name, partitions, found.replicas)
+    with kafka_errors(settings.kafka, f"{Kind.PARTITIONS} {name}"):
+        _carry_out(admin(settings.kafka), Change(Kind.PARTITIONS, wanted, f"{found.partitions} -> {partitions}"))
+    return found.partitions
 
 
 def _carry_out(client: AdminClient, change: Change) -> None:

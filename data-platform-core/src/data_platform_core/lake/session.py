@@ -5,16 +5,18 @@ What was tried, and its effect, is in ADR 0005.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
-from data_platform_core.settings import Settings
+from data_platform_core.settings import Settings, StreamingSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SPARK_JARS = JARS_DIR / "spark"
+_STANDALONE = "spark://"
 
 # A poison record may claim a string of a gigabyte: the decoder refuses before it allocates.
 _AVRO_LIMITS = (
@@ -28,6 +30,10 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     """A session for the lake of `settings`. Raises ConfigurationError when the jars are missing."""
     from pyspark.sql import SparkSession
 
+    secret = settings.streaming.cluster_secret.get_secret_value()
+    if secret:
+        # Spark's own variable for it: a configuration key would stand on the JVM's command line.
+        os.environ["_SPARK_AUTH_SECRET"] = secret
     builder = SparkSession.builder.appName(app_name)
     for key, value in session_conf(settings).items():
         builder = builder.config(key, value)
@@ -71,12 +77,34 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
     }
     if streaming.master:
         conf["spark.master"] = streaming.master
-    if streaming.master.startswith("local"):
+    if streaming.master.startswith(("local", _STANDALONE)):  # elsewhere the image has the jars
         if not SPARK_JARS.is_dir():
             raise ConfigurationError(f"Spark's jars are not in {SPARK_JARS}; run `make setup`")
         conf["spark.driver.extraClassPath"] = f"{SPARK_JARS}/*"
         conf["spark.driver.host"] = conf["spark.driver.bindAddress"] = "127.0.0.1"
-    return conf
+    if streaming.master.startswith(_STANDALONE):
+        conf["spark.executor.extraClassPath"] = f"{SPARK_JARS}/*"
+    return conf | _executor_conf(streaming)
+
+
+def _executor_conf(streaming: StreamingSettings) -> dict[str, str]:
+    """Executors of a standalone cluster. Locally the driver's threads do the work, on Kubernetes the operator says."""
+    if not streaming.master.startswith(_STANDALONE):
+        return {}
+    return {
+        "spark.authenticate": str(bool(streaming.cluster_secret.get_secret_value())).lower(),
+        "spark.executor.memory": f"{streaming.executor_memory_mb}m",
+        "spark.executor.cores": str(streaming.executor_cores),
+        "spark.dynamicAllocation.enabled": "true",
+        # No shuffle service: an executor is kept while others may need what it shuffled.
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.initialExecutors": str(streaming.executors_min),
+        "spark.dynamicAllocation.minExecutors": str(streaming.executors_min),
+        "spark.dynamicAllocation.maxExecutors": str(streaming.executors_max),
+        # A batch's stored rows live on its executors: one that holds some must stay, which is Spark's default.
+        "spark.dynamicAllocation.executorIdleTimeout": "60s",
+        "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
+    }
 
 
 def _delta_conf() -> dict[str, str]:

@@ -21,10 +21,11 @@ import psutil
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import postgres_server, preflight
-from embedded_stack.bring_up import Progress, apply_platform, start_all, wait_healthy
+from embedded_stack.bring_up import Progress, apply_platform, prepare, start_all, wait_healthy
 from embedded_stack.credentials import Account, ensure_accounts
 from embedded_stack.layout import FALLBACK_ROOT, LOCAL_ROOT, Layout
-from embedded_stack.services import Service, services
+from embedded_stack.service import Service
+from embedded_stack.services import services
 from embedded_stack.supervision import ProcessInfo, Supervisor, end_strays, render_config, strays
 
 
@@ -122,6 +123,7 @@ def clean(environment: str) -> None:
 def start(environment: str, name: str) -> None:
     """Start a service that `up` leaves alone (`streaming`), and wait until it is healthy. Repeatable."""
     layout, supervisor, service = _running_service(environment, name)
+    prepare(layout, service, ensure_accounts(layout.secrets))
     supervisor.start(name)
     wait_healthy(layout, supervisor, service, threading.Event())
 

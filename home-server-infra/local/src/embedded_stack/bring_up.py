@@ -18,7 +18,9 @@ from data_platform_core.errors import ServiceError
 from embedded_stack import kafka_nodes, object_store, postgres_server
 from embedded_stack.credentials import STACK, Account
 from embedded_stack.layout import Layout
-from embedded_stack.services import Service, kafka_name
+from embedded_stack.service import Service
+from embedded_stack.services import kafka_name
+from embedded_stack.spark_cluster import cluster_services, prepare_cluster
 from embedded_stack.supervision import Supervisor
 
 #: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.
@@ -53,7 +55,7 @@ def start_all(
         try:
             if not supervisor.processes()[service.name].pid:
                 progress(service.name, PREPARING)
-                for note in _prepare(layout, service, accounts):
+                for note in prepare(layout, service, accounts):
                     progress(service.name, note)
                 progress(service.name, STARTING)
                 supervisor.start(service.name)
@@ -80,12 +82,14 @@ def _raise_first(running: list[Future[None]]) -> None:
         raise next((error for error in errors if not isinstance(error, _GivenUpError)), errors[0])
 
 
-def _prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> list[str]:
+def prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> list[str]:
     """What a service needs on disk before it starts. Returns notes for the person watching."""
     if service.name == "postgres":
         return postgres_server.prepare_postgres(layout, accounts[STACK])
     if service.name == "minio":
         object_store.prepare_minio(layout, accounts[STACK])
+    if service.name in (known.name for known in cluster_services(layout)):
+        prepare_cluster(layout, accounts["streaming"])
     for broker in layout.topology.kafka.brokers:
         if service.name == kafka_name(broker):
             kafka_nodes.prepare_broker(layout, broker)

@@ -24,6 +24,7 @@ ACCESS_KEY = "CRM_OBJECT_STORE__ACCESS_KEY"
 SECRET_KEY = "CRM_OBJECT_STORE__SECRET_KEY"
 PG_USER = "CRM_POSTGRES__USER"
 PG_PASSWORD = "CRM_POSTGRES__PASSWORD"
+CLUSTER_SECRET = "CRM_STREAMING__CLUSTER_SECRET"
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,14 +52,16 @@ class Account:
 
 
 def ensure_accounts(folder: Path) -> dict[str, Account]:
-    """The accounts of an environment by service name; those without a file get one."""
+    """The accounts of an environment by service name; what has no file, or lacks a key, gets one."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     names = sorted({*STORE_SERVICES, *POSTGRES_SERVICES, STACK})
     for name in names:
         path = folder / f"{name}.env"
-        if not path.is_file():
-            write_secret(path, "".join(f"{key}={value}\n" for key, value in _new_values(name).items()))
+        known = read_account(folder, name).values if path.is_file() else {}
+        # A file of an older version gets what it lacks; what is there stays.
+        values = {**_new_values(name), **known}
+        write_secret(path, "".join(f"{key}={value}\n" for key, value in values.items()))
     return {name: read_account(folder, name) for name in names}
 
 
@@ -78,6 +81,8 @@ def _new_values(name: str) -> dict[str, str]:
     if name in POSTGRES_SERVICES or name == STACK:
         role = "postgres" if name == STACK else f"crm_{name}"
         values |= {PG_USER: role, PG_PASSWORD: secrets.token_urlsafe(_SECRET_BYTES)}
+    if name == "streaming":
+        values |= {CLUSTER_SECRET: secrets.token_urlsafe(_SECRET_BYTES)}
     return values
 
 

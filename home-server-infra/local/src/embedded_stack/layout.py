@@ -76,6 +76,11 @@ class Layout:
         return self.root / "registry"
 
     @property
+    def spark_work(self) -> Path:
+        """What executors of the standalone cluster write: their logs, by application."""
+        return self.root / "spark-work"
+
+    @property
     def minio_data(self) -> Path:
         return self.root / "minio"
 

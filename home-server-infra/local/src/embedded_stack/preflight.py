@@ -15,7 +15,7 @@ import psutil
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Endpoint, Requires
 from embedded_stack.layout import MINIO_BINARY, Layout, kafka_jars, needs_postgres_user, registry_jars
-from embedded_stack.services import Service
+from embedded_stack.service import Service
 
 POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
 #: Brokers and registry are built for it.

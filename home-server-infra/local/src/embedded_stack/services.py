@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from data_platform_core.topology import Broker, Endpoint
 from embedded_stack import health
@@ -19,6 +17,8 @@ from embedded_stack.layout import (
     needs_postgres_user,
     registry_jars,
 )
+from embedded_stack.service import Service
+from embedded_stack.spark_cluster import cluster_services
 
 STREAMING = "streaming"
 
@@ -26,32 +26,17 @@ STREAMING = "streaming"
 STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": 30}
 
 
-@dataclass(frozen=True)
-class Service:
-    """One supervised process. `healthy` returns None, or the reason why not in a few words."""
-
-    name: str
-    command: tuple[str, ...]
-    endpoints: tuple[Endpoint, ...]
-    healthy: Callable[[], str | None]
-    stop_seconds: int
-    environment: Mapping[str, str] = field(default_factory=dict)
-    user: str | None = None
-    stop_signal: str = "TERM"
-    #: False for a parent that looks after its children itself.
-    stop_group: bool = True
-    #: True for what `start` starts and `up` leaves alone.
-    on_demand: bool = False
-
-    @property
-    def address(self) -> str:
-        return self.endpoints[0].address
-
-
 def services(layout: Layout) -> tuple[Service, ...]:
     """Every service of the environment, in the order in which people think of them."""
     brokers = tuple(_broker(layout, broker) for broker in layout.topology.kafka.brokers)
-    return (_postgres(layout), _minio(layout), *brokers, _registry(layout), _streaming(layout))
+    return (
+        _postgres(layout),
+        _minio(layout),
+        *brokers,
+        _registry(layout),
+        _streaming(layout),
+        *cluster_services(layout),
+    )
 
 
 def java() -> str:

@@ -14,7 +14,7 @@ import psutil
 
 from data_platform_core.errors import ServiceError
 from embedded_stack.layout import MARKER_VARIABLE, Layout
-from embedded_stack.services import Service
+from embedded_stack.service import Service
 
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3

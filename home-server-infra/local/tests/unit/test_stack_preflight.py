@@ -11,7 +11,8 @@ import pytest
 from data_platform_core.topology import Endpoint, Requires
 from embedded_stack import api, preflight
 from embedded_stack.layout import Layout
-from embedded_stack.services import Service, services
+from embedded_stack.service import Service
+from embedded_stack.services import services
 
 pytestmark = pytest.mark.unit
 

@@ -32,7 +32,7 @@ from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.lake.tables import batch_mark, last_batch
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.dedup import SeenIndex
-from data_platform_core.streaming.transforms.decode import decode, from_kafka
+from data_platform_core.streaming.transforms.decode import decode, from_kafka, slowed
 from data_platform_core.streaming.transforms.layers import (
     bronze_rows,
     dlq_rows,
@@ -93,6 +93,7 @@ class EntityIngest:
         self._bronze = settings.object_store.lake_uri(contract.names.bronze)
         self._silver = settings.object_store.lake_uri(contract.names.silver)
         self._taken: dict[str, int] = {}  # newest batch by table, -1 for none
+        self._cost_us = settings.streaming.record_cost_us
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
 
     def start(self) -> StreamingQuery:
@@ -110,10 +111,12 @@ class EntityIngest:
             .option("includeHeaders", "true")
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(self._settings.streaming.max_offsets_per_trigger))
-            .load()
         )
+        if self._settings.streaming.min_partitions:
+            source = source.option("minPartitions", str(self._settings.streaming.min_partitions))
         return (
-            source.writeStream.queryName(self._contract.names.query)
+            source.load()
+            .writeStream.queryName(self._contract.names.query)
             .option("checkpointLocation", checkpoint)
             .trigger(processingTime=f"{self._contract.silver.trigger_ms} milliseconds")
             .foreachBatch(self._ingest)
@@ -188,7 +191,7 @@ class EntityIngest:
             self._on_batch(self._contract.entity, verdicts.counts)
 
     def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
-        decoded = _leaf(decode(records, self._contract, self._writer_schemas))
+        decoded = _leaf(slowed(decode(records, self._contract, self._writer_schemas), self._cost_us))
         # By partition and offset: which of two equal keys came first does not depend on how Spark ran.
         rows = identities(decoded).toArrow().sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
         return decoded, _verdicts(rows, self._seen)

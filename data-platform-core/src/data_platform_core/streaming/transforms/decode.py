@@ -115,3 +115,14 @@ def _is_late(contract: Contract) -> Column:
     minutes = contract.silver.allowed_lateness_minutes
     too_old = F.col("kafka_ts") - F.expr(f"INTERVAL {minutes} MINUTES") > F.col(contract.event_time)
     return F.coalesce(too_old & ~F.col("source").isin(*HISTORICAL_SOURCES), F.lit(False))
+
+
+def slowed(records: DataFrame, microseconds: int) -> DataFrame:
+    """Make each record wait `microseconds` in its task, without using the processor, as a slow lookup would.
+
+    An experiment's brake: capacity is then (tasks at a time) / wait, on any machine. 0 leaves the frame as it is.
+    """
+    if not microseconds:
+        return records
+    wait = f"java_method('java.util.concurrent.locks.LockSupport', 'parkNanos', {microseconds * 1000}L)"
+    return records.withColumn("_waited", F.expr(wait))

@@ -1,0 +1,101 @@
+"""A Spark standalone cluster as services: one master and small workers, started on demand.
+
+Master, workers, driver and executors prove to each other that they know one secret: without it any user of the machine
+could have our account run their code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import Endpoint, SparkWorker
+from embedded_stack import health
+from embedded_stack.credentials import CLUSTER_SECRET, Account, write_secret
+from embedded_stack.layout import MARKER_VARIABLE, Layout
+from embedded_stack.service import Service
+
+MASTER = "spark-master"
+_STOP_SECONDS = 10
+_HEAP_MB = 128
+
+
+def worker_name(worker: SparkWorker) -> str:
+    """`spark-worker-1` for the worker with id 1."""
+    return f"spark-worker-{worker.id}"
+
+
+def cluster_services(layout: Layout) -> tuple[Service, ...]:
+    """The master, then its workers."""
+    spark = layout.topology.spark
+    master = _daemon(
+        layout,
+        MASTER,
+        "org.apache.spark.deploy.master.Master",
+        spark,
+        spark.console_port,
+    )
+    workers = (
+        _daemon(
+            layout,
+            worker_name(worker),
+            "org.apache.spark.deploy.worker.Worker",
+            worker,
+            worker.console_port,
+            "--cores",
+            str(worker.cores),
+            "--memory",
+            f"{worker.memory_mb}m",
+            "--work-dir",
+            str(layout.spark_work / str(worker.id)),
+            spark.url,
+        )
+        for worker in spark.workers
+    )
+    return (master, *workers)
+
+
+def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console: int, *arguments: str) -> Service:
+    address = ("--host", endpoint.host, "--port", str(endpoint.port), "--webui-port", str(console))
+    page = Endpoint(host=endpoint.host, port=console)
+    return Service(
+        name=name,
+        command=(
+            str(spark_home() / "bin" / "spark-class"),
+            program,
+            "--properties-file",
+            str(_properties(layout)),
+            *address,
+            *arguments,
+        ),
+        endpoints=(endpoint, page),
+        healthy=lambda: health.http_ok(f"http://{page.address}/json/"),
+        stop_seconds=_STOP_SECONDS,
+        environment={
+            MARKER_VARIABLE: layout.marker,
+            "SPARK_HOME": str(spark_home()),
+            "SPARK_LOCAL_IP": endpoint.host,  # the page would listen on every interface
+            "SPARK_DAEMON_MEMORY": f"{_HEAP_MB}m",
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        },
+        on_demand=True,
+    )
+
+
+def spark_home() -> Path:
+    """Where pyspark carries Spark's programs."""
+    found = importlib.util.find_spec("pyspark")
+    if found is None or found.origin is None:
+        raise ServiceError("pyspark is not installed; `make setup`")
+    return Path(found.origin).parent
+
+
+def prepare_cluster(layout: Layout, streaming: Account) -> None:
+    """What every daemon reads at its start: the secret, which no command line shows."""
+    secret = streaming.values[CLUSTER_SECRET]
+    write_secret(_properties(layout), f"spark.authenticate true\nspark.authenticate.secret {secret}\n")
+
+
+def _properties(layout: Layout) -> Path:
+    return layout.config / "spark-cluster.properties"

@@ -76,8 +76,8 @@ class StreamingSettings(_Group):
     """
 
     master: str = "local[2]"
-    #: Key that every party of a Spark standalone cluster proves to know; empty for a master that asks for none.
-    cluster_secret: SecretStr = SecretStr("")
+    #: A file of Spark properties for what no command line may show: the secret of a standalone cluster.
+    properties_file: str = ""
     driver_memory_mb: int = Field(default=2048, ge=512)
     executor_memory_mb: int = Field(default=1024, ge=512)
     executor_cores: int = Field(default=4, ge=1)

@@ -6,6 +6,7 @@ What was tried, and its effect, is in ADR 0005.
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from data_platform_core.errors import ConfigurationError
@@ -30,10 +31,10 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     """A session for the lake of `settings`. Raises ConfigurationError when the jars are missing."""
     from pyspark.sql import SparkSession
 
-    secret = settings.streaming.cluster_secret.get_secret_value()
-    if secret:
-        # Spark's own variable for it: a configuration key would stand on the JVM's command line.
-        os.environ["_SPARK_AUTH_SECRET"] = secret
+    if settings.streaming.properties_file:
+        os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(
+            ("--properties-file", settings.streaming.properties_file, "pyspark-shell")
+        )
     builder = SparkSession.builder.appName(app_name)
     for key, value in session_conf(settings).items():
         builder = builder.config(key, value)
@@ -92,7 +93,6 @@ def _executor_conf(streaming: StreamingSettings) -> dict[str, str]:
     if not streaming.master.startswith(_STANDALONE):
         return {}
     return {
-        "spark.authenticate": str(bool(streaming.cluster_secret.get_secret_value())).lower(),
         "spark.executor.memory": f"{streaming.executor_memory_mb}m",
         "spark.executor.cores": str(streaming.executor_cores),
         "spark.dynamicAllocation.enabled": "true",

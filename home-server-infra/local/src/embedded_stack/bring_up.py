@@ -89,7 +89,7 @@ def prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> l
     if service.name == "minio":
         object_store.prepare_minio(layout, accounts[STACK])
     if service.name in (known.name for known in cluster_services(layout)):
-        prepare_cluster(layout, accounts["streaming"])
+        prepare_cluster(layout)
     for broker in layout.topology.kafka.brokers:
         if service.name == kafka_name(broker):
             kafka_nodes.prepare_broker(layout, broker)

@@ -24,7 +24,6 @@ ACCESS_KEY = "CRM_OBJECT_STORE__ACCESS_KEY"
 SECRET_KEY = "CRM_OBJECT_STORE__SECRET_KEY"
 PG_USER = "CRM_POSTGRES__USER"
 PG_PASSWORD = "CRM_POSTGRES__PASSWORD"
-CLUSTER_SECRET = "CRM_STREAMING__CLUSTER_SECRET"
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,16 +51,14 @@ class Account:
 
 
 def ensure_accounts(folder: Path) -> dict[str, Account]:
-    """The accounts of an environment by service name; what has no file, or lacks a key, gets one."""
+    """The accounts of an environment by service name; those without a file get one."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     names = sorted({*STORE_SERVICES, *POSTGRES_SERVICES, STACK})
     for name in names:
         path = folder / f"{name}.env"
-        known = read_account(folder, name).values if path.is_file() else {}
-        # A file of an older version gets what it lacks; what is there stays.
-        values = {**_new_values(name), **known}
-        write_secret(path, "".join(f"{key}={value}\n" for key, value in values.items()))
+        if not path.is_file():
+            write_secret(path, "".join(f"{key}={value}\n" for key, value in _new_values(name).items()))
     return {name: read_account(folder, name) for name in names}
 
 
@@ -77,13 +74,16 @@ def read_account(folder: Path, name: str) -> Account:
 def _new_values(name: str) -> dict[str, str]:
     values: dict[str, str] = {}
     if name in STORE_SERVICES or name == STACK:
-        values |= {ACCESS_KEY: f"crm-{name}", SECRET_KEY: secrets.token_urlsafe(_SECRET_BYTES)}
+        values |= {ACCESS_KEY: f"crm-{name}", SECRET_KEY: new_secret()}
     if name in POSTGRES_SERVICES or name == STACK:
         role = "postgres" if name == STACK else f"crm_{name}"
-        values |= {PG_USER: role, PG_PASSWORD: secrets.token_urlsafe(_SECRET_BYTES)}
-    if name == "streaming":
-        values |= {CLUSTER_SECRET: secrets.token_urlsafe(_SECRET_BYTES)}
+        values |= {PG_USER: role, PG_PASSWORD: new_secret()}
     return values
+
+
+def new_secret() -> str:
+    """A password that nobody guesses, of letters, digits, `-` and `_`."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def write_secret(path: Path, value: str) -> None:

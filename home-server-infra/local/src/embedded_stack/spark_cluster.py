@@ -12,7 +12,7 @@ from pathlib import Path
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Endpoint, SparkWorker
 from embedded_stack import health
-from embedded_stack.credentials import CLUSTER_SECRET, Account, write_secret
+from embedded_stack.credentials import new_secret, write_secret
 from embedded_stack.layout import MARKER_VARIABLE, Layout
 from embedded_stack.service import Service
 
@@ -65,7 +65,7 @@ def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console
             str(spark_home() / "bin" / "spark-class"),
             program,
             "--properties-file",
-            str(_properties(layout)),
+            str(cluster_properties(layout)),
             *address,
             *arguments,
         ),
@@ -91,11 +91,13 @@ def spark_home() -> Path:
     return Path(found.origin).parent
 
 
-def prepare_cluster(layout: Layout, streaming: Account) -> None:
-    """What every daemon reads at its start: the secret, which no command line shows."""
-    secret = streaming.values[CLUSTER_SECRET]
-    write_secret(_properties(layout), f"spark.authenticate true\nspark.authenticate.secret {secret}\n")
+def prepare_cluster(layout: Layout) -> None:
+    """Make the secret, once per environment."""
+    path = cluster_properties(layout)
+    if not path.is_file():
+        write_secret(path, f"spark.authenticate true\nspark.authenticate.secret {new_secret()}\n")
 
 
-def _properties(layout: Layout) -> Path:
-    return layout.config / "spark-cluster.properties"
+def cluster_properties(layout: Layout) -> Path:
+    """What every party of the cluster reads at its start; no command line shows it."""
+    return layout.secrets / "spark-cluster.properties"

@@ -6,6 +6,7 @@ Exit codes: 0 all acknowledged, 2 a mistake in scenario, options or settings, 3 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,12 @@ import typer
 
 from data_generator.commands import (
     NORMAL,
+    SPIKE,
     Duration,
     Env,
     Flat,
     MetricsPort,
+    Processes,
     ProducerId,
     Quiet,
     Rate,
@@ -25,6 +28,7 @@ from data_generator.commands import (
     Seed,
     execute,
 )
+from data_generator.run import Run
 from data_generator.scenario import load_scenario
 from data_platform_core.errors import ConfigurationError, UserError
 
@@ -41,13 +45,14 @@ def normal(  # noqa: PLR0913 - options of a command
     rate: Rate = None,
     flat: Flat = False,
     producer_id: ProducerId = 0,
+    processes: Processes = 1,
     scenario: ScenarioFile = NORMAL,
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
     """An ordinary day: 10-100 records/s, open-loop, following the hours of the day."""
     loaded = load_scenario(scenario, _overrides(scenario, seed, duration, rate, flat))
-    execute(lambda run: run.paced(), loaded, run_id, env, producer_id, metrics_port, quiet)
+    execute(Run.paced, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
 
 @app.command()
@@ -61,12 +66,13 @@ def run(  # noqa: PLR0913 - options of a command
     rate: Rate = None,
     flat: Flat = False,
     producer_id: ProducerId = 0,
+    processes: Processes = 1,
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
     """Any scenario file."""
     loaded = load_scenario(scenario, _overrides(scenario, seed, duration, rate, flat))
-    execute(lambda run: run.paced(), loaded, run_id, env, producer_id, metrics_port, quiet)
+    execute(Run.paced, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
 
 @app.command()
@@ -78,6 +84,7 @@ def flood(  # noqa: PLR0913 - options of a command
     env: Env = None,
     seed: Seed = None,
     producer_id: ProducerId = 0,
+    processes: Processes = 1,
     scenario: ScenarioFile = NORMAL,
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
@@ -85,7 +92,42 @@ def flood(  # noqa: PLR0913 - options of a command
     """Unique good records of one entity as fast as the brokers take them, for benchmarks."""
     overrides: dict[str, Any] = {"name": "flood"} | ({"seed": seed} if seed is not None else {})
     loaded = load_scenario(scenario, overrides)
-    execute(lambda run: run.flood(entity, count), loaded, run_id, env, producer_id, metrics_port, quiet)
+    work = partial(Run.flood, entity=entity, count=count)
+    execute(work, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
+
+
+@app.command()
+def spike(  # noqa: PLR0913 - options of a command
+    *,
+    rate: Annotated[float | None, typer.Option(help="Records/s at the peak.")] = None,
+    hold: Annotated[float | None, typer.Option(help="Seconds at the peak.")] = None,
+    baseline_rate: Annotated[float | None, typer.Option(help="Records/s before and after.")] = None,
+    baseline: Annotated[float | None, typer.Option(help="Seconds before the ramp.")] = None,
+    ramp: Annotated[float | None, typer.Option(help="Seconds from baseline to peak; 0 jumps.")] = None,
+    decay: Annotated[float | None, typer.Option(help="Seconds from peak to baseline; 0 jumps.")] = None,
+    recovery: Annotated[float | None, typer.Option(help="Seconds at the baseline afterwards.")] = None,
+    run_id: RunId = None,
+    env: Env = None,
+    seed: Seed = None,
+    producer_id: ProducerId = 0,
+    processes: Processes = 1,
+    scenario: ScenarioFile = SPIKE,
+    metrics_port: MetricsPort = None,
+    quiet: Quiet = False,
+) -> None:
+    """A campaign: baseline, ramp, hold (default 3,000 records/s for 5 minutes), decay, baseline; open-loop."""
+    options = {
+        "rate.high": rate,
+        "rate.low": baseline_rate,
+        "spike.baseline_s": baseline,
+        "spike.ramp_s": ramp,
+        "spike.hold_s": hold,
+        "spike.decay_s": decay,
+        "spike.recovery_s": recovery,
+        "seed": seed,
+    }
+    loaded = load_scenario(scenario, {key: value for key, value in options.items() if value is not None})
+    execute(Run.paced, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
 
 def _overrides(

@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -166,8 +166,8 @@ class Ledger:
                 number = account.parts
                 self._jobs.put(lambda e=account.entity, n=number, c=columns: self._store.put_part(e, n, c))  # type: ignore[misc]
 
-    def close(self, achieved_rate: float | None) -> ProducerSummary:
-        """Write the rest; unresolved sends become `info`.
+    def close(self, outcome: Mapping[str, Any]) -> ProducerSummary:
+        """Write the rest; unresolved sends become `info`. `outcome`: more fields of the summary, such as achieved_rate.
 
         Raises ServiceError when that fails: `finished` stays false in the store.
         """
@@ -183,7 +183,7 @@ class Ledger:
                 "ended_at": _now(),
                 "finished": True,
                 "sent": {account.entity: account.sent for account in self.accounts},
-                "achieved_rate": achieved_rate,
+                **outcome,
             }
         )
         self._store.put_summary(self._summary)

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from data_generator.run import Run
+from data_generator.status import Observed
 from data_platform_core.errors import ServiceError
 
 
 class RunCollector:
-    """The metrics of one run. Counters by entity, times in seconds."""
+    """The metrics of one run, of all its producers together. Counters by entity, times in seconds."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Observed) -> None:
         self._run = run
 
     def collect(self) -> Iterator[Metric]:
-        accounts, status = list(self._run.accounts), self._run.status
+        accounts, status = self._run.counts, self._run.status
         yield _counter("crm_generator_produced", "Records handed to Kafka.", ((a.entity, a.sent) for a in accounts))
         yield _counter("crm_generator_acked", "Records acknowledged.", ((a.entity, a.acked) for a in accounts))
         yield _counter(
@@ -34,6 +34,12 @@ class RunCollector:
         yield GaugeMetricFamily(
             "crm_generator_buffered_records", "Records waiting for an acknowledgement.", value=status.buffered
         )
+        phases = GaugeMetricFamily(
+            "crm_generator_phase", "1 for the scenario's phase that is due now.", labels=["scenario", "phase"]
+        )
+        for phase in status.stages:
+            phases.add_metric([status.scenario, phase], float(phase == status.stage))
+        yield phases
 
 
 def _counter(name: str, text: str, values: Iterable[tuple[str, int]]) -> CounterMetricFamily:
@@ -43,7 +49,7 @@ def _counter(name: str, text: str, values: Iterable[tuple[str, int]]) -> Counter
     return family
 
 
-def serve_metrics(run: Run, host: str, port: int) -> None:
+def serve_metrics(run: Observed, host: str, port: int) -> None:
     """Serve `/metrics` until the process ends. Raises ServiceError when the port is taken."""
     registry = CollectorRegistry()
     registry.register(RunCollector(run))

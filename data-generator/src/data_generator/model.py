@@ -38,6 +38,8 @@ from data_platform_core.ledger import Injected
 SOURCE = "generator"
 #: Duplicates repeat one of this many last good sends.
 RECENT = 256
+#: Visits under way at once, 40 MB of them: rates that no machine reaches must not fill its memory instead.
+MOST_VISITS = 20_000
 #: How much later than allowed a late record is, minutes; the least is far above any transport delay.
 LATE_BY_MINUTES = (30, 240)
 #: A schema id that no registry has given out.
@@ -101,7 +103,7 @@ class Model:
         self._recent: list[tuple[int, bytes, bytes]] = []
         self._follow_ups: list[tuple[int, int, Order, str]] = []
         self._visits: list[Visit] = []
-        self._visits_wanted = max(8, round(scenario.rate.high * scenario.funnel.step_gap_s))
+        self._visits_wanted = min(MOST_VISITS, max(8, round(scenario.rate.high * scenario.funnel.step_gap_s)))
         self._poisoned = 0
 
     def catalogue(self, now_ms: int) -> Iterator[Send]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 import structlog
@@ -12,8 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from data_generator.ledger import Account
-from data_generator.run import Status
+from data_generator.status import Counts, Status
 
 #: Between log lines, seconds.
 LOG_EVERY_S = 10.0
@@ -63,11 +63,12 @@ class Progress:
             self._live.update(_line(status), refresh=True)
             return
         now = time.monotonic()
-        if status.phase == self._phase and now < self._next_log:
+        phase = _phase(status)
+        if phase == self._phase and now < self._next_log:
             return
-        self._phase, self._next_log = status.phase, now + LOG_EVERY_S
+        self._phase, self._next_log = phase, now + LOG_EVERY_S
         self._log.info(
-            status.phase,
+            phase,
             run_id=status.run_id,
             elapsed_s=round(status.elapsed_s, 1),
             target_rate=round(status.target_rate, 1) if status.target_rate else None,
@@ -80,6 +81,10 @@ class Progress:
         )
 
 
+def _phase(status: Status) -> str:
+    return f"{status.phase}: {status.stage}" if status.stage and len(status.stages) > 1 else status.phase
+
+
 def _line(status: Status) -> Text:
     if status.planned:
         done = f"{status.acked / status.planned:4.0%}"
@@ -89,7 +94,7 @@ def _line(status: Status) -> Text:
         done = f"{status.elapsed_s:.0f} s"
     target = f" of {status.target_rate:,.0f}" if status.target_rate else ""
     parts = [
-        f"{status.phase}",
+        _phase(status),
         done,
         f"{status.achieved_rate:,.0f}{target} records/s",
         f"{status.acked:,} acknowledged",
@@ -102,14 +107,12 @@ def _line(status: Status) -> Text:
     return Text("  ".join(parts), style="red" if status.failed or status.unknown else "")
 
 
-def summary_table(accounts: list[Account], status: Status) -> Table:
+def summary_table(counts: Sequence[Counts], status: Status) -> Table:
     """What the ledger says, by entity."""
     table = Table(title=f"run {status.run_id}: {status.achieved_rate:,.1f} records/s over {status.elapsed_s:,.1f} s")
     table.add_column("entity")
     for column in ("sent", "acknowledged", "failed", "unknown"):
         table.add_column(column, justify="right")
-    for account in accounts:
-        table.add_row(
-            account.entity, *(f"{n:,}" for n in (account.sent, account.acked, account.failed, account.unknown))
-        )
+    for entity, *numbers in counts:
+        table.add_row(entity, *(f"{number:,}" for number in numbers))
     return table

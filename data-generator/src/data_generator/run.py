@@ -11,16 +11,19 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
+from typing import Any
 
 from data_generator.ledger import Account, Ledger, new_summary
 from data_generator.ledger_store import LedgerStore
 from data_generator.load.pacing import MAX_BATCH, Pacer
-from data_generator.load.shapes import due_times
+from data_generator.load.shapes import ALONE, Shape, Share, due_by, due_times, phase_at
+from data_generator.load.tally import Tally
 from data_generator.model import Model
 from data_generator.scenario import Scenario
 from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
+from data_generator.status import Counts, Status
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import Settings
@@ -34,29 +37,9 @@ FLOOD_RATE = 60_000
 DRAIN_S = DELIVERY_TIMEOUT_MS / 1000 + 10
 
 
-@dataclass
-class Status:
-    """What a run says about itself while it runs; rates are records/s, times seconds."""
-
-    run_id: str
-    phase: str = "starting"
-    target_rate: float | None = None
-    duration_s: float | None = None
-    planned: int | None = None
-    started: float = field(default_factory=time.monotonic)
-    sent: int = 0
-    acked: int = 0
-    failed: int = 0
-    unknown: int = 0
-    catalogue: int = 0
-    buffered: int = 0
-    behind_s: float = 0.0
-    worst_behind_s: float = 0.0
-    elapsed_s: float = 0.0
-    achieved_rate: float = 0.0
-
-
 Report = Callable[[Status], None]
+#: Called when all is ready to send; returns the moment at which the schedule begins, None to send nothing.
+Gate = Callable[[], datetime | None]
 
 
 def check_run_id(run_id: str) -> str:
@@ -71,6 +54,10 @@ def default_run_id(name: str) -> str:
     return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
+def _on_monotonic_clock(moment: datetime) -> float:
+    return time.monotonic() + (moment - datetime.now(UTC)).total_seconds()
+
+
 class Run:
     """Holds the parts of one run together. `stop` may be called from a signal handler."""
 
@@ -81,13 +68,22 @@ class Run:
         run_id: str,
         producer_id: int,
         report: Report = lambda status: None,
+        share: Share = ALONE,
+        gate: Gate = lambda: datetime.now(UTC),
     ) -> None:
         self._settings, self._scenario = settings, scenario
         self._run_id, self._producer_id = check_run_id(run_id), producer_id
         self._report, self._next_report = report, 0.0
+        self._share, self._gate = share, gate
         self._stopping = False
-        self.status = Status(run_id)
+        self._tally: Tally | None = None
+        self.status = Status(run_id, scenario.name)
         self.accounts: list[Account] = []
+
+    @property
+    def counts(self) -> list[Counts]:
+        """What became of the sends so far, by entity."""
+        return [Counts(a.entity, a.sent, a.acked, a.failed, a.unknown) for a in self.accounts]
 
     def stop(self) -> None:
         """Send nothing more; settle what was sent."""
@@ -95,23 +91,29 @@ class Run:
 
     def paced(self) -> Status:
         """The scenario, open-loop, until its duration is over or `stop`. Raises UserError subclasses."""
-        scenario = self._scenario
-        self.status.duration_s = scenario.duration_s
-        with self._open(load_contracts(), scenario.rate.high) as (model, sink, ledger):
+        scenario, share = self._scenario, self._share
+        duration_s = self.status.duration_s = scenario.lasts_s
+        with self._open(load_contracts(), scenario.rate.high / share.of) as (model, sink, ledger):
             self._send_catalogue(model, sink, ledger)
-            start = datetime.now(UTC)
+            start = self._begin()
+            if start is None:
+                return self.status
+            start_ms, begun = int(start.timestamp() * 1000), _on_monotonic_clock(start)
             shape = scenario.shape(start)
-            start_ms = int(start.timestamp() * 1000)
-            pacer = Pacer(due_times(shape, scenario.duration_s))
+            self._tally = Tally(shape, duration_s, share)
+            self.status.stages = shape.phases
+            pacer = Pacer(due_times(shape, duration_s, share), start=begun)
             self._phase("sending")
-            self.status.target_rate = shape.rate(0)
+            self.status.started = begun
             while not self._stopping and not pacer.finished:
                 ledger.tick(MAX_BATCH, sink.poll)
                 for due in pacer.take():
                     send = model.next(start_ms + int(due * 1000))
                     self._send(model, sink, send)
                 sink.poll()
-                self._look(sink, pacer, shape.rate(pacer.elapsed_s))
+                self._follow(sink, pacer, shape)
+            self.status.due = due_by(shape, min(pacer.elapsed_s, duration_s or inf), share)
+            self.status.phases = self._tally.phases(pacer.elapsed_s)
         return self.status
 
     def flood(self, entity: str, count: int) -> Status:
@@ -119,8 +121,12 @@ class Run:
         contracts = load_contracts()
         if entity not in contracts:
             raise ConfigurationError(f"entity {entity!r} has no contract; known: {', '.join(contracts)}")
+        share = self._share
+        count = count // share.of + (share.number < count % share.of)
         self.status.planned = count
         with self._open(contracts, FLOOD_RATE, only=entity) as (model, sink, ledger):
+            if self._begin() is None:
+                return self.status
             self._phase("sending")
             index = next(i for i, lane in enumerate(model.lanes) if lane.entity == entity)
             lane, account, source = model.lanes[index], self.accounts[0], model.flood(entity)
@@ -133,8 +139,13 @@ class Run:
                     sink.send(account, topic, number, key, frame + envelope(number, now, now) + payload)
                 seq = min(seq + MAX_BATCH, count)
                 sink.poll()
-                self._look(sink, None, None)
+                self._look(sink)
         return self.status
+
+    def _begin(self) -> datetime | None:
+        """Wait at the gate."""
+        self._phase("ready")
+        return None if self._stopping else self._gate()
 
     @contextmanager
     def _open(
@@ -143,13 +154,11 @@ class Run:
         """Preflight, then the parts of the run; on leaving, however that is, the ledger is settled."""
         used = {entity: contract for entity, contract in contracts.items() if only in (None, entity)}
         schema_ids = self._preflight(used)
+        scenario = self._scenario.among(self._share.of)
         model = Model(
-            self._scenario, contracts, {entity: 0 for entity in contracts} | schema_ids, self._run_id, self._producer_id
+            scenario, contracts, {entity: 0 for entity in contracts} | schema_ids, self._run_id, self._producer_id
         )
-        scenario = self._scenario
-        summary = new_summary(
-            self._run_id, self._producer_id, scenario.name, scenario.seed, None if only else scenario.rate.high
-        )
+        summary = new_summary(self._run_id, self._producer_id, scenario.name, scenario.seed, None if only else rate)
         store = LedgerStore(self._settings.object_store, self._run_id, self._producer_id)
         ledger = Ledger(store, list(used), summary, rate)
         self.accounts = ledger.accounts
@@ -178,7 +187,7 @@ class Run:
                 return
             if self.status.catalogue % MAX_BATCH == 0:
                 ledger.tick(MAX_BATCH, sink.poll)
-                self._look(sink, None, None)
+                self._look(sink)
             self._send(model, sink, send)
             self.status.catalogue += 1
         left = sink.drain(DRAIN_S)
@@ -199,13 +208,20 @@ class Run:
         self._phase("settling")
         deadline = time.monotonic() + DRAIN_S
         while sink.drain(REPORT_S) and time.monotonic() < deadline:
-            self._look(sink, None, None)
+            self._look(sink)
         sink.abandon()
-        status = self.status
         self._update(sink)
-        status.achieved_rate = (status.acked - status.catalogue) / status.elapsed_s if status.elapsed_s > 0 else 0.0
-        ledger.close(round(status.achieved_rate, 1))
+        self.status.stage = None
+        ledger.close(self._outcome())
         self._phase("done")
+
+    def _outcome(self) -> dict[str, Any]:
+        """What the ledger's summary says at the end beside the counts."""
+        status = self.status
+        outcome: dict[str, Any] = {"achieved_rate": round(status.achieved_rate, 1)}
+        if self._tally:
+            outcome |= {"due": status.due, "worst_behind_s": round(status.worst_behind_s, 3), "phases": status.phases}
+        return outcome
 
     def _phase(self, name: str) -> None:
         self.status.phase = name
@@ -213,14 +229,23 @@ class Run:
             self.status.started = time.monotonic()
         self._report(self.status)
 
-    def _look(self, sink: KafkaSink, pacer: Pacer | None, target: float | None) -> None:
+    def _follow(self, sink: KafkaSink, pacer: Pacer, shape: Shape) -> None:
+        """Keep the tally, and look at the schedule."""
+        assert self._tally is not None
+        status, elapsed_s = self.status, pacer.elapsed_s
+        self._tally.mark(elapsed_s, sum(account.acked for account in self.accounts) - status.catalogue)
+        status.behind_s, status.worst_behind_s = pacer.behind_s, pacer.worst_behind_s
+        if time.monotonic() < self._next_report:
+            return
+        status.target_rate, status.stage = shape.rate(elapsed_s) / self._share.of, phase_at(shape, elapsed_s)
+        self._look(sink)
+
+    def _look(self, sink: KafkaSink) -> None:
+        """Report, every REPORT_S."""
         now = time.monotonic()
         if now < self._next_report:
             return
         self._next_report = now + REPORT_S
-        if pacer:
-            self.status.behind_s, self.status.worst_behind_s = pacer.behind_s, pacer.worst_behind_s
-            self.status.target_rate = target
         self._update(sink)
         self._report(self.status)
 

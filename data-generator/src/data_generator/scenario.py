@@ -14,13 +14,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from data_generator.load.shapes import DayCurve, Flat, Shape
+from data_generator.load.shapes import DayCurve, Flat, Shape, Spike
 from data_platform_core.contracts import entities
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import SCENARIOS_DIR
 
 #: The key of `mix` for visits: their events and the orders they lead to.
 VISITS = "visits"
+#: Records/s; a scenario that asks for more has a slip of the keyboard in it.
+HIGHEST_RATE = 1_000_000
 
 
 def _check_shares(what: str, shares: Mapping[str, float], known: frozenset[str]) -> None:
@@ -39,10 +41,12 @@ class _Frozen(BaseModel):
 
 
 class Rate(_Frozen):
-    """Records/s of all entities together, at the quietest (`low`) and the busiest (`high`) hour of the curve."""
+    """Records/s of all entities and producers together: at the quietest and the busiest hour of the curve, or at the
+    baseline and the peak of a spike.
+    """
 
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
+    low: float = Field(gt=0, le=HIGHEST_RATE)
+    high: float = Field(gt=0, le=HIGHEST_RATE)
 
     @model_validator(mode="after")
     def _ordered(self) -> Rate:
@@ -75,6 +79,16 @@ class Curve(_Frozen):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("no such time zone, give one like Asia/Seoul") from None
         return zone
+
+
+class SpikePhases(_Frozen):
+    """Seconds of each phase: at `rate.low`, straight up, at `rate.high`, straight down, at `rate.low` again."""
+
+    baseline_s: float = Field(ge=0)
+    ramp_s: float = Field(ge=0)
+    hold_s: float = Field(gt=0)
+    decay_s: float = Field(ge=0)
+    recovery_s: float = Field(ge=0)
 
 
 class Population(_Frozen):
@@ -128,14 +142,18 @@ class Injection(_Frozen):
 
 
 class Scenario(_Frozen):
-    """One scenario file. `duration_s` null means until stopped."""
+    """One scenario file, with a `curve` or a `spike`.
+
+    `duration_s` null means until stopped, of a spike: until it is over.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     description: str = ""
     seed: int
     duration_s: float | None = Field(default=None, gt=0)
     rate: Rate
-    curve: Curve
+    curve: Curve | None = None
+    spike: SpikePhases | None = None
     mix: dict[str, float]
     population: Population
     funnel: Funnel = Funnel()
@@ -149,8 +167,19 @@ class Scenario(_Frozen):
             raise ValueError(f"empty; say at least {VISITS}: 1.0")
         return mix
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_shape(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and bool(raw.get("curve")) == bool(raw.get("spike")):
+            both = "both are there" if raw.get("curve") else "there is neither"
+            raise ValueError(f"curve (the day, --flat) and spike (its phases) exclude each other, {both}; say one")
+        return raw
+
     def shape(self, start: datetime) -> Shape:
         """The rate over time of a run that starts at `start`, an aware time."""
+        if self.spike:
+            return Spike(self.rate.low, self.rate.high, **self.spike.model_dump())
+        assert self.curve is not None  # _one_shape
         if self.curve.flat:
             return Flat(self.rate.high)
         return DayCurve(
@@ -161,6 +190,17 @@ class Scenario(_Frozen):
             start,
             ZoneInfo(self.curve.zone),
         )
+
+    @property
+    def lasts_s(self) -> float | None:
+        """Seconds from the first due record to the end, whatever says it; None: until stopped."""
+        whole = sum(self.spike.model_dump().values()) if self.spike else None
+        return min((seconds for seconds in (self.duration_s, whole) if seconds is not None), default=None)
+
+    def among(self, processes: int) -> Scenario:
+        """The scenario of one of `processes` that share its rate."""
+        rate = Rate(low=self.rate.low / processes, high=self.rate.high / processes)
+        return self.model_copy(update={"rate": rate})
 
 
 def scenario_path(name: str) -> Path:

@@ -75,7 +75,7 @@ def test_rows_hold_each_number_once_with_its_outcome_in_whatever_order_answers_c
             events.acknowledged(seq, seq % 3, 1_000 + seq)
         if position % 400 == 0:
             ledger.flush()
-    summary = ledger.close(100.0)
+    summary = ledger.close({"achieved_rate": 100.0})
     assert sorted(row["seq"] for row in shelf.rows) == list(range(1_500))
     for row in shelf.rows:
         failed = row["seq"] % 100 == 7
@@ -96,7 +96,7 @@ def test_what_was_never_answered_is_unknown_at_the_end_and_absent_before() -> No
     while len(shelf.rows) < 97:
         no_wait(0.01)
     assert Counter(row["outcome"] for row in shelf.rows) == {"ok": 97}
-    ledger.close(None)
+    ledger.close({})
     assert {row["seq"] for row in shelf.rows if row["outcome"] == "info"} == {13, 77, 99}
     assert len(shelf.rows) == 100
 
@@ -108,7 +108,7 @@ def test_injected_sends_are_marked() -> None:
     events.injected = {1: 1, 2: 2, 3: 3}
     for seq in send(events, 5):
         events.acknowledged(seq, 0, seq)
-    ledger.close(None)
+    ledger.close({})
     assert [row["injected"] for row in shelf.rows] == ["none", "duplicate", "late", "poison", "none"]
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_sent_that_is_not_reserved_in_the_store() -> None:
         for seq in send(events, 500):
             assert seq < unsettled_below(shelf.summaries[-1], "events")
             events.acknowledged(seq, 0, seq)
-    ledger.close(None)
+    ledger.close({})
     assert events.sent == 20_000
     assert unsettled_below(shelf.summaries[-1], "events") == 0
 
@@ -144,7 +144,7 @@ def test_sending_stops_while_the_store_does_not_answer_and_goes_on_when_it_does(
     ledger.tick(500, wait)
     assert waits >= 3
     assert events.reserved >= events.sent + 500
-    ledger.close(None)
+    ledger.close({})
 
 
 def test_a_store_that_is_gone_ends_the_run_and_leaves_it_unfinished() -> None:
@@ -156,11 +156,11 @@ def test_a_store_that_is_gone_ends_the_run_and_leaves_it_unfinished() -> None:
     with pytest.raises(ServiceError, match="the shelf is away"):
         ledger.tick(500, no_wait)
     with pytest.raises(ServiceError, match="the shelf is away"):
-        ledger.close(None)
+        ledger.close({})
     assert not shelf.summaries[-1].finished
 
 
 def test_a_reservation_lasts_some_seconds_at_the_target_rate() -> None:
     shelf = Shelf()
-    ledger_on(shelf, rate=3_000).close(None)
+    ledger_on(shelf, rate=3_000).close({})
     assert shelf.summaries[0].reserved == {"events": 30_000, "orders": 30_000}

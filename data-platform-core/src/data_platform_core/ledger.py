@@ -59,6 +59,16 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 
+class PhaseCount(BaseModel):
+    """A phase of a scenario: how many records it made due, and how many were acknowledged while it was on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float
+    due: int
+    acked: int
+
+
 class ProducerSummary(BaseModel):
     """One producer's own account of a run. Times are UTC, ISO 8601; `sent` is by entity."""
 
@@ -77,6 +87,11 @@ class ProducerSummary(BaseModel):
     # Anything the scenario asked for beside what was achieved, records per second.
     target_rate: float | None = None
     achieved_rate: float | None = None
+    # Of a paced run, at its end: `due` is what the schedule asked for until then, the catalogue not counted. A sender
+    # that could not follow shows in `worst_behind_s` and in the phases whose `acked` stays below `due`.
+    due: int | None = None
+    worst_behind_s: float | None = None
+    phases: dict[str, PhaseCount] = {}
 
 
 def unsettled_below(summary: ProducerSummary, entity: str) -> int:

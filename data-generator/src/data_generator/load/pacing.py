@@ -19,17 +19,20 @@ MAX_SLEEP_S = 0.05
 
 
 class Pacer:
-    """Hands out the due times that have come. `clock` counts seconds and only goes forward."""
+    """Hands out the due times that have come. `clock` counts seconds and only goes forward; `start` (default: now) is
+    the moment on it from which due times count.
+    """
 
     def __init__(
         self,
         due: Iterator[float],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        start: float | None = None,
     ) -> None:
         self._due, self._clock, self._sleep = due, clock, sleep
         self._next = next(due, None)
-        self._start = clock()
+        self._start = clock() if start is None else start
         self._next_tick = 0.0
         self.behind_s = 0.0
         self.worst_behind_s = 0.0

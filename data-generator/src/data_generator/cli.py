@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from data_generator.backfill.command import backfill
 from data_generator.commands import (
     NORMAL,
     SPIKE,
@@ -33,6 +34,7 @@ from data_generator.scenario import load_scenario
 from data_platform_core.errors import ConfigurationError, UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.command()(backfill)
 
 
 @app.command()

@@ -68,8 +68,7 @@ def execute(  # noqa: PLR0913, PLR0917 - what the commands' options say
         else Producers(settings, scenario, name, processes, env, progress.show)
     )
     print(f"run id {run.status.run_id}", flush=True)
-    _serve_metrics(run, settings, metrics_port)
-    _stop_on_signals(run)
+    observe(run, settings, metrics_port)
     with progress:
         status = work(run) if isinstance(run, Run) else run.work(work)
     if not quiet:
@@ -84,6 +83,12 @@ def execute(  # noqa: PLR0913, PLR0917 - what the commands' options say
             f"{lost:,} of {status.sent:,} records were not acknowledged ({status.failed:,} failed, "
             f"{status.unknown:,} unknown); check the brokers; the ledger of run {status.run_id} has each of them"
         )
+
+
+def observe(run: Run | Producers, settings: Settings, metrics_port: int | None) -> None:
+    """Serve the run's metrics, and let signals stop it. Raises ServiceError when a port that was asked for is taken."""
+    _serve_metrics(run, settings, metrics_port)
+    _stop_on_signals(run)
 
 
 def _serve_metrics(run: Run | Producers, settings: Settings, metrics_port: int | None) -> None:

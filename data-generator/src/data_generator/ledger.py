@@ -58,6 +58,10 @@ class Account:
         self.seqs, self.partitions, self.offsets = array("q"), array("i"), array("q")
         self.troubled: list[tuple[int, Outcome]] = []
 
+    def resume(self, seq: int) -> None:
+        """All numbers below `seq` were sent and acknowledged, and their rows written, by a process before this one."""
+        self.sent = self._acked_before = self._floor = seq
+
     @property
     def acked(self) -> int:
         return self._acked_before + len(self.seqs)

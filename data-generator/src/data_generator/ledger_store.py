@@ -63,6 +63,25 @@ class LedgerStore:
                 f"({self._bucket}/{used} exists); give another --run-id"
             )
 
+    def read_summary(self) -> ProducerSummary | None:
+        """What this producer wrote of the run before; None when it never did."""
+
+        def read() -> bytes | None:
+            try:
+                response = self._client.get_object(self._bucket, summary_key(self._prefix, self._producer_id))
+            except S3Error as error:
+                if error.code == "NoSuchKey":
+                    return None
+                raise
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        content = self._call(read)
+        return ProducerSummary.model_validate_json(content) if content is not None else None
+
     def put_part(self, entity: str, number: int, columns: dict[str, Any]) -> None:
         table = pa.table(columns, schema=LEDGER_SCHEMA)
         buffer = io.BytesIO()

@@ -64,10 +64,10 @@ class Lane:
 
     __slots__ = ("contract", "entity", "envelope", "frame", "late_after_ms", "maker", "next_seq", "payload")
 
-    def __init__(self, contract: Contract, schema_id: int, maker: EntityMaker, run_id: str, producer_id: int) -> None:
+    def __init__(self, contract: Contract, schema_id: int, maker: EntityMaker, envelope: Envelope) -> None:
         self.contract, self.entity, self.maker = contract, contract.entity, maker
         self.frame = frame(schema_id)
-        self.envelope: Envelope = compile_envelope(contract.entity, SOURCE, run_id, producer_id)
+        self.envelope = envelope
         self.payload: Payload = compile_payload(contract)
         self.late_after_ms = contract.silver.allowed_lateness_minutes * 60_000
         self.next_seq = 0
@@ -75,6 +75,9 @@ class Lane:
 
 class Model:
     """Deals out sends. `schema_ids` by entity are those the registry gave."""
+
+    #: What the envelope says has made the records.
+    source = SOURCE
 
     def __init__(
         self,
@@ -87,7 +90,12 @@ class Model:
         self._scenario, self._run_id, self._producer_id = scenario, run_id, producer_id
         self.world = World(scenario, run_id, producer_id)
         self.lanes = [
-            Lane(contract, schema_ids[entity], load_maker(entity, self.world), run_id, producer_id)
+            Lane(
+                contract,
+                schema_ids[entity],
+                load_maker(entity, self.world),
+                compile_envelope(entity, self.source, run_id, producer_id),
+            )
             for entity, contract in contracts.items()
         ]
         self._index = {lane.entity: index for index, lane in enumerate(self.lanes)}
@@ -172,12 +180,20 @@ class Model:
             self._visits.append(self._new_visit(lane))
         visit = self._visits[place]
         payload = visit.steps.pop()
-        send = self._complete(events, visit.key, payload, due_ms - visit.delay_ms, due_ms, NONE)
+        send = self._complete(events, visit.key, payload, self._step_ts(visit, due_ms), due_ms, NONE)
         if not visit.steps:
             if visit.order:
                 heappush(self._follow_ups, (self._slot + 1, self._slot, visit.order, PLACED))
             self._visits[place] = self._new_visit(lane)
         return self._remember(send)
+
+    def _step_ts(self, visit: Visit, due_ms: int) -> int:
+        """When the step just taken happened (event_ts)."""
+        return due_ms - visit.delay_ms
+
+    def _change_ts(self, order: Order, due_ms: int, final: bool) -> int:
+        """When an order's change happened; `final` says that it is the last one."""
+        return due_ms
 
     def _new_visit(self, lane: Lane) -> Visit:
         orders = cast(OrderMaker, self.lanes[self._index["orders"]].maker)
@@ -191,7 +207,8 @@ class Model:
         if upcoming:
             later = self._slot + max(1, round(upcoming[1] * self._scenario.rate.high))
             heappush(self._follow_ups, (later, self._slot, order, upcoming[0]))
-        return self._good(index, maker.draft(order, status), due_ms, due_ms)
+        event_ts = self._change_ts(order, due_ms, final=upcoming is None)
+        return self._good(index, maker.draft(order, status), event_ts, due_ms)
 
     def _duplicate(self) -> Send:
         index, key, value = self._recent[int(self._random() * len(self._recent))]

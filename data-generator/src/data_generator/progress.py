@@ -19,7 +19,8 @@ from data_generator.status import Counts, Status
 LOG_EVERY_S = 10.0
 
 
-def _configure_log() -> None:
+def configure_log() -> None:
+    """Log lines as JSON on stderr, for people on a terminal."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -34,7 +35,7 @@ class Progress:
     """Shows each report of a run, on stderr. Use as a context; `quiet` shows nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
-        _configure_log()
+        configure_log()
         self._quiet = quiet
         self._log = structlog.get_logger()
         self._next_log = 0.0

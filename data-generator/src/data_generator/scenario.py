@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -18,6 +18,8 @@ from data_generator.load.shapes import DayCurve, Flat, Shape, Spike
 from data_platform_core.contracts import entities
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import SCENARIOS_DIR
+
+Model = TypeVar("Model", bound=BaseModel)
 
 #: The key of `mix` for visits: their events and the orders they lead to.
 VISITS = "visits"
@@ -36,11 +38,13 @@ def _check_shares(what: str, shares: Mapping[str, float], known: frozenset[str])
         raise ValueError(f"the shares of {what} sum to {total:g}, make them sum to 1")
 
 
-class _Frozen(BaseModel):
+class Strict(BaseModel):
+    """Frozen; an unknown key is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Rate(_Frozen):
+class Rate(Strict):
     """Records/s of all entities and producers together: at the quietest and the busiest hour of the curve, or at the
     baseline and the peak of a spike.
     """
@@ -55,7 +59,7 @@ class Rate(_Frozen):
         return self
 
 
-class Curve(_Frozen):
+class Curve(Strict):
     """How the rate follows the local day. `flat` holds it at `rate.high`."""
 
     flat: bool = False
@@ -81,7 +85,7 @@ class Curve(_Frozen):
         return zone
 
 
-class SpikePhases(_Frozen):
+class SpikePhases(Strict):
     """Seconds of each phase: at `rate.low`, straight up, at `rate.high`, straight down, at `rate.low` again."""
 
     baseline_s: float = Field(ge=0)
@@ -91,7 +95,7 @@ class SpikePhases(_Frozen):
     recovery_s: float = Field(ge=0)
 
 
-class Population(_Frozen):
+class Population(Strict):
     """Sizes of what is sent before the traffic that refers to it. `zipf_exponent` shapes product popularity."""
 
     products: int = Field(ge=1, le=1_000_000)
@@ -99,7 +103,7 @@ class Population(_Frozen):
     zipf_exponent: float = Field(default=1.0, ge=0, le=5)
 
 
-class Funnel(_Frozen):
+class Funnel(Strict):
     """How visits go. Probabilities of the next step; `ctr` by banner position from 0, before device and channel."""
 
     step_gap_s: float = Field(default=1.0, gt=0, le=3600)
@@ -122,7 +126,7 @@ class Funnel(_Frozen):
         return ctr
 
 
-class Injection(_Frozen):
+class Injection(Strict):
     """Shares of all sends that are wrong on purpose, and how late and poison spread over the entities."""
 
     duplicates: float = Field(default=0, ge=0, le=1)
@@ -141,7 +145,7 @@ class Injection(_Frozen):
         return self
 
 
-class Scenario(_Frozen):
+class Scenario(Strict):
     """One scenario file, with a `curve` or a `spike`.
 
     `duration_s` null means until stopped, of a spike: until it is over.
@@ -213,6 +217,11 @@ def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Sce
 
     Raises ConfigurationError naming the file, the key and its value.
     """
+    return load_model(Scenario, path, overrides)
+
+
+def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | None = None) -> Model:
+    """`load_scenario` for a file of another kind."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -227,7 +236,7 @@ def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Sce
     for key, value in (overrides or {}).items():
         _set(raw, key.split("."), value)
     try:
-        return Scenario.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         raise ConfigurationError(f"scenario {path}: {_explain(error)}") from None
 

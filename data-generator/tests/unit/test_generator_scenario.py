@@ -9,9 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from data_generator.backfill.plan import BackfillScenario
 from data_generator.cli import app
 from data_generator.run import check_run_id
-from data_generator.scenario import load_scenario, scenario_path
+from data_generator.scenario import Scenario, load_model, load_scenario, scenario_path
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import SCENARIOS_DIR
 
@@ -27,9 +28,13 @@ def refusal(**overrides: Any) -> str:
     return message
 
 
+#: Files of a kind of their own; the others are scenarios.
+KINDS: dict[str, type[BackfillScenario]] = {"backfill": BackfillScenario}
+
+
 @pytest.mark.parametrize("path", sorted(SCENARIOS_DIR.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_scenarios_that_come_with_the_generator_are_valid_and_named_as_their_file(path: Path) -> None:
-    assert load_scenario(path).name == path.stem
+    assert load_model(KINDS.get(path.stem, Scenario), path).name == path.stem
 
 
 @pytest.mark.parametrize(

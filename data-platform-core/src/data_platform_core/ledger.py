@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -92,6 +93,8 @@ class ProducerSummary(BaseModel):
     due: int | None = None
     worst_behind_s: float | None = None
     phases: dict[str, PhaseCount] = {}
+    # What a producer that can be resumed needs to go on after its death; nobody else's business.
+    resume_from: dict[str, Any] | None = None
 
 
 def unsettled_below(summary: ProducerSummary, entity: str) -> int:

@@ -39,7 +39,9 @@ _NEVER_WRITTEN = {
 class KafkaSink:
     """One producer of one run. Not for use by several threads: delivery reports are served by `poll` and `send`."""
 
-    def __init__(self, settings: KafkaSettings, run_id: str, producer_id: int) -> None:
+    def __init__(self, settings: KafkaSettings, run_id: str, producer_id: int, gapless: bool = False) -> None:
+        """`gapless`: a record that can't be delivered stops the producer, so that per partition what the log has is
+        always the beginning of what was sent."""
         self._fatal: str | None = None
         self._prefix = origin(run_id, producer_id, 0)[:-1]
         self._producer = Producer(
@@ -47,6 +49,7 @@ class KafkaSink:
                 "bootstrap.servers": settings.bootstrap_servers,
                 "client.id": f"crm-generator-{run_id}-{producer_id}",
                 "enable.idempotence": True,
+                "enable.gapless.guarantee": gapless,
                 "acks": "all",
                 "compression.type": "lz4",
                 "linger.ms": LINGER_MS,

@@ -1,0 +1,117 @@
+"""Where a chunk of a backfill goes. A target takes sends, and says when all of them are safe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from data_generator.backfill.mark import Offsets
+from data_generator.backfill.tail import QUIET_S, Tail, read_tails
+from data_generator.ledger import Account
+from data_generator.model import Send
+from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError
+from data_platform_core.settings import KafkaSettings
+
+#: Between looks at progress while waiting for acknowledgements, seconds.
+_LOOK_S = 0.5
+#: After this long without all acknowledgements a chunk has failed, seconds.
+_SETTLE_S = DELIVERY_TIMEOUT_MS / 1000 + 10
+
+
+class Target(Protocol):
+    """What a backfill asks of the place its records go to. All methods raise ServiceError in one line."""
+
+    def recover(self, ends: Offsets) -> int:
+        """Find out what the unfinished chunk of a dead process left; how many records that is."""
+        ...
+
+    def send(self, account: Account, contract: Contract, send: Send) -> None:
+        """Take one send; the account hears of it sooner or later."""
+        ...
+
+    def poll(self) -> None:
+        """Let the accounts hear of what is settled."""
+        ...
+
+    def settle(self, look: Callable[[], None]) -> None:
+        """Return when everything taken is acknowledged; `look` is called while waiting."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Sends that were taken and not yet settled."""
+        ...
+
+
+class KafkaTarget:
+    """Kafka, through a producer that stops at the first record it can't deliver.
+
+    So what the log has of a partition's sends is always their beginning, wherever the process dies: what is missing
+    follows what is there, and sending it later overtakes nothing. `send` makes sure of that.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, contracts: Mapping[str, Contract], run_id: str, producer_id: int
+    ) -> None:
+        self._settings, self._contracts = settings, contracts
+        self._run_id, self._producer_id = run_id, producer_id
+        self._sink = KafkaSink(settings, run_id, producer_id, gapless=True)
+        self._tails: dict[str, Tail] = {}
+        self._ends: Offsets = {}
+
+    def recover(self, ends: Offsets) -> int:
+        self._ends = ends
+        self._tails = self._read(QUIET_S)
+        return sum(len(tail.places) for tail in self._tails.values())
+
+    def send(self, account: Account, contract: Contract, send: Send) -> None:
+        tail = self._tails.get(account.entity)
+        if tail:
+            place = tail.places.get(send.seq)
+            if place:
+                account.sent = send.seq + 1
+                account.acknowledged(send.seq, *place)
+                return
+            later = tail.highest.get(send.key, -1)
+            if later > send.seq:
+                raise ServiceError(
+                    f"{contract.names.topic} has send {later} of key {send.key!r} and not send {send.seq} before it: "
+                    "sending that now would break the key's order; start a new run"
+                )
+        self._sink.send(account, contract.names.topic, send.seq, send.key, send.value)
+
+    def poll(self) -> None:
+        self._sink.poll()
+
+    def settle(self, look: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _SETTLE_S
+        while self._sink.drain(_LOOK_S) and time.monotonic() < deadline:
+            self._sink.check()
+            look()
+        self._sink.check()
+        if left := self._sink.buffered:
+            raise ServiceError(f"Kafka {self._settings.bootstrap_servers} left {left:,} records unacknowledged")
+        if self._tails:
+            self._check_recovered()
+
+    def _check_recovered(self) -> None:
+        """Acknowledged by all: nothing that lies below can still appear. So each send must now be there, once."""
+        before, self._tails = self._tails, {}
+        for entity, tail in self._read(0).items():
+            lost = before[entity].places.items() - tail.places.items()
+            if lost:
+                seq, (partition, offset) = min(lost)
+                raise ServiceError(
+                    f"send {seq} was at {self._contracts[entity].names.topic}/{partition}/{offset} and is gone; "
+                    "resume once more when the brokers are well"
+                )
+
+    def _read(self, quiet_s: float) -> dict[str, Tail]:
+        return read_tails(self._settings, self._contracts, self._ends, self._run_id, self._producer_id, quiet_s)
+
+    @property
+    def buffered(self) -> int:
+        return self._sink.buffered

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote
@@ -36,21 +37,47 @@ class Latency:
 
 def silver_latency(store: Minio, bucket: str, entity: str, run_id: str, since: datetime) -> Latency | None:
     """The latency of the records of `run_id` committed to silver after `since` (UTC); None when there are none."""
-    folder = f"{names(entity).silver}/"
-    seconds: list[npt.NDArray[np.float64]] = []
-    for item in store.list_objects(bucket, f"{folder}_delta_log/"):
-        if not item.object_name.endswith(".json") or item.last_modified <= since:
-            continue
-        waits = [
-            _waits(_read(store, bucket, folder + path), run_id, item.last_modified)
-            for path in _added(_read(store, bucket, item.object_name))
-        ]
-        seconds += [wait for wait in waits if len(wait)]
+    seconds = [commit.waits for commit in silver_commits(store, bucket, entity, run_id, since)]
     if not seconds:
         return None
     every = np.concatenate(seconds)
     p50, p95, p99, highest = np.percentile(every, [50, 95, 99, 100])
     return Latency(len(every), len(seconds), float(p50), float(p95), float(p99), float(highest))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The rows of one run that one file of one commit brought, with the columns asked for; `at` is seconds of 1970."""
+
+    version: int
+    at: float
+    rows: pa.Table
+
+    @property
+    def produced(self) -> npt.NDArray[np.float64]:
+        """When each row was produced, seconds of 1970."""
+        stamps = self.rows["produced_ts"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        return np.asarray(stamps.to_numpy() / 1e6, dtype=np.float64)
+
+    @property
+    def waits(self) -> npt.NDArray[np.float64]:
+        """Seconds from produced to committed, by row."""
+        return self.at - self.produced
+
+
+def silver_commits(
+    store: Minio, bucket: str, entity: str, run_id: str, since: datetime, columns: Sequence[str] = ()
+) -> Iterator[Commit]:
+    """What was committed to silver of `run_id` after `since` (UTC), file by file; `columns` beside `produced_ts`."""
+    folder = f"{names(entity).silver}/"
+    for item in store.list_objects(bucket, f"{folder}_delta_log/"):
+        if not item.object_name.endswith(".json") or item.last_modified <= since:
+            continue
+        version = int(item.object_name.rsplit("/", 1)[1].removesuffix(".json"))
+        for path in _added(_read(store, bucket, item.object_name)):
+            rows = _rows(_read(store, bucket, folder + path), run_id, columns)
+            if len(rows):
+                yield Commit(version, item.last_modified.astimezone(UTC).timestamp(), rows)
 
 
 def _read(store: Minio, bucket: str, key: str) -> bytes:
@@ -67,8 +94,6 @@ def _added(commit: bytes) -> list[str]:
     return [unquote(action["add"]["path"]) for action in actions if action.get("add", {}).get("dataChange")]
 
 
-def _waits(parquet: bytes, run_id: str, committed: datetime) -> npt.NDArray[np.float64]:
-    rows = pq.read_table(io.BytesIO(parquet), columns=["run_id", "produced_ts"])
-    mine = rows.filter(pc.equal(rows["run_id"], run_id))["produced_ts"]
-    produced = mine.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy() / 1e6
-    return np.asarray(committed.astimezone(UTC).timestamp() - produced, dtype=np.float64)
+def _rows(parquet: bytes, run_id: str, columns: Sequence[str]) -> pa.Table:
+    rows = pq.read_table(io.BytesIO(parquet), columns=["run_id", "produced_ts", *columns])
+    return rows.filter(pc.equal(rows["run_id"], run_id))

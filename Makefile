@@ -64,7 +64,7 @@ psql: ## Open the warehouse as its reader
 
 ##@ Data
 
-.PHONY: stream topics generate load dbt docs reconcile bench
+.PHONY: stream topics generate load dbt docs reconcile bench spike
 stream: setup ## Start the streaming driver under the supervisor; `make down` ends it
 	@$(CORE)/crm-stack start streaming --env $(ENV)
 
@@ -88,6 +88,9 @@ reconcile: setup ## Account for every record of a run: RUN=<run id>
 
 bench: setup ## Measure this machine on a fresh stack of its own; ONLY=streaming for one part
 	@$(CORE)/crm-stack bench $(if $(ONLY),--only $(ONLY))
+
+spike: setup ## The same spike against several remedies, with a report: ARMS=baseline,partitions HOLD=60 make it short
+	@$(CORE)/crm-stack spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD))
 
 ##@ Code
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -142,6 +143,30 @@ def bench(
     from embedded_stack import bench as benchmark
 
     benchmark.run(backlog, only or ())
+
+
+@app.command()
+def spike(  # noqa: PLR0913 - options of a command
+    *,
+    arms: Annotated[str, typer.Option(help="Arms by name, with commas; default: all.")] = "",
+    hold: Annotated[float, typer.Option(min=20, help="Seconds at the peak.")] = 300,
+    rate: Annotated[float, typer.Option(min=1, help="Records/s at the peak.")] = 3000,
+    baseline_rate: Annotated[float, typer.Option(min=1, help="Records/s before and after.")] = 100,
+    baseline: Annotated[float, typer.Option(min=10, help="Seconds before the ramp.")] = 30,
+    ramp: Annotated[float, typer.Option(min=0, help="Seconds from baseline to peak and back.")] = 15,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the arms that add some.")] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same spike.")] = 20261121,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: by date.")] = None,
+) -> None:
+    """The same spike against several remedies on a stack of its own; writes a measured report with curves."""
+    from embedded_stack.spike import command
+    from embedded_stack.spike.arms import choose
+    from embedded_stack.spike.experiment import Plan
+
+    chosen = choose([name for name in arms.replace(" ", "").split(",") if name])
+    plan = Plan(seed, rate, baseline_rate, baseline, ramp, hold, decay=ramp, recovery=baseline, partitions=partitions)
+    if not command.run(chosen, plan, out):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ class Waits:
         slices = (self.at // width_s).astype(np.int64)
         known = np.unique(slices)
         worst = np.array([np.percentile(self.seconds[slices == number], 95) for number in known])
-        return (known + 0.5) * width_s, worst
+        return np.asarray((known + 0.5) * width_s, dtype=np.float64), np.asarray(worst, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def order_of(
     partitions: npt.NDArray[np.int64],
     commits: npt.NDArray[np.int64],
 ) -> Order:
-    """Order per key of the records of one producer: by `sequence` they were sent, with `commits` they became visible."""
+    """Order per key of one producer's records: sent by `sequence`, made visible by the commit of that number."""
     if not len(keys):
         return Order(0, 0, 0)
     by_key = np.lexsort((sequence, keys))

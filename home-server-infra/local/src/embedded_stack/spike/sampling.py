@@ -115,21 +115,22 @@ class CpuMeter:
 
 
 class Sampler:
-    """Samples in a thread of its own until closed. `phase` may be set by others; `samples` only grows."""
+    """Samples in a thread of its own until closed; `samples` only grows."""
 
     def __init__(
         self,
         offsets: Offsets,
         cpu: CpuMeter,
         executors: Callable[[], int],
+        phase: Callable[[], str],
         on_sample: Callable[[Sample], None],
     ) -> None:
-        self._offsets, self._cpu, self._executors, self._on_sample = offsets, cpu, executors, on_sample
+        self._offsets, self._cpu, self._on_sample = offsets, cpu, on_sample
+        self._executors, self._phase = executors, phase
         self._oldest = OldestWaiting()
         self._began = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spike-sampler", daemon=True)
-        self.phase = "before"
         self.samples: list[Sample] = []
 
     def __enter__(self) -> Sampler:
@@ -163,7 +164,7 @@ class Sampler:
         at = self.elapsed
         return Sample(
             at=at,
-            phase=self.phase,
+            phase=self._phase(),
             produced=sum(ends.values()),
             committed=sum(min(committed.get(number, 0), end) for number, end in ends.items()),
             lag_seconds=self._oldest.age(at, ends, committed),

@@ -92,7 +92,8 @@ def test_migrations_by_a_role_that_may_not_are_refused_in_one_line(trial_setting
     [
         ("reader", "SELECT 1 FROM raw_crm.events"),
         ("reader", "SELECT 1 FROM raw_crm.profiles"),
-        ("reader", "SELECT 1 FROM platform.loads"),
+        ("reader", "SELECT 1 FROM platform.alembic_version"),
+        ("reader", "INSERT INTO platform.loads (entity) VALUES ('x')"),
         ("reader", "CREATE TABLE marts.mine (a int)"),
         ("accounting", "DELETE FROM raw_crm.orders"),
         ("accounting", "CREATE TABLE platform.mine (a int)"),

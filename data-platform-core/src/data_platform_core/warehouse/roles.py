@@ -35,7 +35,7 @@ SCHEMA_GRANTS: Final[dict[Service, dict[str, str]]] = {
         MARTS_SCHEMA: "USAGE, CREATE",
     },
     "accounting": dict.fromkeys((LANDING_SCHEMA, PLATFORM_SCHEMA, MARTS_SCHEMA), "USAGE"),
-    "reader": {MARTS_SCHEMA: "USAGE"},
+    "reader": {MARTS_SCHEMA: "USAGE", PLATFORM_SCHEMA: "USAGE"},
 }
 #: Privileges on every landing table. A load inserts; it deletes only when told to rebuild a table.
 LANDING_GRANTS: Final[dict[Service, str]] = {
@@ -43,9 +43,10 @@ LANDING_GRANTS: Final[dict[Service, str]] = {
     "dbt": "SELECT",
     "accounting": "SELECT",
 }
-#: Privileges on the record of loads.
+#: Privileges on the record of loads. It holds counts, versions and times, no PII: dashboards show it as the reader.
 LOADS_GRANTS: Final[dict[Service, str]] = {
     "batch": "SELECT, INSERT",
     "dbt": "SELECT",
     "accounting": "SELECT",
+    "reader": "SELECT",
 }

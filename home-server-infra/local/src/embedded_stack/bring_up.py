@@ -16,8 +16,9 @@ from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 from embedded_stack import kafka_nodes, object_store, postgres_server
-from embedded_stack.credentials import STACK, Account
+from embedded_stack.credentials import MONITORING, STACK, Account
 from embedded_stack.layout import Layout
+from embedded_stack.monitoring.prepare import prepare_monitoring, refresh
 from embedded_stack.service import Service
 from embedded_stack.services import kafka_name
 from embedded_stack.spark_cluster import cluster_services, prepare_cluster
@@ -59,6 +60,8 @@ def start_all(
                     progress(service.name, note)
                 progress(service.name, STARTING)
                 supervisor.start(service.name)
+            elif refresh(layout, service.name):
+                supervisor.reload(service.name)
             wait_healthy(layout, supervisor, service, failed)
             _provision(layout, service, accounts)
             progress(service.name, HEALTHY)
@@ -93,6 +96,7 @@ def prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> l
     for broker in layout.topology.kafka.brokers:
         if service.name == kafka_name(broker):
             kafka_nodes.prepare_broker(layout, broker)
+    prepare_monitoring(layout, service.name, accounts[MONITORING])
     return []
 
 

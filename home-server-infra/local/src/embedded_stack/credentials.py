@@ -13,9 +13,11 @@ from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 
+#: Reads figures, no data: PostgreSQL's `pg_monitor`, the object store's metrics.
+MONITORING = "monitoring"
 #: Services with an account in the object store, and those with one in PostgreSQL. Role names are `crm_<service>`.
-STORE_SERVICES = ("generator", "streaming", "batch", "accounting")
-POSTGRES_SERVICES = ("batch", "dbt", "accounting", "reader", "admin")
+STORE_SERVICES = ("generator", "streaming", "batch", "accounting", MONITORING)
+POSTGRES_SERVICES = ("batch", "dbt", "accounting", "reader", "admin", MONITORING)
 #: The superuser of PostgreSQL and the root of the object store: only the stack itself uses them.
 STACK = "stack"
 _SECRET_BYTES = 24

@@ -15,11 +15,18 @@ PROBE_SECONDS = 2.0
 
 def http_ok(url: str) -> str | None:
     """A GET answered with 200."""
+    return http_says(url, "")
+
+
+def http_says(url: str, line: str) -> str | None:
+    """A GET answered with 200 and a page that has `line`, a whole one unless it is empty."""
     try:
         response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)  # loopback: never by a proxy
     except httpx.HTTPError as error:
         return type(error).__name__
-    return None if response.status_code == httpx.codes.OK else f"HTTP {response.status_code}"
+    if response.status_code != httpx.codes.OK:
+        return f"HTTP {response.status_code}"
+    return None if not line or line in response.text.splitlines() else f"does not say {line!r}"
 
 
 def kafka_broker(broker: Broker) -> str | None:

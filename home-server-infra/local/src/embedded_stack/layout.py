@@ -22,6 +22,10 @@ MAX_SOCKET_PATH = 100
 #: All that setup and stacks write.
 LOCAL_ROOT = REPOSITORY_ROOT / ".local"
 MINIO_BINARY = LOCAL_ROOT / "bin" / "minio"
+ALERTMANAGER_BINARY = LOCAL_ROOT / "bin" / "alertmanager"
+AMTOOL_BINARY = LOCAL_ROOT / "bin" / "amtool"
+#: Rules, routes and what the exporters ask.
+MONITORING_DIR = REPOSITORY_ROOT / "home-server-infra" / "monitoring"
 LOGGING_CONFIG = Path(__file__).parent / "log4j2.properties"
 POSTGRES_PROGRAM = LOCAL_ROOT / "postgres"
 
@@ -85,6 +89,45 @@ class Layout:
         return self.root / "minio"
 
     @property
+    def prometheus_config(self) -> Path:
+        return self.config / "prometheus.yml"
+
+    @property
+    def rules(self) -> Path:
+        """Prometheus' rules, with the waits of this environment."""
+        return self.config / "rules"
+
+    @property
+    def prometheus_data(self) -> Path:
+        return self.root / "prometheus"
+
+    @property
+    def alertmanager_config(self) -> Path:
+        return self.config / "alertmanager.yml"
+
+    @property
+    def alertmanager_data(self) -> Path:
+        return self.root / "alertmanager"
+
+    @property
+    def receivers(self) -> Path:
+        """Files that a person puts there: `slack-url`, `webhook-url`, `webhook-token`, `smtp-password`."""
+        return self.secrets / "receivers"
+
+    @property
+    def sink_slack_url(self) -> Path:
+        return self.secrets / "sink-slack-url"
+
+    @property
+    def sink_webhook_url(self) -> Path:
+        return self.secrets / "sink-webhook-url"
+
+    @property
+    def alerts(self) -> Path:
+        """What the alert sink took, a JSON object per line."""
+        return self.root / "alerts.jsonl"
+
+    @property
     def postgres_home(self) -> Path:
         """Parent of PostgreSQL's data: the data folder, or a folder that its own user can reach."""
         fallback = self._fallback / self.topology.environment
@@ -138,6 +181,11 @@ def registry_jars() -> Path:
 def kafka_jars() -> Path:
     """The class path of a broker."""
     return JARS_DIR / "kafka"
+
+
+def jmx_agent() -> Path:
+    """The java agent that serves a broker's metrics."""
+    return JARS_DIR / "jmx" / "jmx_prometheus_javaagent.jar"
 
 
 def _digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Buckets, Topology
-from embedded_stack.credentials import STACK, STORE_SERVICES, Account, write_secret
+from embedded_stack.credentials import MONITORING, STACK, STORE_SERVICES, Account, write_secret
 from embedded_stack.layout import Layout
 
 READ = ("s3:GetObject",)
@@ -19,6 +19,8 @@ LIST = ("s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"
 
 def policy(service: str, buckets: Buckets) -> dict[str, Any]:
     """The policy of a service, as AWS writes it."""
+    if service == MONITORING:
+        return {"Version": "2012-10-17", "Statement": [_allow(("admin:Prometheus",), "arn:aws:s3:::*")]}
     grants: dict[str, dict[str, tuple[str, ...]]] = {
         # A ledger is evidence: written and read, never deleted.
         "generator": {buckets.ledger: READ + WRITE},

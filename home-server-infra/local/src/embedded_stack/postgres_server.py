@@ -18,7 +18,7 @@ from psycopg import sql
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import POSTGRES_SERVICES, STACK, Account, write_secret
+from embedded_stack.credentials import MONITORING, POSTGRES_SERVICES, STACK, Account, write_secret
 from embedded_stack.layout import POSTGRES_PROGRAM, POSTGRES_USER, Layout, needs_postgres_user
 
 INITDB_TIMEOUT_SECONDS = 120
@@ -119,6 +119,10 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
     with _connect(topology, accounts[STACK], "postgres") as connection:
         for name in POSTGRES_SERVICES:
             _apply_role(connection, accounts[name])
+        monitoring = sql.Identifier(accounts[MONITORING].postgres_login[0])
+        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(monitoring))  # figures of the server, no table
+        # By default anyone may enter these too; only the stack itself has business there.
+        connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
         _apply_database(connection, topology.postgres.database, accounts)
 
 

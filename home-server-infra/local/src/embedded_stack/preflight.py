@@ -14,7 +14,17 @@ import psutil
 
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Endpoint, Requires
-from embedded_stack.layout import MINIO_BINARY, Layout, kafka_jars, needs_postgres_user, registry_jars
+from embedded_stack.layout import (
+    ALERTMANAGER_BINARY,
+    AMTOOL_BINARY,
+    MINIO_BINARY,
+    Layout,
+    jmx_agent,
+    kafka_jars,
+    needs_postgres_user,
+    registry_jars,
+)
+from embedded_stack.monitoring import programs
 from embedded_stack.service import Service
 
 POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
@@ -48,9 +58,13 @@ def missing_tools() -> list[str]:
         )
     made = {
         "MinIO": MINIO_BINARY,
+        "Alertmanager": ALERTMANAGER_BINARY,
+        "Alertmanager's amtool": AMTOOL_BINARY,
         "PostgreSQL": REPOSITORY_ROOT / ".local" / "postgres" / "bin" / "postgres",
         "Kafka's jars": kafka_jars(),
         "the registry's jars": registry_jars(),
+        "the brokers' metrics agent": jmx_agent(),
+        **{f"Debian's {name}": programs.program(name) for name in programs.PROGRAMS},
     }
     found += [f"{what} is not at {path}; run `make setup`" for what, path in made.items() if not path.exists()]
     return found

@@ -11,12 +11,15 @@ from embedded_stack.layout import (
     LOGGING_CONFIG,
     MARKER_VARIABLE,
     MINIO_BINARY,
+    MONITORING_DIR,
     POSTGRES_USER,
     Layout,
+    jmx_agent,
     kafka_jars,
     needs_postgres_user,
     registry_jars,
 )
+from embedded_stack.monitoring.programs import monitoring_services
 from embedded_stack.service import Service
 from embedded_stack.spark_cluster import cluster_services
 
@@ -36,6 +39,7 @@ def services(layout: Layout) -> tuple[Service, ...]:
         _registry(layout),
         _streaming(layout),
         *cluster_services(layout),
+        *monitoring_services(layout),
     )
 
 
@@ -64,12 +68,13 @@ def _broker(layout: Layout, broker: Broker) -> Service:
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={LOGGING_CONFIG}",
             "-Dlog4j2.disable.jmx=true",
+            f"-javaagent:{jmx_agent()}={broker.metrics.address}:{MONITORING_DIR / 'kafka-jmx.yaml'}",
             "-cp",
             f"{kafka_jars()}/*",
             "kafka.Kafka",
             str(config),
         ),
-        endpoints=(broker, Endpoint(host=broker.host, port=broker.controller_port)),
+        endpoints=(broker, Endpoint(host=broker.host, port=broker.controller_port), broker.metrics),
         healthy=lambda: health.kafka_broker(broker),
         stop_seconds=STOP_SECONDS["kafka"],
         environment=_marked(layout),

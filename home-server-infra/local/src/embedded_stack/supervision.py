@@ -166,6 +166,13 @@ class Supervisor:
             if "NOT_RUNNING" not in fault.faultString:
                 raise ServiceError(f"service {name} could not be stopped: {fault.faultString}") from None
 
+    def reload(self, name: str) -> None:
+        """Ask a running service to read its configuration again."""
+        try:
+            self._rpc.signalProcess(name, "HUP")
+        except xmlrpc.client.Fault as fault:
+            raise ServiceError(f"service {name} could not be reloaded: {fault.faultString}") from None
+
     def shutdown(self) -> None:
         """Stop every service, then the daemon, then whatever is left of either."""
         daemon = self._daemon()

@@ -82,6 +82,7 @@ def flood(  # noqa: PLR0913 - options of a command
     *,
     entity: Annotated[str, typer.Option(help="Entity to send.")] = "events",
     count: Annotated[int, typer.Option(min=1, help="How many records.")] = 100_000,
+    lines: Annotated[int | None, typer.Option(min=1, help="Lines of an order, on average; 18 make 300 bytes.")] = None,
     run_id: RunId = None,
     env: Env = None,
     seed: Seed = None,
@@ -94,7 +95,7 @@ def flood(  # noqa: PLR0913 - options of a command
     """Unique good records of one entity as fast as the brokers take them, for benchmarks."""
     overrides: dict[str, Any] = {"name": "flood"} | ({"seed": seed} if seed is not None else {})
     loaded = load_scenario(scenario, overrides)
-    work = partial(Run.flood, entity=entity, count=count)
+    work = partial(Run.flood, entity=entity, count=count, lines=lines)
     execute(work, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
 

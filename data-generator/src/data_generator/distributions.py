@@ -27,6 +27,11 @@ class Weighted(Generic[T]):
     def of(cls, shares: Mapping[T, float]) -> Weighted[T]:
         return cls(list(shares), shares.values())
 
+    @property
+    def bounds(self) -> list[float]:
+        """What `pick` searches: where in [0, 1) each value but the first begins."""
+        return self._bounds
+
     def pick(self, uniform: float) -> T:
         return self.values[bisect_right(self._bounds, uniform)]
 

@@ -58,6 +58,10 @@ class _HighBits(dict[int, bytes]):
 _HIGH = _HighBits()
 
 
+class Encoded(bytes):
+    """An array that is Avro bytes already."""
+
+
 def encode_long(number: int) -> bytes:
     """Avro int or long: zigzag, then varint."""
     zigzag = number << 1 if number >= 0 else (-number << 1) - 1
@@ -149,7 +153,9 @@ def _item_encoder(contract: Contract, name: str, items: Any) -> Callable[[tuple[
     return lambda item: b"".join(map(encode_long, item))
 
 
-def _encode_array(items: list[tuple[Any, ...]], item: Callable[[tuple[Any, ...]], bytes]) -> bytes:
+def _encode_array(items: list[tuple[Any, ...]] | Encoded, item: Callable[[tuple[Any, ...]], bytes]) -> bytes:
+    if isinstance(items, Encoded):
+        return items
     if not items:
         return b"\x00"
     return encode_long(len(items)) + b"".join(map(item, items)) + b"\x00"

@@ -31,8 +31,10 @@ from data_generator.entities.events import Visit
 from data_generator.entities.orders import PLACED, Order
 from data_generator.entities.orders import Maker as OrderMaker
 from data_generator.scenario import VISITS, Scenario
+from data_generator.wholesale import wholesale
 from data_generator.world import World
 from data_platform_core.contracts import Contract
+from data_platform_core.errors import ConfigurationError
 from data_platform_core.ledger import Injected
 
 SOURCE = "generator"
@@ -138,14 +140,24 @@ class Model:
         index = self._index[kind]
         return self._good(index, self.lanes[index].maker.draw(self._rng), due_ms, due_ms)
 
-    def flood(self, entity: str) -> Iterator[tuple[bytes, bytes]]:
-        """Endless (key, payload) of one entity, good records only; `Lane.envelope` completes each."""
-        index = self._index[entity]
-        lane = self.lanes[index]
-        if entity != "events":
-            while True:
-                draft = lane.maker.draw(self._rng)
-                yield draft.key, lane.payload(**draft.fields)
+    def flood(self, entity: str, lines: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Endless (key, payload) of one entity, good records only; `Lane.envelope` completes each.
+
+        `lines` makes orders of so many lines on average. Raises ConfigurationError when it can't.
+        """
+        lane = self.lanes[self._index[entity]]
+        if lines is None:
+            return self._drawn(lane) if entity != "events" else self._visited(lane)
+        if entity != "orders":
+            raise ConfigurationError(f"--lines is {lines}, but {entity} have no lines; leave it out, or flood orders")
+        return wholesale(self.world, lane.payload, lines, self._rng)
+
+    def _drawn(self, lane: Lane) -> Iterator[tuple[bytes, bytes]]:
+        while True:
+            draft = lane.maker.draw(self._rng)
+            yield draft.key, lane.payload(**draft.fields)
+
+    def _visited(self, lane: Lane) -> Iterator[tuple[bytes, bytes]]:
         maker = cast(EventMaker, lane.maker)
         while True:
             visit = maker.plan_visit(lane.payload, None, self._rng)

@@ -116,8 +116,11 @@ class Run:
             self.status.phases = self._tally.phases(pacer.elapsed_s)
         return self.status
 
-    def flood(self, entity: str, count: int) -> Status:
-        """`count` unique good records of one entity as fast as the brokers take them, or until `stop`."""
+    def flood(self, entity: str, count: int, lines: int | None = None) -> Status:
+        """`count` unique good records of one entity as fast as the brokers take them, or until `stop`.
+
+        `lines`: of an order, on average; see `Model.flood`.
+        """
         contracts = load_contracts()
         if entity not in contracts:
             raise ConfigurationError(f"entity {entity!r} has no contract; known: {', '.join(contracts)}")
@@ -129,15 +132,17 @@ class Run:
                 return self.status
             self._phase("sending")
             index = next(i for i, lane in enumerate(model.lanes) if lane.entity == entity)
-            lane, account, source = model.lanes[index], self.accounts[0], model.flood(entity)
+            lane, account, source = model.lanes[index], self.accounts[0], model.flood(entity, lines)
             topic, frame, envelope, seq = lane.contract.names.topic, lane.frame, lane.envelope, 0
             while not self._stopping and seq < count:
                 ledger.tick(MAX_BATCH, sink.poll)
-                now = int(time.time() * 1000)
-                for number in range(seq, min(seq + MAX_BATCH, count)):
-                    key, payload = next(source)
-                    sink.send(account, topic, number, key, frame + envelope(number, now, now) + payload)
-                seq = min(seq + MAX_BATCH, count)
+                now, end = int(time.time() * 1000), min(seq + MAX_BATCH, count)
+                records = [
+                    (key, frame + envelope(number, now, now) + payload)
+                    for number, (key, payload) in zip(range(seq, end), source, strict=False)
+                ]
+                sink.send_all(account, topic, seq, records)
+                seq = end
                 sink.poll()
                 self._look(sink)
         return self.status

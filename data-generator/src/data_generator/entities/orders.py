@@ -44,6 +44,16 @@ class Order:
         return sum(quantity * price for _, quantity, price in self.lines)
 
 
+def fingerprint(profile_id: int) -> str:
+    """The customer's card, as the contract wants it: 64 hex digits."""
+    return hashlib.sha256(b"card of customer %d" % profile_id).hexdigest()
+
+
+def address(profile_id: int) -> str:
+    """Where the customer orders from, IPv4."""
+    return f"{NETWORKS[profile_id % 3]}.{profile_id // 3 % 254 + 1}"
+
+
 class Maker:
     """See `EntityMaker`; the model also uses `place`, `draft` and `next_status`."""
 
@@ -76,9 +86,8 @@ class Maker:
         wanted = {product.product_id: product for product in basket}
         lines = [(product.product_id, QUANTITIES.pick(rng.random()), product.price_krw) for product in wanted.values()]
         number = profile.profile_id
-        fingerprint = hashlib.sha256(b"card of customer %d" % number).hexdigest() if payment == CARD else None
-        address = f"{NETWORKS[number % 3]}.{number // 3 % 254 + 1}"
-        return Order(self._world.next_order_id(), number, lines, payment, fingerprint, address)
+        card = fingerprint(number) if payment == CARD else None
+        return Order(self._world.next_order_id(), number, lines, payment, card, address(number))
 
     def next_status(self, status: str, rng: Random) -> tuple[str, float] | None:
         """What happens to an order in `status` and after how many seconds; None when nothing more does."""

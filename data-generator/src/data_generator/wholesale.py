@@ -2,8 +2,8 @@
 
 A visitor's order is drawn line by line, which at 18 lines (about 300 bytes) costs more than sending it. Here the lines
 come from shuffled price lists, NumPy's work: each order takes the next few of one list, so that no product stands on
-two of its lines, and no two orders share a stretch of a list. All else is an order's as ever: its own id, customer, payment, amount
-equal to the sum of its lines. It is the first record of the order, `placed`.
+two of its lines, and no two orders share a stretch of a list. All else is an order's as ever: its own id, customer,
+payment, amount equal to the sum of its lines. It is the first record of the order, `placed`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def wholesale(world: World, encode: Payload, lines: int, rng: Random) -> Iterato
     """
     least, most = max(1, lines - lines // 2), lines + lines // 2
     size = len(world.products)
-    if not 1 <= lines or most > size:
+    if lines < 1 or most > size:
         raise ConfigurationError(
             f"--lines is {lines}, so up to {most} products in one order, and the scenario has {size}; "
             f"give 1 to {size * 2 // 3}"
@@ -73,7 +73,9 @@ class _Fingerprints(dict[int, str]):
 def _baskets(world: World, least: int, most: int, rng: Random) -> Iterator[tuple[int, int, bytes]]:
     """Number of lines, their sum in whole KRW, and their Avro bytes."""
     choices = [
-        (product.product_id, quantity, product.price_krw) for product in world.products for quantity in QUANTITIES.values
+        (product.product_id, quantity, product.price_krw)
+        for product in world.products
+        for quantity in QUANTITIES.values
     ]
     encoded = [b"".join(map(encode_long, line)) for line in choices]
     amounts = np.array([quantity * price for _, quantity, price in choices])

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import fastavro
@@ -321,6 +321,45 @@ def test_a_flood_is_of_unique_good_records(model: Callable[..., Model], contract
             _, payload = next(source)
             values.add(lane.envelope(seq, 1_790_000_000_000, 1_790_000_000_000) + payload)
         assert len(values) == 2_000
+
+
+def test_a_flood_of_large_orders_keeps_the_contract_and_repeats_nothing(
+    model: Callable[..., Model], decode: Callable[[str, bytes], dict[str, Any]]
+) -> None:
+    built = model()
+    lane = next(lane for lane in built.lanes if lane.entity == "orders")
+    prices = {product.product_id: product.price_krw for product in built.world.products}
+    sizes, ids, baskets = [], set(), set()
+    for seq, (key, payload) in zip(range(3_000), built.flood("orders", 24), strict=False):
+        value = lane.frame + lane.envelope(seq, 1_790_000_000_000, 1_790_000_000_000) + payload
+        order = decode("orders", value)
+        lines = order["lines"]
+        assert key.decode() == order["order_id"]
+        assert 12 <= len(lines) <= 36
+        assert len({line["product_id"] for line in lines}) == len(lines)
+        assert all(line["unit_price_krw"] == prices[line["product_id"]] for line in lines)
+        assert order["amount_krw"] == sum(line["quantity"] * line["unit_price_krw"] for line in lines)
+        assert (order["card_fingerprint"] is not None) == (order["payment_method"] == "card")
+        sizes.append(len(value))
+        ids.add(order["order_id"])
+        baskets.add(repr(lines))
+    assert len(ids) == len(baskets) == 3_000
+    assert sum(sizes) / len(sizes) == pytest.approx(300, rel=0.05)
+
+
+def test_a_flood_of_large_orders_is_the_same_for_a_seed(model: Callable[..., Model]) -> None:
+    one, other = ([payload for _, payload in islice(model("r").flood("orders", 24), 500)] for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("entity", "lines", "expected"), [("orders", 200, "--lines is 200"), ("events", 3, "no lines")]
+)
+def test_lines_that_make_no_sense_are_refused(
+    model: Callable[..., Model], entity: str, lines: int, expected: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        model().flood(entity, lines)
 
 
 def test_popularity_follows_zipf() -> None:

@@ -26,7 +26,7 @@ ENVIRONMENT = "bench"
 #: The entity that is measured; the others flow beside it.
 ENTITY = "events"
 DRAIN_SECONDS = 600
-_GENERATOR = Path(sys.executable).parent / "crm-generator"
+GENERATOR = Path(sys.executable).parent / "crm-generator"
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -67,7 +67,7 @@ def flood(run_id: str, records: int) -> float:
 
 def _generator(*arguments: str) -> float:
     before = children_cpu()
-    checked([str(_GENERATOR), *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
+    checked([str(GENERATOR), *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
     return children_cpu() - before
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
 from embedded_stack import api
-from embedded_stack.bench import streaming
+from embedded_stack.bench import producing, streaming
 from embedded_stack.bench.measuring import ENVIRONMENT, Measured, console, print_table
 
 
@@ -24,6 +24,8 @@ class Part:
 #: In the order in which they run. The streaming driver is started by the part that wants it.
 PARTS: Mapping[str, Part] = {
     "streaming": Part("streaming, warm driver", 7, streaming.measure),
+    # After those that read what was sent: it leaves millions of orders in the topic.
+    "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
 }
 
 

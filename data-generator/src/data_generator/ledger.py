@@ -20,7 +20,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from data_generator.columns import integers, integers_then_nulls, strings
 from data_generator.ledger_store import LedgerStore
 from data_generator.model import INJECTED
 from data_platform_core.errors import ServiceError
@@ -91,13 +93,13 @@ class Account:
             [np.frombuffer(seqs, dtype=np.int64), np.array([seq for seq, _ in troubled], dtype=np.int64)]
         )
         self._settle(numbers)
-        empty = [None] * len(troubled)
+        outcomes = [Outcome.OK.value] * len(seqs) + [outcome.value for _, outcome in troubled]
         return {
-            "seq": numbers,
-            "outcome": [Outcome.OK.value] * len(seqs) + [outcome.value for _, outcome in troubled],
-            "injected": self._injected_of(numbers),
-            "partition": [*partitions, *empty],
-            "offset": [*offsets, *empty],
+            "seq": integers(numbers, pa.int64()),
+            "outcome": strings(outcomes),
+            "injected": strings(self._injected_of(numbers)),
+            "partition": integers_then_nulls(partitions, len(troubled), pa.int32()),
+            "offset": integers_then_nulls(offsets, len(troubled), pa.int64()),
         }
 
     def _injected_of(self, numbers: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_platform_core.ledger import Origin, ProducerSummary, origin, parse_origin, unsettled_below
+from data_platform_core.ledger import Origin, PhaseCount, ProducerSummary, origin, parse_origin, unsettled_below
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +31,18 @@ def test_of_a_killed_producer_all_that_was_reserved_may_have_been_sent() -> None
     killed = summary(reserved={"orders": 500})
     assert unsettled_below(killed, "orders") == 500
     assert unsettled_below(killed, "events") == 0
+
+
+def test_a_summary_from_before_phases_were_kept_is_still_read() -> None:
+    old = (
+        '{"run_id": "r", "producer_id": 0, "scenario": "normal", "seed": 1, "started_at": "2026-11-21T00:00:00Z", '
+        '"finished": true, "sent": {"events": 5}, "reserved": {"events": 9}, "target_rate": 1.0, "achieved_rate": 1.0}'
+    )
+    read = ProducerSummary.model_validate_json(old)
+    assert (read.due, read.worst_behind_s, read.phases) == (None, None, {})
+
+
+def test_what_the_phases_asked_for_and_got_is_read_back() -> None:
+    phases = {"hold": PhaseCount(seconds=300, due=900_000, acked=410_000)}
+    written = summary(finished=True, due=900_000, worst_behind_s=358.2, phases=phases)
+    assert ProducerSummary.model_validate_json(written.model_dump_json()) == written

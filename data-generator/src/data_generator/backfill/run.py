@@ -173,7 +173,7 @@ class BackfillRun(Run):
             if columns is None:
                 continue
             ends = self._ends.setdefault(account.entity, {})
-            for partition, offset in zip(columns["partition"], columns["offset"], strict=True):
+            for partition, offset in zip(columns["partition"].to_pylist(), columns["offset"].to_pylist(), strict=True):
                 if offset >= ends.get(partition, 0):
                     ends[partition] = offset + 1
             self._store.put_part(account.entity, self._mark.chunks + 1, columns)

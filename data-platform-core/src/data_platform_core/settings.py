@@ -69,7 +69,8 @@ class MetricsSettings(_Group):
 class StreamingSettings(_Group):
     """How Spark runs. Seconds and megabytes; what they bring is in ADR 0005 and 0013.
 
-    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions; 0 leaves one each.
+    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions, for entities that
+    run back to back; 0 leaves one task per partition.
     `executors_max` above `executors_min` lets Spark ask for more while tasks wait (dynamic allocation); both need a
     cluster as `master`. `record_cost_us` makes each record wait that long in its task, as a slow lookup would: it holds
     the consumer of an experiment to a known capacity.

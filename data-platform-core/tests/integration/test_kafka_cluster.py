@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from data_platform_core.contracts import Contract
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka import topics
 from data_platform_core.kafka.dlq import Reason, read_dlq
 from data_platform_core.kafka.registry import RegistryClient
@@ -111,6 +111,26 @@ class TestTopics:
         assert f"topic {scratch.names.topic} has 4 partitions, its contract says 3" in line(refused)
         assert "no topic was changed" in line(refused)
         assert other.names.topic not in client.list_topics(timeout=WAIT_S).topics
+
+    def test_a_topic_grows_at_once_beyond_its_contract(self, admin: Settings, scratch: Contract) -> None:
+        topics.apply(admin, one(scratch))
+        assert topics.grow(admin, scratch, scratch.topic.partitions + 3) == scratch.topic.partitions
+        grown = topics.observe(admin.kafka, [scratch.names.topic])[scratch.names.topic]
+        assert grown.partitions == scratch.topic.partitions + 3
+        topics.verify_topics(admin, one(scratch))  # producers and streams may go on
+
+    @pytest.mark.parametrize("fewer", [0, 1])
+    def test_as_many_or_fewer_partitions_are_refused_and_nothing_is_changed(
+        self, admin: Settings, scratch: Contract, fewer: int
+    ) -> None:
+        topics.apply(admin, one(scratch))
+        with pytest.raises(ConfigurationError, match="can only be added; nothing was changed"):
+            topics.grow(admin, scratch, scratch.topic.partitions - fewer)
+        assert topics.plan(admin, one(scratch)) == ()
+
+    def test_a_topic_that_is_not_there_can_not_grow(self, admin: Settings, scratch: Contract) -> None:
+        with pytest.raises(ServiceError, match=f"{scratch.names.topic} does not exist"):
+            topics.grow(admin, scratch, 12)
 
     def test_a_missing_topic_is_named(self, admin: Settings, scratch: Contract) -> None:
         with pytest.raises(ServiceError) as refused:

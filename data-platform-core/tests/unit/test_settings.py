@@ -55,6 +55,13 @@ def test_an_impossible_value_names_its_variable(monkeypatch: pytest.MonkeyPatch)
         load_settings("batch", "local")
 
 
+def test_more_executors_at_least_than_at_most_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MIN", "3")
+    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MAX", "2")
+    with pytest.raises(ConfigurationError, match="executors_max is 2, below executors_min 3"):
+        load_settings("streaming", "local")
+
+
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRM_OBJECT_STORE__SECRET_KEY", SECRET)
     monkeypatch.setenv("CRM_POSTGRES__PASSWORD", SECRET)

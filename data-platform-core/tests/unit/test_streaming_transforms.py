@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from data_platform_core.contracts import Contract
 from data_platform_core.ledger import ORIGIN_HEADER, origin
-from data_platform_core.streaming.transforms.decode import decode, from_kafka
+from data_platform_core.streaming.transforms.decode import decode, from_kafka, slowed
 from data_platform_core.streaming.transforms.layers import bronze_rows, dlq_rows, identities, position, silver_rows
 
 pytestmark = pytest.mark.spark
@@ -285,3 +286,16 @@ def test_identities_hold_16_bytes_per_good_record(spark: SparkSession, contracts
     frame = judged(spark, contracts["events"], framed(contracts["events"], event()), b"poison")
     rows = identities(frame).orderBy("kafka_offset").collect()
     assert [None if row["id"] is None else len(row["id"]) for row in rows] == [16, None]
+
+
+def test_a_record_cost_delays_each_record_and_changes_none(spark: SparkSession) -> None:
+    rows = spark.range(20, numPartitions=1)
+    began = time.monotonic()
+    slow = slowed(rows, 10_000)
+    assert [row["id"] for row in slow.localCheckpoint().select("id").collect()] == list(range(20))
+    assert time.monotonic() - began >= 20 * 0.010  # a lower bound: each waited
+
+
+def test_no_record_cost_leaves_the_frame_alone(spark: SparkSession) -> None:
+    rows = spark.range(1)
+    assert slowed(rows, 0) is rows

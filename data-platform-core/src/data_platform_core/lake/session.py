@@ -95,14 +95,16 @@ def _executor_conf(streaming: StreamingSettings) -> dict[str, str]:
     return {
         "spark.executor.memory": f"{streaming.executor_memory_mb}m",
         "spark.executor.cores": str(streaming.executor_cores),
+        "spark.executor.instances": str(streaming.executors_min),
         "spark.dynamicAllocation.enabled": "true",
-        # No shuffle service: an executor is kept while others may need what it shuffled.
+        # No shuffle service: an executor is kept while others may need what it shuffled. What Delta shuffles to read a
+        # table's log is cached by the driver's session and can be made again: it holds no executor for ever.
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
-        "spark.dynamicAllocation.initialExecutors": str(streaming.executors_min),
+        "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
         "spark.dynamicAllocation.minExecutors": str(streaming.executors_min),
         "spark.dynamicAllocation.maxExecutors": str(streaming.executors_max),
         # A batch's stored rows live on its executors: one that holds some must stay, which is Spark's default.
-        "spark.dynamicAllocation.executorIdleTimeout": "60s",
+        "spark.dynamicAllocation.executorIdleTimeout": "30s",
         "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
     }
 

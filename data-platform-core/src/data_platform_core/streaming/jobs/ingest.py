@@ -112,7 +112,8 @@ class EntityIngest:
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(self._settings.streaming.max_offsets_per_trigger))
         )
-        if self._settings.streaming.min_partitions:
+        # Only where batches may grow large: the other entities' hold a few records every few seconds.
+        if self._settings.streaming.min_partitions and self._contract.silver.trigger_ms == 0:
             source = source.option("minPartitions", str(self._settings.streaming.min_partitions))
         return (
             source.load()

@@ -43,8 +43,8 @@ lock: setup ## Resolve requirements/*.in anew into *.txt with hashes
 
 ##@ Embedded stack (ENV=local or ENV=test)
 
-.PHONY: up down status logs clean psql
-up: setup ## Start Kafka x3, schema registry, object store and PostgreSQL; wait until all are healthy
+.PHONY: up down status logs clean psql alerts drill
+up: setup ## Start Kafka x3, registry, object store, PostgreSQL and monitoring; wait until all are healthy
 	@$(CORE)/crm-stack up --env $(ENV)
 
 down: ## Stop it; data stays
@@ -58,6 +58,12 @@ logs: ## Follow the logs; SERVICE=kafka-1 for one service
 
 clean: ## Delete the data of ENV; refuses while it is up
 	@$(CORE)/crm-stack clean --env $(ENV)
+
+alerts: ## What fires, and the messages that were sent
+	@$(CORE)/crm-stack alerts --env $(ENV)
+
+drill: ## Break things for real, follow each alert to its message and back: SCALE=0.1 for a tenth of the waits
+	@$(CORE)/crm-stack drill --env $(ENV) --scale $(or $(SCALE),1)
 
 psql: ## Open the warehouse as its reader
 	@$(CORE)/crm-stack psql --env $(ENV)

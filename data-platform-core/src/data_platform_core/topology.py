@@ -154,12 +154,7 @@ class AlertSink(Endpoint):
 
 
 class Monitoring(_Frozen):
-    """Prometheus, Alertmanager and exporters.
-
-    `delay_scale` shortens every wait between a breach and its message (`for` of the rules, waits of Alertmanager), and
-    leaves conditions and windows as they are: 1 in production, less where a test must not take minutes. `mail` None:
-    mail goes to the sink.
-    """
+    """Prometheus, Alertmanager and exporters. `mail` None: mail goes to the sink."""
 
     prometheus: Endpoint
     alertmanager: Endpoint
@@ -168,7 +163,6 @@ class Monitoring(_Frozen):
     alert_sink: AlertSink
     scrape: Scrape
     retention: Retention
-    delay_scale: float = Field(default=1.0, gt=0, le=1)
     mail: Mail | None = None
 
 

@@ -135,6 +135,33 @@ def demo(
 
 
 @app.command()
+def alerts(env: Environment = "local") -> None:
+    """Show which alerts fire, and what the alert sink took last."""
+    from embedded_stack.monitoring import report
+
+    report.show(load_topology(env), _console)
+
+
+@app.command()
+def drill(
+    env: Environment = "local",
+    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Times every wait of rules and routes.")] = 1.0,
+) -> None:
+    """Break things for real, and follow each alert to its message and back; exit code 1 unless each came once."""
+    from embedded_stack.monitoring import drill as steps
+    from embedded_stack.monitoring import report
+
+    began = time.monotonic()
+    with _console.status(f"drill on stack {env}"):
+        legs = steps.run(
+            env, scale, lambda line: _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {line}")
+        )
+    _console.print(report.drill_table(legs))
+    if not all(leg.once for leg in legs):
+        raise typer.Exit(1)
+
+
+@app.command()
 def bench(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,

@@ -86,6 +86,7 @@ def _where_next(environment: str, run_id: str) -> None:
         (f"make reconcile RUN={run_id}{suffix}", "the proof again"),
         (f"make logs SERVICE={STREAMING}{suffix}", "each micro-batch as it commits"),
         (f"http://{topology.metrics.streaming.address}/metrics", "lag in records and seconds"),
+        (f"http://{topology.monitoring.prometheus.address}", "lag, rates and alerts over time (Prometheus)"),
         (f"make down{suffix}", "stop everything; the data stays"),
     )
     console.print("where to look next:")

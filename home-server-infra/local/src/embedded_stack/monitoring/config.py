@@ -1,7 +1,8 @@
 """What Prometheus and Alertmanager read, rendered from topology and the files of home-server-infra/monitoring.
 
 Rules, routes and inhibitions are plain files there, so that other installations load the same ones. Rendering adds what
-an environment decides: addresses, files with secrets, and the scale of waits.
+an environment decides (addresses, files with secrets), and the scale of waits: 1, but for a drill that must not take
+minutes. A scale shortens what lies between a breach and its message; conditions and their windows stay as they are.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _WAITS = ("group_wait", "group_interval")
 
 
-def write_prometheus(layout: Layout) -> bool:
+def write_prometheus(layout: Layout, scale: float = 1) -> bool:
     """prometheus.yml and its rules. Returns whether anything changed."""
     layout.rules.mkdir(mode=0o700, exist_ok=True)
-    scale = layout.topology.monitoring.delay_scale
     wanted = {layout.rules / path.name: rendered_rules(path, scale) for path in rule_files()}
     wanted[layout.prometheus_config] = dump(prometheus_config(layout))
     gone = [path for path in layout.rules.iterdir() if path not in wanted]
@@ -39,9 +39,9 @@ def write_prometheus(layout: Layout) -> bool:
     return bool(changed or gone)
 
 
-def write_alertmanager(layout: Layout) -> bool:
+def write_alertmanager(layout: Layout, scale: float = 1) -> bool:
     """alertmanager.yml. Returns whether it changed."""
-    text = dump(alertmanager_config(layout))
+    text = dump(alertmanager_config(layout, scale))
     changed = _differs(layout.alertmanager_config, text)
     write_secret(layout.alertmanager_config, text)
     return changed
@@ -127,10 +127,10 @@ def milliseconds(duration: str) -> int:
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
-def alertmanager_config(layout: Layout) -> dict[str, Any]:
+def alertmanager_config(layout: Layout, scale: float = 1) -> dict[str, Any]:
     """alertmanager.yml: routes of the source file, receivers of the environment."""
     config: dict[str, Any] = yaml.safe_load(ALERTMANAGER_SOURCE.read_text(encoding="utf-8"))
-    _scale_route(config["route"], layout.topology.monitoring.delay_scale)
+    _scale_route(config["route"], scale)
     own = layout.receivers
     slack = own / "slack-url"
     config["global"] |= {"slack_api_url_file": str(slack if slack.is_file() else layout.sink_slack_url)}

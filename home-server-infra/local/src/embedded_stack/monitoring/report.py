@@ -1,0 +1,44 @@
+"""What people see of alerts: those that fire, the messages that came, and a drill's timings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from data_platform_core.topology import Topology
+from embedded_stack.layout import Layout
+from embedded_stack.monitoring.drill import Leg, firing_or_pending
+from embedded_stack.monitoring.sink import FIRING, RESOLVED, read_messages
+
+MESSAGES_SHOWN = 20
+
+
+def drill_table(legs: list[Leg]) -> Table:
+    """A row per breach and way. Seconds."""
+    table = Table(title="alert drill: seconds since the breach, and since its cure")
+    for column in ("alert", "by", "breach → firing", "→ delivered", "cure → resolved", "→ delivered", "messages"):
+        table.add_column(column, justify="left" if column in ("alert", "by", "messages") else "right")
+    for leg in legs:
+        seconds = (leg.firing, leg.delivered, leg.resolved, leg.resolved_delivered)
+        count = f"{leg.messages[FIRING]} firing, {leg.messages[RESOLVED]} resolved"
+        table.add_row(leg.alert, leg.via, *(f"{value:.1f}" for value in seconds), count)
+    return table
+
+
+def show(topology: Topology, console: Console) -> None:
+    """Pending and firing alerts, and the sink's last messages. Raises ServiceError when Prometheus is away."""
+    table = Table(title=f"alerts of {topology.environment}: http://{topology.monitoring.prometheus.address}/alerts")
+    for column in ("state", "severity", "alert", "what"):
+        table.add_column(column)
+    for alert in firing_or_pending(topology):
+        labels, annotations = alert["labels"], alert["annotations"]
+        what = f"{annotations['summary']}: {annotations['description']}"
+        table.add_row(alert["state"], labels["severity"], labels["alertname"], what)
+    console.print(table)
+    path = Layout(topology).alerts
+    for message in read_messages(path)[-MESSAGES_SHOWN:]:
+        at = datetime.fromtimestamp(message.at, UTC)
+        console.print(f"{at:%Y-%m-%d %H:%M:%S}Z  {message.via:<8} {message.text}", highlight=False, markup=False)
+    console.print(f"messages without a real receiver are in {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,67 @@
+"""Real breaches reach real receivers, once, and end once; everything that serves metrics is really scraped."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import psycopg
+import pytest
+
+from data_platform_core.topology import Topology
+from embedded_stack import api
+from embedded_stack.credentials import MONITORING, read_account
+from embedded_stack.layout import Layout
+from embedded_stack.monitoring import drill
+
+pytestmark = pytest.mark.integration
+
+ENVIRONMENT = "test"
+#: Waits of rules and routes; with their real length the drill takes twice as long.
+SCALE = 0.1
+
+
+def healthy_targets(topology: Topology) -> set[str]:
+    url = f"http://{topology.monitoring.prometheus.address}/api/v1/targets"
+    targets = httpx.get(url, trust_env=False).json()["data"]["activeTargets"]
+    return {target["labels"]["instance"] for target in targets if target["health"] == "up"}
+
+
+def test_every_server_is_scraped(running_stack: Topology) -> None:
+    monitoring = running_stack.monitoring
+    servers = (monitoring.prometheus, monitoring.alertmanager, monitoring.node_exporter, monitoring.postgres_exporter)
+    brokers = (broker.metrics for broker in running_stack.kafka.brokers)
+    wanted = {endpoint.address for endpoint in (*servers, *brokers, running_stack.object_store)}
+    deadline = time.monotonic() + 60
+    while not wanted <= (found := healthy_targets(running_stack)):
+        assert time.monotonic() < deadline, wanted - found
+        time.sleep(1)
+
+
+def test_the_monitorings_account_sees_no_row_and_no_other_database(running_stack: Topology) -> None:
+    user, password = read_account(Layout(running_stack).secrets, MONITORING).postgres_login
+    postgres = running_stack.postgres
+
+    def connect(database: str) -> psycopg.Connection:
+        return psycopg.connect(
+            host=postgres.host, port=postgres.port, dbname=database, user=user, password=password, connect_timeout=10
+        )
+
+    with pytest.raises(psycopg.OperationalError, match="CONNECT privilege"):
+        connect("postgres")
+    with connect(postgres.database) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("SELECT * FROM raw_crm.orders")
+
+
+@pytest.mark.timeout(1200)
+def test_a_breach_is_told_once_and_ends_once(running_stack: Topology) -> None:
+    api.stop(ENVIRONMENT, "streaming")
+    began = time.time()
+    legs = drill.run(ENVIRONMENT, SCALE, print)
+    told = {(leg.alert, leg.via) for leg in legs}
+    assert told == {
+        *(("BrokerDown", way) for way in ("slack", "email")),
+        *(("StreamingDown", way) for way in ("webhook", "slack", "email")),
+    }
+    assert [leg for leg in legs if not leg.once] == []
+    assert drill.silenced(ENVIRONMENT, began, "UnderReplicatedPartitions"), "it follows from the broker's fall"

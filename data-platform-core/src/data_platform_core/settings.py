@@ -86,7 +86,19 @@ class StreamingSettings(_Group):
     executors_max: int = Field(default=1, ge=1)
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     min_partitions: int = Field(default=0, ge=0)
+    #: Seconds between looks for small files to merge; 0 turns compaction and vacuum off.
+    compact_every_s: float = Field(default=60.0, ge=0)
+    #: Small files that make a day's partition worth compacting; a fifth of it once the day is over.
+    compact_min_files: int = Field(default=200, ge=2)
+    #: Size that compaction aims at; files of half of it are left alone.
+    compact_file_mb: int = Field(default=64, ge=1)
+    #: Compaction waits while an entity has more records waiting than this.
+    compact_below_lag: int = Field(default=20_000, ge=0)
     shuffle_partitions: int = Field(default=2, ge=1)
+    #: Milliseconds between batches of every query, in place of each contract's `trigger_ms`; for measuring.
+    trigger_ms: int | None = Field(default=None, ge=0)
+    #: Spark configuration that wins over ours, as JSON; for measuring.
+    spark_conf: dict[str, str] = {}
     record_cost_us: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

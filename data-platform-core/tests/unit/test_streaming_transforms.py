@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from data_platform_core.contracts import Contract
 from data_platform_core.ledger import ORIGIN_HEADER, origin
-from data_platform_core.streaming.transforms.decode import decode, from_kafka, slowed
-from data_platform_core.streaming.transforms.layers import bronze_rows, dlq_rows, identities, position, silver_rows
+from data_platform_core.positions import position
+from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
+from data_platform_core.streaming.transforms.layers import Layers
 
 pytestmark = pytest.mark.spark
 
@@ -95,7 +96,7 @@ def kafka_row(value: bytes | None, offset: int = 0, partition: int = 1) -> tuple
 def judged(spark: SparkSession, contract: Contract, *values: bytes | None) -> DataFrame:
     rows = [kafka_row(value, offset) for offset, value in enumerate(values)]
     batch = spark.createDataFrame(rows, KAFKA_SOURCE)
-    return decode(from_kafka(batch), contract, {SCHEMA_ID: contract.avro_json})
+    return Decoder(contract, {SCHEMA_ID: contract.avro_json})(KafkaRows()(batch))
 
 
 def reasons(spark: SparkSession, contract: Contract, *values: bytes | None) -> list[str | None]:
@@ -196,7 +197,7 @@ def test_an_event_time_in_another_unit_is_no_event_time(spark: SparkSession, con
 
 
 def test_a_dead_letter_too_large_to_send_on_says_so(spark: SparkSession, contracts: dict[str, Contract]) -> None:
-    (row,) = dlq_rows(judged(spark, contracts["events"], b"x" * 1_000_000), "crm.events.v1.dlq").collect()
+    (row,) = Layers(contracts["events"]).dead_letters(judged(spark, contracts["events"], b"x" * 1_000_000)).collect()
     headers = {header["key"]: bytes(header["value"]).decode() for header in row["headers"]}
     assert row["value"] is None
     assert headers["dlq-too-large"] == "1000001"
@@ -217,11 +218,8 @@ def test_a_record_of_an_older_schema_is_read_as_the_contracts(
     fastavro.schemaless_writer(body, older, event())
     rows = [kafka_row(struct.pack(">bI", 0, 3) + body.getvalue())]
 
-    frame = decode(
-        from_kafka(spark.createDataFrame(rows, KAFKA_SOURCE)),
-        events,
-        {3: json.dumps(older), SCHEMA_ID: events.avro_json},
-    )
+    decode = Decoder(events, {3: json.dumps(older), SCHEMA_ID: events.avro_json})
+    frame = decode(KafkaRows()(spark.createDataFrame(rows, KAFKA_SOURCE)))
     row = frame.first()
     assert row is not None
     assert (row["reason"], row["search_query"], row["event_type"]) == (None, None, "click")
@@ -244,7 +242,12 @@ def test_late_means_older_than_the_contract_allows_when_it_arrived(
 
 def test_bronze_keeps_every_byte_and_where_it_came_from(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     good = framed(contracts["events"], event())
-    rows = bronze_rows(judged(spark, contracts["events"], good, b"poison")).orderBy("offset").collect()
+    rows = (
+        Layers(contracts["events"])
+        .bronze(judged(spark, contracts["events"], good, b"poison"))
+        .orderBy("offset")
+        .collect()
+    )
     assert [bytes(row["value"]) for row in rows] == [good, b"poison"]
     assert [(row["run_id"], row["producer_id"], row["seq"], row["partition"], row["offset"]) for row in rows] == [
         ("run-1", 4, 100, 1, 0),
@@ -255,7 +258,7 @@ def test_bronze_keeps_every_byte_and_where_it_came_from(spark: SparkSession, con
 def test_a_record_without_origin_is_kept_without_one(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     row = (bytearray(b"k"), bytearray(b"v"), "t", 0, 0, NOW, 0, None)
     broken = (bytearray(b"k"), bytearray(b"v"), "t", 0, 1, NOW, 0, [(ORIGIN_HEADER, bytearray(b"\xff\xfe/x"))])
-    frame = from_kafka(spark.createDataFrame([row, broken], KAFKA_SOURCE)).orderBy("kafka_offset")
+    frame = KafkaRows()(spark.createDataFrame([row, broken], KAFKA_SOURCE)).orderBy("kafka_offset")
     first, second = frame.collect()
     assert (first["origin_run_id"], first["origin_seq"]) == (None, None)
     assert (second["origin_producer_id"], second["origin_seq"]) == (None, None)
@@ -265,14 +268,14 @@ def test_silver_leaves_out_dead_letters_and_duplicates(spark: SparkSession, cont
     events = contracts["events"]
     good = framed(events, event())
     frame = judged(spark, events, good, b"poison", good, good)
-    rows = silver_rows(frame, events, [position(1, 2)]).orderBy("kafka_offset").collect()
+    rows = Layers(events).silver(frame, [position(1, 2)]).orderBy("kafka_offset").collect()
     assert [row["kafka_offset"] for row in rows] == [0, 3]
     assert rows[0]["event_date"].isoformat() == "2026-03-01"
 
 
 def test_a_dead_letter_carries_its_bytes_reason_and_source(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     good = framed(contracts["events"], event())
-    rows = dlq_rows(judged(spark, contracts["events"], good, b"poison"), "crm.events.v1.dlq").collect()
+    rows = Layers(contracts["events"]).dead_letters(judged(spark, contracts["events"], good, b"poison")).collect()
     assert len(rows) == 1
     headers = {header["key"]: bytes(header["value"]).decode() for header in rows[0]["headers"]}
     assert bytes(rows[0]["value"]) == b"poison"
@@ -284,7 +287,7 @@ def test_a_dead_letter_carries_its_bytes_reason_and_source(spark: SparkSession, 
 
 def test_identities_hold_16_bytes_per_good_record(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     frame = judged(spark, contracts["events"], framed(contracts["events"], event()), b"poison")
-    rows = identities(frame).orderBy("kafka_offset").collect()
+    rows = Layers(contracts["events"]).identities(frame).orderBy("kafka_offset").collect()
     assert [None if row["id"] is None else len(row["id"]) for row in rows] == [16, None]
 
 

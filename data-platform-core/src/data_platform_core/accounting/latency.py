@@ -35,9 +35,9 @@ class Latency:
     highest: float
 
 
-def silver_latency(store: Minio, bucket: str, entity: str, run_id: str, since: datetime) -> Latency | None:
-    """The latency of the records of `run_id` committed to silver after `since` (UTC); None when there are none."""
-    seconds = [commit.waits for commit in silver_commits(store, bucket, entity, run_id, since)]
+def commit_latency(store: Minio, bucket: str, table: str, run_id: str, since: datetime) -> Latency | None:
+    """The latency of the records of `run_id` committed to a table (its folder) after `since` (UTC); None for none."""
+    seconds = [commit.waits for commit in table_commits(store, bucket, table, run_id, since)]
     if not seconds:
         return None
     every = np.concatenate(seconds)
@@ -69,7 +69,14 @@ def silver_commits(
     store: Minio, bucket: str, entity: str, run_id: str, since: datetime, columns: Sequence[str] = ()
 ) -> Iterator[Commit]:
     """What was committed to silver of `run_id` after `since` (UTC), file by file; `columns` beside `produced_ts`."""
-    folder = f"{names(entity).silver}/"
+    return table_commits(store, bucket, names(entity).silver, run_id, since, columns)
+
+
+def table_commits(
+    store: Minio, bucket: str, table: str, run_id: str, since: datetime, columns: Sequence[str] = ()
+) -> Iterator[Commit]:
+    """The same of any Delta table with `run_id` and `produced_ts`; `table` is its folder in the bucket."""
+    folder = f"{table}/"
     for item in store.list_objects(bucket, f"{folder}_delta_log/"):
         if not item.object_name.endswith(".json") or item.last_modified <= since:
             continue

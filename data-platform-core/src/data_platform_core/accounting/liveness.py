@@ -6,11 +6,9 @@ believes; what counts is that the last record of each partition is in bronze, an
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow.dataset as ds
 from confluent_kafka import Consumer, TopicPartition
@@ -20,14 +18,13 @@ from data_platform_core.accounting.objects import TableMissingError, delta_table
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
+from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
 from data_platform_core.settings import ObjectStoreSettings, Settings
 
 #: Between looks at the group's lag, seconds.
 POLL_S = 1.0
 #: The tables are asked this often even when the group says that it lags: it may have missed a commit. Seconds.
 TABLE_CHECK_S = 10.0
-# Commits by maintenance may follow the stream's last one; more than this many is rare.
-_RECENT_COMMITS = 20
 
 Marks = Mapping[int, tuple[int, int]]
 
@@ -125,17 +122,8 @@ def in_tables(settings: ObjectStoreSettings, contract: Contract, marks: Marks) -
 
 def newest_batch(table: DeltaTable, query: str) -> int:
     """The newest micro-batch of `query` that the table has taken, by the marks of its commits; -1 for none."""
-    for limit in (_RECENT_COMMITS, None):
-        marks = (_mark(commit.get("userMetadata")) for commit in table.history(limit))
-        batches = [int(mark["batch"]) for mark in marks if mark.get("query") == query]
-        if batches:
-            return max(batches)
+    for limit in (RECENT_COMMITS, None):
+        newest = max((batch_of(commit.get("userMetadata"), query) for commit in table.history(limit)), default=-1)
+        if newest >= 0:
+            return newest
     return -1
-
-
-def _mark(metadata: object) -> dict[str, Any]:
-    try:
-        mark = json.loads(str(metadata or "{}"))
-    except ValueError:
-        return {}
-    return mark if isinstance(mark, dict) else {}

@@ -13,6 +13,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import ObjectStoreSettings
 
 #: One request, seconds: parts and data files are a few MB.
@@ -50,11 +51,7 @@ def delta_table(settings: ObjectStoreSettings, folder: str, version: int | None 
             f"s3://{settings.lake_bucket}/{folder}",
             version=version,
             storage_options={
-                "AWS_ENDPOINT_URL": settings.url,
-                "AWS_REGION": settings.region,
-                "AWS_ACCESS_KEY_ID": settings.access_key.get_secret_value(),
-                "AWS_SECRET_ACCESS_KEY": settings.secret_key.get_secret_value(),
-                "AWS_ALLOW_HTTP": str(not settings.url.startswith("https")).lower(),
+                **delta_options(settings),
                 "timeout": f"{REQUEST_TIMEOUT_S}s",
                 "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
                 "max_retries": str(_TRIES),

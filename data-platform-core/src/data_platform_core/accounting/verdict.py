@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from data_platform_core.positions import OFFSET_BITS
+
 Longs = npt.NDArray[np.int64]
 
 #: Examples per violation: enough to start looking, short enough to read.
 EXAMPLES = 5
 
-# A partition or producer, and an offset or sequence number, in one int64: 2^44 of the latter, 2^19 of the former.
-_BITS = 44
+# A partition or producer, and an offset or sequence number, in one int64.
+_BITS = OFFSET_BITS
 _LOW = (1 << _BITS) - 1
 
 

@@ -52,7 +52,7 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
 
 def session_conf(settings: Settings) -> dict[str, str]:
     """Spark configuration by key, without secrets."""
-    return {**_engine_conf(settings), **_delta_conf(), **_s3a_conf(settings)}
+    return {**_engine_conf(settings), **_delta_conf(), **_s3a_conf(settings), **settings.streaming.spark_conf}
 
 
 def _engine_conf(settings: Settings) -> dict[str, str]:

@@ -15,6 +15,17 @@ from data_platform_core.settings import ObjectStoreSettings
 _TIMEOUT_S = 5.0
 
 
+def delta_options(store: ObjectStoreSettings) -> dict[str, str]:
+    """What delta-rs needs to know of the store to read a table at `s3://<bucket>/<folder>`."""
+    return {
+        "AWS_ENDPOINT_URL": store.url,
+        "AWS_REGION": store.region,
+        "AWS_ACCESS_KEY_ID": store.access_key.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
+        "AWS_ALLOW_HTTP": str(not store.url.startswith("https")).lower(),
+    }
+
+
 def require_lake(store: ObjectStoreSettings) -> None:
     """Raises ServiceError when the store is away, refuses our credentials, or lacks the lake's bucket."""
     url = urlsplit(store.url)

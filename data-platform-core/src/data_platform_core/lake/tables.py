@@ -5,11 +5,11 @@ Bronze holds the raw bytes and Kafka coordinates; silver holds the contract's co
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
+from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
 from data_platform_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ BRONZE_DDL = (
 SILVER_EXTRA_DDL = (
     f"kafka_partition INT, kafka_offset BIGINT, kafka_ts TIMESTAMP, is_late BOOLEAN, {SILVER_PARTITION} DATE"
 )
-
-# Commits by maintenance may follow the stream's last one; more than this many is rare.
-_RECENT_COMMITS = 20
 
 _PROPERTIES = {
     # A checkpoint reads the whole state; every 10 commits (the default) is every few seconds of a stream.
@@ -98,11 +95,6 @@ def _ensure_table(spark: SparkSession, uri: str, schema: StructType, partition: 
     creation.execute()
 
 
-def batch_mark(query: str, batch_id: int) -> str:
-    """The note a commit carries, so that a replayed batch is known: Delta's `userMetadata`."""
-    return json.dumps({"query": query, "batch": batch_id})
-
-
 def last_batch(spark: SparkSession, uri: str, query: str) -> int:
     """The newest batch of `query` that the table has taken, by the marks in its log; -1 when there is none.
 
@@ -110,13 +102,12 @@ def last_batch(spark: SparkSession, uri: str, query: str) -> int:
     second writer: it holds because one driver writes each table, and its batch ids only grow.
     """
     from delta.tables import DeltaTable
-    from pyspark.sql import functions as F
 
     table = DeltaTable.forPath(spark, uri)
-    mark = F.from_json("userMetadata", "query STRING, batch BIGINT")
-    for commits in (_RECENT_COMMITS, None):  # the newest commits nearly always tell; else the whole log
+    for commits in (RECENT_COMMITS, None):  # the newest commits nearly always tell; else the whole log
         history = table.history(commits) if commits else table.history()
-        newest = history.select(mark.alias("mark")).where(F.col("mark.query") == query).agg(F.max("mark.batch")).first()
-        if newest is not None and newest[0] is not None:
-            return int(newest[0])
+        notes = history.select("userMetadata").collect()
+        newest = max((batch_of(note[0], query) for note in notes), default=-1)
+        if newest >= 0:
+            return newest
     return -1

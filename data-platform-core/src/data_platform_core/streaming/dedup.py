@@ -63,6 +63,11 @@ class SeenIndex:
     def __len__(self) -> int:
         return sum(len(segment.high) for segment in self._segments)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the keys take."""
+        return sum(segment.high.nbytes + segment.low.nbytes for segment in self._segments)
+
     def first_arrivals(self, keys: bytes) -> Flags:
         """True for each key that is neither in the index nor earlier in `keys` (concatenated 16-byte keys)."""
         high, low = _halves(keys)

@@ -38,7 +38,10 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     from py4j.protocol import Py4JJavaError
 
     from data_platform_core.streaming.jobs.ingest import EntityIngest
-    from data_platform_core.streaming.progress import ProgressReporter, refuse_second_driver, serve_metrics
+    from data_platform_core.streaming.lag import LagWatch
+    from data_platform_core.streaming.maintenance import Maintenance
+    from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
+    from data_platform_core.streaming.progress import ProgressReporter, publish_cluster
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
     refuse_second_driver(settings)
@@ -46,20 +49,32 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     verify_topics(settings, contracts)
     stopping = _stop_on_signals()
     spark = spark_session(settings, "crm-streaming")
-    reporter = ProgressReporter(settings, contracts)
+    watch = LagWatch(settings, contracts.values())
+    reporter = ProgressReporter(settings, contracts, watch)
+    ingests: dict[str, EntityIngest] = {}
+    maintenance = Maintenance(
+        spark, settings, contracts.values(), watch.lag, lambda entity, uri: ingests[entity].taken(uri)
+    )
     try:
         for contract in contracts.values():
             ensure_tables(spark, settings, contract)
         spark.streams.addListener(reporter)
-        ingests = [EntityIngest(spark, settings, contract, reporter.batch_committed) for contract in contracts.values()]
-        for ingest in ingests:
+        for entity, contract in contracts.items():
+            ingests[entity] = EntityIngest(spark, settings, contract, reporter.batch_committed)
+        for entity, ingest in ingests.items():
+            reporter.resumed(contracts[entity].names.query, ingest.prepare())
+            reporter.state(entity, len(ingest.seen), ingest.seen.nbytes)
             ingest.start()
+        watch.start(lambda: publish_cluster(spark))
+        maintenance.start()
         serve_metrics(settings)  # its answer tells a health check that every query has started
         log.info("streaming", entities=list(contracts))
         _until_stopped(spark, stopping)
     except Py4JJavaError as error:
         raise ServiceError(f"streaming can't start: {_cause(error)}; see the log above") from None
     finally:
+        maintenance.close()
+        watch.close()
         # With a JVM that died, stopping fails too: the first error is the one to tell.
         with suppress(Exception):
             for query in spark.streams.active:

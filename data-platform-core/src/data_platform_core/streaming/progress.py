@@ -1,4 +1,4 @@
-"""What Spark says of each batch, made visible: Prometheus metrics, and the offsets committed to a consumer group.
+"""What Spark and the jobs say of each batch, made visible: metrics, and the offsets committed to a consumer group.
 
 Spark commits no offsets to Kafka. After each batch this listener commits the batch's end offsets to the group
 `ingest_<entity>`, so that `kafka-consumer-groups` and any lag exporter show the stream's lag like any consumer's.
@@ -7,59 +7,40 @@ Spark commits no offsets to Kafka. After each batch this listener commits the ba
 from __future__ import annotations
 
 import json
-import socket
-import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from prometheus_client import Counter, Gauge, start_http_server
+from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from data_platform_core.contracts import Contract
-from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import connection
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.jobs.ingest import BatchCounts
+from data_platform_core.streaming import metrics
+from data_platform_core.streaming.lag import LagWatch, Place
+from data_platform_core.streaming.report import BatchReport
 
 _COMMIT_TIMEOUT_MS = 10_000
+# Spark's names of what happens around our job in a batch, and ours.
+_PHASES = {
+    "latestOffset": "ask_offsets",
+    "walCommit": "plan_log",
+    "queryPlanning": "planning",
+    "addBatch": "batch",
+    "commitOffsets": "commit_log",
+}
 
 log = structlog.get_logger(__name__)
 
-_LAG = Gauge("crm_streaming_lag_records", "Records in the topic that no batch has committed", ["entity", "partition"])
-_LAG_SECONDS = Gauge("crm_streaming_lag_seconds", "Age of the newest committed record while records wait", ["entity"])
-_BATCH_SECONDS = Gauge("crm_streaming_batch_seconds", "Duration of the last batch", ["entity"])
-_INPUT_RATE = Gauge("crm_streaming_input_records_per_second", "Rate into the last batch", ["entity"])
-_PROCESSED_RATE = Gauge("crm_streaming_processed_records_per_second", "Rate through the last batch", ["entity"])
-_RECORDS = Counter("crm_streaming_records_total", "Committed records by what became of them", ["entity", "kind"])
-
-
-def refuse_second_driver(settings: Settings) -> None:
-    """Raises ServiceError when the metrics address is taken: another driver would write the same tables."""
-    metrics = settings.metrics
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((metrics.streaming_host, metrics.streaming_port))
-        except OSError as error:
-            raise ServiceError(
-                f"metrics address {metrics.streaming_host}:{metrics.streaming_port} can't be had ({error.strerror}); "
-                "does a streaming driver run already? `make status` tells; one driver writes each table"
-            ) from None
-
-
-def serve_metrics(settings: Settings) -> None:
-    """Serve Prometheus metrics on the address of the topology; port 0 turns them off."""
-    if settings.metrics.streaming_port:
-        start_http_server(settings.metrics.streaming_port, settings.metrics.streaming_host)
-
 
 class ProgressReporter(StreamingQueryListener):
-    """Listens to every query of the session; `batch_committed` is fed by the ingest jobs."""
+    """Listens to every query of the session; `resumed` and `batch_committed` are fed by the ingest jobs."""
 
-    def __init__(self, settings: Settings, contracts: dict[str, Contract]) -> None:
+    def __init__(self, settings: Settings, contracts: dict[str, Contract], watch: LagWatch) -> None:
         self._entities = {contract.names.query: contract.entity for contract in contracts.values()}
-        self._newest_ms: dict[str, int] = {}
+        self._watch = watch
         self._committers = {
             query: Consumer(
                 {
@@ -77,10 +58,22 @@ class ProgressReporter(StreamingQueryListener):
         for committer in self._committers.values():
             committer.close()
 
-    def batch_committed(self, entity: str, counts: BatchCounts) -> None:
-        self._newest_ms[entity] = counts.newest_ms
+    def resumed(self, query: str, offsets: str | None) -> None:
+        """A query goes on where its last finished batch ended (Spark's JSON): the group may have missed that."""
+        self._took(query, places(offsets))
+
+    def batch_committed(self, entity: str, report: BatchReport) -> None:
         for kind in ("silver", "late", "duplicates", "dlq"):
-            _RECORDS.labels(entity, kind).inc(getattr(counts, kind))
+            metrics.RECORDS.labels(entity, kind).inc(getattr(report.counts, kind))
+        metrics.LATENCY.observe(entity, report.waits)
+        for phase, seconds in report.phases.items():
+            metrics.PHASE_SECONDS.labels(entity, phase).observe(seconds)
+        self.state(entity, report.state_keys, report.state_bytes)
+
+    def state(self, entity: str, keys: int, size: int) -> None:
+        """Size of the index of seen keys."""
+        metrics.STATE_KEYS.labels(entity).set(keys)
+        metrics.STATE_BYTES.labels(entity).set(size)
 
     def onQueryStarted(self, event: Any) -> None:
         log.info("query started", query=event.name)
@@ -90,30 +83,26 @@ class ProgressReporter(StreamingQueryListener):
         entity = self._entities.get(progress.name)
         if entity is None or not progress.sources:
             return
-        source = progress.sources[0]
-        ends, latest = _offsets(source.endOffset), _offsets(source.latestOffset)
-        self._publish(entity, ends, latest, progress)
-        if ends:
-            self._commit(progress.name, ends)
+        self._publish(entity, progress)
+        self._took(progress.name, places(progress.sources[0].endOffset))
 
     def onQueryTerminated(self, event: Any) -> None:
         log.info("query ended", run_id=str(event.runId), failed=bool(event.exception))
 
-    def _publish(
-        self, entity: str, ends: dict[tuple[str, int], int], latest: dict[tuple[str, int], int], progress: Any
-    ) -> None:
-        waiting = 0
-        for key, newest in latest.items():
-            lag = max(0, newest - ends.get(key, 0))
-            waiting += lag
-            _LAG.labels(entity, str(key[1])).set(lag)
-        age = time.time() - self._newest_ms.get(entity, 0) / 1000 if waiting and entity in self._newest_ms else 0.0
-        _LAG_SECONDS.labels(entity).set(max(0.0, age))
-        _BATCH_SECONDS.labels(entity).set(progress.batchDuration / 1000)
-        _INPUT_RATE.labels(entity).set(progress.inputRowsPerSecond or 0)
-        _PROCESSED_RATE.labels(entity).set(progress.processedRowsPerSecond or 0)
+    def _publish(self, entity: str, progress: Any) -> None:
+        metrics.BATCH_SECONDS.labels(entity).set(progress.batchDuration / 1000)
+        metrics.INPUT_RATE.labels(entity).set(progress.inputRowsPerSecond or 0)
+        metrics.PROCESSED_RATE.labels(entity).set(progress.processedRowsPerSecond or 0)
+        durations = progress.durationMs
+        if "addBatch" in durations:  # else Spark only looked, and there was nothing
+            for name, phase in _PHASES.items():
+                metrics.PHASE_SECONDS.labels(entity, phase).observe(durations.get(name, 0) / 1000)
 
-    def _commit(self, query: str, ends: dict[tuple[str, int], int]) -> None:
+    def _took(self, query: str, ends: Mapping[Place, int]) -> None:
+        if not ends:
+            return
+        self._watch.took(ends)
+        metrics.PARTITIONS.labels(self._entities[query]).set(len(ends))
         offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in ends.items()]
         try:
             self._committers[query].commit(offsets=offsets, asynchronous=False)
@@ -121,7 +110,7 @@ class ProgressReporter(StreamingQueryListener):
             log.warning("lag not committed to the consumer group", group=query, error=str(error))
 
 
-def _offsets(text: str | None) -> dict[tuple[str, int], int]:
+def places(text: str | None) -> dict[Place, int]:
     """Spark's JSON `{topic: {partition: offset}}` by (topic, partition)."""
     if not text or not text.startswith("{"):  # a replayed batch has no latest offset
         return {}
@@ -130,3 +119,11 @@ def _offsets(text: str | None) -> dict[tuple[str, int], int]:
         for topic, partitions in json.loads(text).items()
         for partition, offset in partitions.items()
     }
+
+
+def publish_cluster(spark: SparkSession) -> None:
+    """How many executors take tasks now, and how many at a time. In local mode the driver is the one."""
+    executors = spark._jsc.sc().statusStore().executorList(True)
+    cores = [executors.apply(index).totalCores() for index in range(executors.size())]
+    metrics.EXECUTORS.set(sum(1 for count in cores if count))
+    metrics.TASK_SLOTS.set(sum(cores))

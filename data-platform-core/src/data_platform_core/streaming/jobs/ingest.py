@@ -26,38 +26,23 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from data_platform_core.contracts import Contract
-from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
-from data_platform_core.lake.tables import batch_mark, last_batch
+from data_platform_core.lake.marks import batch_mark
+from data_platform_core.lake.tables import last_batch
+from data_platform_core.positions import position
 from data_platform_core.settings import Settings
+from data_platform_core.streaming.checkpoint import Checkpoint
 from data_platform_core.streaming.dedup import SeenIndex
-from data_platform_core.streaming.transforms.decode import decode, from_kafka, slowed
-from data_platform_core.streaming.transforms.layers import (
-    bronze_rows,
-    dlq_rows,
-    identities,
-    position,
-    silver_rows,
-)
+from data_platform_core.streaming.report import BatchCounts, BatchReport, Seconds
+from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
+from data_platform_core.streaming.transforms.layers import Layers
 
 # One file per batch below this, so that a stream of small batches does not shred the table.
 _ROWS_PER_FILE = 50_000
 _MS_PER_MINUTE = 60_000
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class BatchCounts:
-    """What one micro-batch held: `records` = `silver` + `late` + `duplicates` + `dlq`."""
-
-    records: int
-    silver: int
-    late: int
-    duplicates: int
-    dlq: int
-    newest_ms: int  # newest Kafka timestamp
 
 
 @dataclass(frozen=True)
@@ -68,12 +53,13 @@ class _Verdicts:
     duplicates: tuple[int, ...]  # positions
     new_keys: bytes
     unknown_schema: bool
+    produced_s: Seconds  # of each row for silver, since 1970
 
 
 class EntityIngest:
     """The ingestion of one entity; `start` returns the running query.
 
-    `on_batch(entity, counts)` is told after each commit.
+    `on_batch(entity, report)` is told after each commit.
     """
 
     def __init__(
@@ -81,7 +67,7 @@ class EntityIngest:
         spark: SparkSession,
         settings: Settings,
         contract: Contract,
-        on_batch: Callable[[str, BatchCounts], None] | None = None,
+        on_batch: Callable[[str, BatchReport], None] | None = None,
     ) -> None:
         self._spark = spark
         self._settings = settings
@@ -89,20 +75,40 @@ class EntityIngest:
         self._on_batch = on_batch
         self._registry = RegistryClient(settings.registry)
         self._writer_schemas = self._registry.writer_schemas(contract)
+        self._kafka_rows, self._layers = KafkaRows(), Layers(contract)
+        self._decode = Decoder(contract, self._writer_schemas)
         self._seen = SeenIndex(contract.silver.dedup_window_minutes * _MS_PER_MINUTE)
         self._bronze = settings.object_store.lake_uri(contract.names.bronze)
         self._silver = settings.object_store.lake_uri(contract.names.silver)
         self._taken: dict[str, int] = {}  # newest batch by table, -1 for none
         self._cost_us = settings.streaming.record_cost_us
+        self._checkpoint = Checkpoint(spark, settings.object_store.lake_uri(contract.names.checkpoint))
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
 
-    def start(self) -> StreamingQuery:
-        """Check the checkpoint against the tables, read the index back, start the query."""
-        checkpoint = self._settings.object_store.lake_uri(self._contract.names.checkpoint)
+    @property
+    def seen(self) -> SeenIndex:
+        """The index of keys that silver has taken."""
+        return self._seen
+
+    def taken(self, uri: str) -> int:
+        """The newest batch that a table (`s3a://` address) has taken; -1 for none."""
+        return self._taken[uri]
+
+    def prepare(self) -> str | None:
+        """Check the checkpoint against the tables and read the index back.
+
+        Returns where the last finished batch ended, as Spark's JSON; None for a new query.
+        """
         for table in (self._bronze, self._silver):
             self._taken[table] = last_batch(self._spark, table, self._contract.names.query)
-        self._refuse_foreign_checkpoint(checkpoint)
+        self._checkpoint.refuse_other_history(self._taken)
         self._recall_seen()
+        return self._checkpoint.finished_offsets()
+
+    def start(self) -> StreamingQuery:
+        """Start the query, after `prepare`."""
+        trigger = self._settings.streaming.trigger_ms
+        trigger_ms = self._contract.silver.trigger_ms if trigger is None else trigger
         source = (
             self._spark.readStream.format("kafka")
             .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
@@ -118,36 +124,11 @@ class EntityIngest:
         return (
             source.load()
             .writeStream.queryName(self._contract.names.query)
-            .option("checkpointLocation", checkpoint)
-            .trigger(processingTime=f"{self._contract.silver.trigger_ms} milliseconds")
+            .option("checkpointLocation", self._checkpoint.uri)
+            .trigger(processingTime=f"{trigger_ms} milliseconds")
             .foreachBatch(self._ingest)
             .start()
         )
-
-    def _refuse_foreign_checkpoint(self, checkpoint: str) -> None:
-        """Tables and checkpoint must tell of one history: a table has each finished batch, and none never planned."""
-        finished, planned = self._newest(checkpoint, "commits"), self._newest(checkpoint, "offsets")
-        for table, taken in self._taken.items():
-            if planned < 0 <= taken:
-                raise ServiceError(
-                    f"checkpoint {checkpoint} is gone but its table {table} is not: starting would skip new data as "
-                    "already written; restore the checkpoint, or move both tables away to ingest from the beginning"
-                )
-            if not finished <= taken <= planned:
-                raise ServiceError(
-                    f"checkpoint {checkpoint} (batches finished to {finished}, planned to {planned}) and table {table} "
-                    f"(batches to {taken}) are not of one history: starting would lose or repeat data; restore the one "
-                    "that is old, or move checkpoint and both tables away to ingest from the beginning"
-                )
-
-    def _newest(self, checkpoint: str, log: str) -> int:
-        """Newest batch id in a log of the checkpoint; -1 when there is none."""
-        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{checkpoint}/{log}")
-        files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
-        if not files.exists(path):
-            return -1
-        found = (entry.getPath().getName() for entry in files.listStatus(path))
-        return max((int(name) for name in found if name.isdigit()), default=-1)
 
     def _recall_seen(self) -> None:
         silver = self._spark.read.format("delta").load(self._silver)
@@ -166,7 +147,8 @@ class EntityIngest:
 
     def _ingest(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
-        records = from_kafka(batch)
+        replayed = batch_id <= self._taken[self._silver]
+        records = self._kafka_rows(batch)
         decoded, verdicts = self._judge(records)
         try:
             if verdicts.unknown_schema and self._learn_schemas():
@@ -175,26 +157,32 @@ class EntityIngest:
             judged = time.monotonic()
             if verdicts.counts.dlq:
                 self._send_dead_letters(decoded)
-            self._commit_tables(decoded, verdicts, batch_id)
+            sent = time.monotonic()
+            silver_at = self._commit_tables(decoded, verdicts, batch_id)
         finally:
             _release(decoded)
         self._seen.add(verdicts.new_keys, verdicts.counts.newest_ms)
+        phases = {"judge": judged - started, "dead_letters": sent - judged, "tables": time.monotonic() - sent}
         log.info(
             "batch committed",
             entity=self._contract.entity,
             batch_id=batch_id,
             **vars(verdicts.counts),
-            judge_ms=round((judged - started) * 1000),
-            commit_ms=round((time.monotonic() - judged) * 1000),
+            **{f"{phase}_ms": round(seconds * 1000) for phase, seconds in phases.items()},
         )
-        replayed = batch_id <= self._taken[self._silver]
         if self._on_batch and not replayed:  # its keys were known from silver: its counts were told before the crash
-            self._on_batch(self._contract.entity, verdicts.counts)
+            waits = silver_at - verdicts.produced_s
+            report = BatchReport(verdicts.counts, waits, phases, len(self._seen), self._seen.nbytes)
+            self._on_batch(self._contract.entity, report)
 
     def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
-        decoded = _leaf(slowed(decode(records, self._contract, self._writer_schemas), self._cost_us))
+        decoded = _leaf(slowed(self._decode(records), self._cost_us))
         # By partition and offset: which of two equal keys came first does not depend on how Spark ran.
-        rows = identities(decoded).toArrow().sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+        rows = (
+            self._layers.identities(decoded)
+            .toArrow()
+            .sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+        )
         return decoded, _verdicts(rows, self._seen)
 
     def _learn_schemas(self) -> bool:
@@ -205,11 +193,12 @@ class EntityIngest:
         known = self._registry.writer_schemas(self._contract, on_unreadable="skip")
         news = set(known) - set(self._writer_schemas)
         self._writer_schemas = known
+        self._decode = Decoder(self._contract, known)
         return bool(news)
 
     def _send_dead_letters(self, decoded: DataFrame) -> None:
         (
-            dlq_rows(decoded, self._contract.names.dlq_topic)
+            self._layers.dead_letters(decoded)
             .write.format("kafka")
             .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
             .option("kafka.acks", "all")
@@ -217,22 +206,25 @@ class EntityIngest:
             .save()
         )
 
-    def _commit_tables(self, decoded: DataFrame, verdicts: _Verdicts, batch_id: int) -> None:
+    def _commit_tables(self, decoded: DataFrame, verdicts: _Verdicts, batch_id: int) -> float:
+        """Append to both tables side by side; returns when silver had it, seconds since 1970."""
         files = max(1, verdicts.counts.records // _ROWS_PER_FILE)
-        silver = silver_rows(decoded, self._contract, verdicts.duplicates)
+        silver = self._layers.silver(decoded, verdicts.duplicates)
         writes = [
             self._pool.submit(self._append, silver, self._silver, batch_id, files),
-            self._pool.submit(self._append, bronze_rows(decoded), self._bronze, batch_id, files),
+            self._pool.submit(self._append, self._layers.bronze(decoded), self._bronze, batch_id, files),
         ]
-        for write in writes:
-            write.result()
+        silver_at, _bronze_at = (write.result() for write in writes)
+        return silver_at
 
-    def _append(self, rows: DataFrame, uri: str, batch_id: int, files: int) -> None:
+    def _append(self, rows: DataFrame, uri: str, batch_id: int, files: int) -> float:
         if batch_id <= self._taken[uri]:
             log.info("batch replayed, table has it", table=uri, batch_id=batch_id)
-            return
+            return time.time()
         mark = batch_mark(self._contract.names.query, batch_id)
         rows.coalesce(files).write.format("delta").mode("append").option("userMetadata", mark).save(uri)
+        self._taken[uri] = batch_id
+        return time.time()
 
 
 def _leaf(frame: DataFrame) -> DataFrame:
@@ -271,6 +263,7 @@ def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:
         duplicates=tuple(position(partition, offset) for partition, offset in positions),
         new_keys=new_keys,
         unknown_schema=bool(pc.any(pc.equal(rows["reason"], Reason.UNKNOWN_SCHEMA_ID.value)).as_py()),
+        produced_s=good["produced_ms"].to_numpy()[first] / 1000,
     )
 
 

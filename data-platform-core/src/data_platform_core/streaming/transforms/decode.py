@@ -1,6 +1,6 @@
 """From Kafka's bytes to contract columns and a verdict.
 
-The frame that leaves `decode` has Kafka's columns under `kafka_*`, the parsed origin header, the contract's columns
+The frame that leaves a `Decoder` has Kafka's columns under `kafka_*`, the parsed origin header, the contract's columns
 (all null when undecodable), `reason` (null: the record keeps its contract; else why it goes to the DLQ) and `is_late`.
 """
 
@@ -15,6 +15,7 @@ from pyspark.sql.avro.functions import from_avro
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.dlq import Reason, contract_reason
 from data_platform_core.ledger import ORIGIN_HEADER
+from data_platform_core.streaming.transforms.projection import Projection
 
 # Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
 _MAGIC = b"\x00"
@@ -23,41 +24,58 @@ _DECODED = "decoded"
 _PLAUSIBLE = "event_time_plausible"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
+ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
 
 #: Event times of these sources lie in the past on purpose: they are not late.
 HISTORICAL_SOURCES = ("backfill", "seed")
 
 
-def from_kafka(batch: DataFrame) -> DataFrame:
-    """Rename Kafka's columns and parse the origin header. Input: the Kafka source with `includeHeaders`."""
-    header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
-    # A cast keeps bytes that are no UTF-8; `decode` would fail the batch on them.
-    origin = F.split(F.get(header, F.lit(0))["value"].cast("string"), "/")
-    return batch.select(
-        F.col("key").alias("kafka_key"),
-        F.col("value").alias("kafka_value"),
-        F.col("topic").alias("kafka_topic"),
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
-        F.col("timestamp").alias("kafka_ts"),
-        origin.alias("_origin"),
-    ).select(
-        *KAFKA_COLUMNS,
-        F.get("_origin", F.lit(0)).alias("origin_run_id"),
-        F.expr("try_cast(get(_origin, 1) AS INT)").alias("origin_producer_id"),
-        F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
-    )
+class KafkaRows:
+    """Renames Kafka's columns and parses the origin header. Input: the Kafka source with `includeHeaders`."""
+
+    def __init__(self) -> None:
+        header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
+        # A cast keeps bytes that are no UTF-8; `decode` would fail the batch on them.
+        origin = F.split(F.get(header, F.lit(0))["value"].cast("string"), "/")
+        self._renamed = Projection(
+            F.col("key").alias("kafka_key"),
+            F.col("value").alias("kafka_value"),
+            F.col("topic").alias("kafka_topic"),
+            F.col("partition").alias("kafka_partition"),
+            F.col("offset").alias("kafka_offset"),
+            F.col("timestamp").alias("kafka_ts"),
+            origin.alias("_origin"),
+        )
+        self._parsed = Projection(
+            *KAFKA_COLUMNS,
+            F.get("_origin", F.lit(0)).alias("origin_run_id"),
+            F.expr("try_cast(get(_origin, 1) AS INT)").alias("origin_producer_id"),
+            F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
+        )
+
+    def __call__(self, batch: DataFrame) -> DataFrame:
+        """The rows of a batch."""
+        return self._parsed(self._renamed(batch))
 
 
-def decode(records: DataFrame, contract: Contract, writer_schemas: Mapping[int, str]) -> DataFrame:
-    """Decode and judge each record of `from_kafka`.
+class Decoder:
+    """Decodes and judges each record of `KafkaRows`.
 
     `writer_schemas` are the registry's schemas of the subject by id; each is read as the contract's schema, so a
     producer one version behind or ahead is understood.
     """
-    decoded = records.withColumn(_DECODED, _from_wire(contract, writer_schemas))
-    flat = decoded.select(*records.columns, F.col(f"{_DECODED}.*"))
-    return flat.withColumns({"reason": _reason(contract, writer_schemas), "is_late": _is_late(contract)})
+
+    def __init__(self, contract: Contract, writer_schemas: Mapping[int, str]) -> None:
+        arrived = (*KAFKA_COLUMNS, *ORIGIN_COLUMNS)
+        self._decoded = Projection(*arrived, _from_wire(contract, writer_schemas).alias(_DECODED))
+        self._flat = Projection(*arrived, f"{_DECODED}.*")
+        self._judged = Projection(
+            "*", _reason(contract, writer_schemas).alias("reason"), _is_late(contract).alias("is_late")
+        )
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        """The records with the contract's columns, `reason` and `is_late`."""
+        return self._judged(self._flat(self._decoded(records)))
 
 
 def _schema_id() -> Column:

@@ -1,8 +1,8 @@
-"""The rows of bronze, silver and the DLQ, from the frame that `decode` made."""
+"""The rows of bronze, silver and the DLQ, from the frame that a `Decoder` made."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -12,63 +12,76 @@ from data_platform_core.contracts import Contract
 from data_platform_core.kafka import dlq
 from data_platform_core.lake.tables import BRONZE_PARTITION, SILVER_PARTITION, silver_columns
 from data_platform_core.ledger import ORIGIN_HEADER
+from data_platform_core.positions import OFFSET_BITS
+from data_platform_core.streaming.transforms.projection import Projection
 
 # A shorter literal list would be inlined into generated code, and so compiled anew for every batch.
 _MIN_LITERALS = 11
 # A longer one costs more to plan than a join costs to run (100,000 literals: 34 s).
 _MAX_LITERALS = 2_000
-_OFFSET_BITS = 44
+# `positions.position` as SQL.
+_POSITION = f"(shiftleft(CAST(kafka_partition AS BIGINT), {OFFSET_BITS}) | kafka_offset)"
 
 
-def position(partition: int, offset: int) -> int:
-    """One long for a (partition, offset): 2^44 offsets, half a million partitions."""
-    return (partition << _OFFSET_BITS) | offset
+class Layers:
+    """One entity's frames for the tables, the DLQ and the driver, of what its `Decoder` made; columns built once."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._bronze = Projection(
+            F.col("kafka_key").alias("key"),
+            F.col("kafka_value").alias("value"),
+            F.col("origin_run_id").alias("run_id"),
+            F.col("origin_producer_id").alias("producer_id"),
+            F.col("origin_seq").alias("seq"),
+            F.col("kafka_topic").alias("topic"),
+            F.col("kafka_partition").alias("partition"),
+            F.col("kafka_offset").alias("offset"),
+            "kafka_ts",
+            F.to_date("kafka_ts").alias(BRONZE_PARTITION),
+        )
+        *columns, _day = silver_columns(contract)
+        self._silver = Projection(*columns, F.to_date(contract.event_time).alias(SILVER_PARTITION))
+        self._identities = Projection(
+            "kafka_partition",
+            "kafka_offset",
+            F.unix_millis("kafka_ts").alias("kafka_ms"),
+            F.unhex(F.md5(F.col("event_id").cast("binary"))).alias("id"),
+            "reason",
+            "is_late",
+            F.unix_millis("produced_ts").alias("produced_ms"),
+        )
+        self._dead_letters = Projection(*_dead_letter_columns(contract.names.dlq_topic))
+        self._dead = F.col("reason").isNotNull()
+
+    def bronze(self, decoded: DataFrame) -> DataFrame:
+        """Every record as it arrived: raw bytes, origin and Kafka coordinates."""
+        return self._bronze(decoded)
+
+    def silver(self, decoded: DataFrame, duplicates: Collection[int]) -> DataFrame:
+        """The records that keep their contract and are not duplicates. `duplicates` holds `position`s."""
+        if len(duplicates) <= _MAX_LITERALS:
+            padded = ",".join(f"{value}L" for value in (*duplicates, *range(-_MIN_LITERALS, 0)))
+            # One piece of SQL: a column for each literal would be some calls into the JVM for each of them.
+            return self._silver(decoded.where(f"reason IS NULL AND {_POSITION} NOT IN ({padded})"))
+        good = decoded.where("reason IS NULL").withColumn("_position", F.expr(_POSITION))
+        dropped = good.sparkSession.createDataFrame(pa.table({"_position": pa.array(duplicates, pa.int64())}))
+        return self._silver(good.join(F.broadcast(dropped), "_position", "left_anti"))
+
+    def dead_letters(self, decoded: DataFrame) -> DataFrame:
+        """The records that don't, as Kafka rows: original key and bytes, unless too large; the rest as headers."""
+        return self._dead_letters(decoded.where(self._dead))
+
+    def identities(self, decoded: DataFrame) -> DataFrame:
+        """What the driver needs of each record: one narrow row; the id as 16 bytes of MD5."""
+        return self._identities(decoded)
 
 
-def _position() -> Column:
-    return F.shiftleft(F.col("kafka_partition").cast("long"), _OFFSET_BITS).bitwiseOR(F.col("kafka_offset"))
-
-
-def bronze_rows(decoded: DataFrame) -> DataFrame:
-    """Every record as it arrived: raw bytes, origin and Kafka coordinates."""
-    return decoded.select(
-        F.col("kafka_key").alias("key"),
-        F.col("kafka_value").alias("value"),
-        F.col("origin_run_id").alias("run_id"),
-        F.col("origin_producer_id").alias("producer_id"),
-        F.col("origin_seq").alias("seq"),
-        F.col("kafka_topic").alias("topic"),
-        F.col("kafka_partition").alias("partition"),
-        F.col("kafka_offset").alias("offset"),
-        "kafka_ts",
-        F.to_date("kafka_ts").alias(BRONZE_PARTITION),
-    )
-
-
-def silver_rows(decoded: DataFrame, contract: Contract, duplicates: Collection[int]) -> DataFrame:
-    """The records that keep their contract and are not duplicates. `duplicates` holds `position`s."""
-    good = decoded.where(F.col("reason").isNull())
-    return (
-        _without(good, duplicates)
-        .withColumn(SILVER_PARTITION, F.to_date(contract.event_time))
-        .select(*silver_columns(contract))
-    )
-
-
-def _without(rows: DataFrame, positions: Collection[int]) -> DataFrame:
-    if len(positions) <= _MAX_LITERALS:
-        return rows.where(~_position().isin([*positions, *range(-_MIN_LITERALS, 0)]))
-    dropped = rows.sparkSession.createDataFrame(pa.table({"_position": pa.array(positions, pa.int64())}))
-    return rows.withColumn("_position", _position()).join(F.broadcast(dropped), "_position", "left_anti")
-
-
-def dlq_rows(decoded: DataFrame, dlq_topic: str) -> DataFrame:
-    """The records that don't, as Kafka rows: original key and bytes, unless too large; the rest as headers."""
+def _dead_letter_columns(dlq_topic: str) -> Iterable[Column]:
     source = F.concat_ws("/", "kafka_topic", "kafka_partition", "kafka_offset")
     origin = F.concat_ws("/", F.substring("origin_run_id", 1, 1_000), "origin_producer_id", "origin_seq")
     size = F.coalesce(F.length("kafka_key"), F.lit(0)) + F.coalesce(F.length("kafka_value"), F.lit(0))
     fits = size <= dlq.MAX_ORIGINAL_BYTES
-    return decoded.where(F.col("reason").isNotNull()).select(
+    return (
         F.when(fits, F.col("kafka_key")).alias("key"),
         F.when(fits, F.col("kafka_value")).alias("value"),
         F.lit(dlq_topic).alias("topic"),
@@ -84,15 +97,3 @@ def dlq_rows(decoded: DataFrame, dlq_topic: str) -> DataFrame:
 
 def _header(name: str, value: Column) -> Column:
     return F.struct(F.lit(name).alias("key"), value.cast("binary").alias("value"))
-
-
-def identities(decoded: DataFrame) -> DataFrame:
-    """What the driver needs to find duplicates: one narrow row per record; the id as 16 bytes of MD5."""
-    return decoded.select(
-        "kafka_partition",
-        "kafka_offset",
-        F.unix_millis("kafka_ts").alias("kafka_ms"),
-        F.unhex(F.md5(F.col("event_id").cast("binary"))).alias("id"),
-        "reason",
-        "is_late",
-    )

@@ -1,0 +1,83 @@
+"""Merging a Delta table's small files, partition by partition; rows stay as they are (`dataChange` false).
+
+A stream leaves a file per batch and table. Only the process that writes a table may compact it (house rule), which
+this module leaves to its caller.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_platform_core.lake.marks import batch_mark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_BYTES_PER_MB = 2**20
+#: A file of this part of the wanted size is left alone, so that no row is rewritten again and again.
+_LARGE_ENOUGH = 0.5
+#: A day that is over gets few more files: it is worth a last pass sooner than a day that still grows.
+_CLOSED_DAY_SHARE = 5
+#: Files that no version of the table needs stay this long, hours: a reader may be under way, and the warehouse's load
+#: reads what was added since its last run. Delta's own minimum.
+VACUUM_KEEPS_HOURS = 168
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """A table's live files: how many in all, and how many small ones by partition value (a day, ISO)."""
+
+    files: int
+    small: dict[str, int]
+
+
+def table_files(adds: pa.Table, partition: str, target_mb: int) -> TableFiles:
+    """Count the files of `adds`: delta-rs's `get_add_actions(flatten=True)`."""
+    if not adds.num_rows:  # then delta-rs leaves the partition out, too
+        return TableFiles(0, {})
+    days = adds[f"partition.{partition}"].cast("string")
+    small = pc.less(adds["size_bytes"], int(target_mb * _BYTES_PER_MB * _LARGE_ENOUGH))
+    return TableFiles(adds.num_rows, dict(Counter(day for day in days.filter(small).to_pylist() if day is not None)))
+
+
+def partitions_to_compact(found: TableFiles, min_files: int, today: date) -> list[str]:
+    """Days that hold at least `min_files` small files, the worst first; of a day that is over, a fifth will do."""
+    closed = max(2, min_files // _CLOSED_DAY_SHARE)
+    due = {
+        day: count for day, count in found.small.items() if count >= (closed if day < today.isoformat() else min_files)
+    }
+    return sorted(due, key=lambda day: due[day], reverse=True)
+
+
+class TableCompactor:
+    """Compacts and vacuums tables in a session of its own, whose settings touch no other writer's."""
+
+    def __init__(self, spark: SparkSession, target_mb: int) -> None:
+        self._spark = spark.newSession()
+        optimize = "spark.databricks.delta.optimize"
+        self._spark.conf.set(f"{optimize}.maxFileSize", str(target_mb * _BYTES_PER_MB))
+        self._spark.conf.set(f"{optimize}.minFileSize", str(int(target_mb * _BYTES_PER_MB * _LARGE_ENOUGH)))
+        # One file at a time: the other cores go on with the stream.
+        self._spark.conf.set(f"{optimize}.maxThreads", "1")
+
+    def compact(self, uri: str, partition: str, day: str, query: str, batch: int) -> None:
+        """Merge the small files of one day. The commit carries the mark of the newest batch that the table has."""
+        from delta.tables import DeltaTable
+
+        # So the mark stays within the newest commits, and within the log, however long the stream is silent.
+        self._spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", batch_mark(query, batch))
+        DeltaTable.forPath(self._spark, uri).optimize().where(f"{partition} = '{day}'").executeCompaction()
+
+    def vacuum(self, uris: Iterable[str]) -> None:
+        """Delete files that no version of the last VACUUM_KEEPS_HOURS needs."""
+        from delta.tables import DeltaTable
+
+        for uri in uris:
+            DeltaTable.forPath(self._spark, uri).vacuum(VACUUM_KEEPS_HOURS)

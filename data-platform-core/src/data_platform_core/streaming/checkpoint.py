@@ -1,0 +1,53 @@
+"""A query's checkpoint as Spark keeps it: a log of planned batches (`offsets`) and one of finished ones (`commits`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.sql import SparkSession
+
+from data_platform_core.errors import ServiceError
+
+
+class Checkpoint:
+    """The checkpoint at `uri`, read before its query starts."""
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self._spark = spark
+        self.uri = uri
+
+    def refuse_other_history(self, taken: Mapping[str, int]) -> None:
+        """Tables and checkpoint must tell of one history: a table has each finished batch, and none never planned.
+
+        `taken` is the newest batch by table, -1 for none. Raises ServiceError.
+        """
+        finished, planned = self._newest("commits"), self._newest("offsets")
+        for table, batch in taken.items():
+            if planned < 0 <= batch:
+                raise ServiceError(
+                    f"checkpoint {self.uri} is gone but its table {table} is not: starting would skip new data as "
+                    "already written; restore the checkpoint, or move both tables away to ingest from the beginning"
+                )
+            if not finished <= batch <= planned:
+                raise ServiceError(
+                    f"checkpoint {self.uri} (batches finished to {finished}, planned to {planned}) and table {table} "
+                    f"(batches to {batch}) are not of one history: starting would lose or repeat data; restore the one "
+                    "that is old, or move checkpoint and both tables away to ingest from the beginning"
+                )
+
+    def finished_offsets(self) -> str | None:
+        """Where the last finished batch ended, as Spark's JSON; None before the first."""
+        finished = self._newest("commits")
+        if finished < 0:
+            return None
+        # After a version and the batch's metadata a line for each source: there is one.
+        return str(self._spark.read.text(f"{self.uri}/offsets/{finished}").collect()[-1][0])
+
+    def _newest(self, log: str) -> int:
+        """Newest batch id in a log; -1 when there is none."""
+        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{log}")
+        files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
+        if not files.exists(path):
+            return -1
+        found = (entry.getPath().getName() for entry in files.listStatus(path))
+        return max((int(name) for name in found if name.isdigit()), default=-1)

@@ -1,0 +1,184 @@
+"""The stream's lag, asked of Kafka about once a second: it moves while a long batch runs, too.
+
+In records: a partition's end minus what the last finished batch took. In seconds: the age of the oldest record that
+waits, by the broker's clock, read from Kafka at the offset where the next batch begins (ADR 0012 says why not from
+samples of the end offsets). A record waits until the batch that holds it is in the commit log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from data_platform_core.contracts import Contract
+from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, admin, connection
+from data_platform_core.settings import KafkaSettings, Settings
+from data_platform_core.streaming.metrics import LAG, LAG_SECONDS
+
+#: Between looks, seconds.
+LOOK_S = 1.0
+# New partitions are seen this many looks later at most.
+_LOOKS_PER_METADATA = 5
+# One record of each partition that waits, seconds: it is there, so a healthy broker answers in milliseconds.
+_READ_TIMEOUT_S = 2.0
+
+Place = tuple[str, int]  # topic, partition
+
+log = structlog.get_logger(__name__)
+
+
+def records_behind(
+    first: Mapping[Place, int], ends: Mapping[Place, int], taken: Mapping[Place, int]
+) -> dict[Place, tuple[int, int]]:
+    """By partition: the offset of the oldest record that waits, and how many wait.
+
+    `first` are the first kept offsets of partitions that no batch has taken from: they wait from their beginning.
+    """
+    found = {}
+    for place, end in ends.items():
+        begin = taken[place] if place in taken else first.get(place, end)
+        found[place] = (begin, max(0, end - begin))
+    return found
+
+
+class LagWatch:
+    """Publishes the lag of each entity. `took` is told of finished batches; `lag` answers for those who must wait."""
+
+    def __init__(self, settings: Settings, contracts: Iterable[Contract]) -> None:
+        self._entities = {contract.names.topic: contract.entity for contract in contracts}
+        self._admin = admin(settings.kafka)
+        self._oldest = OldestRecords(settings.kafka)
+        self._taken: dict[Place, int] = {}
+        self._places: list[Place] = []
+        self._lag: dict[str, int] = {}
+        self._looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
+        self._on_look: Callable[[], None] = _nothing
+
+    def took(self, ends: Mapping[Place, int]) -> None:
+        """A batch has finished that took everything below `ends`."""
+        self._taken = {**self._taken, **ends}
+
+    def lag(self, entity: str) -> int:
+        """Records of the entity that waited at the last look."""
+        return self._lag.get(entity, 0)
+
+    def start(self, on_look: Callable[[], None]) -> None:
+        """Look from now on; `on_look` is called after each look."""
+        self._on_look = on_look
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and the connections to Kafka."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * _READ_TIMEOUT_S)
+        self._oldest.close()
+
+    def _run(self) -> None:
+        blind = False
+        while not self._stop.wait(LOOK_S):
+            try:
+                self.look()
+                self._on_look()
+                blind = False
+            except Exception as error:  # only visibility suffers; told once, tried again each second
+                if not blind:
+                    log.warning("lag not known", error=str(error))
+                blind = True
+
+    def look(self) -> None:
+        """Ask Kafka once and publish. Raises KafkaException when it does not answer."""
+        if self._looks % _LOOKS_PER_METADATA == 0:
+            self._places = self._known_places()
+        self._looks += 1
+        taken = self._taken  # before the ends: a batch that finishes meanwhile must not make the lag negative
+        ends = _offsets(self._admin, self._places, OffsetSpec.latest())
+        first = _offsets(self._admin, [place for place in self._places if place not in taken], OffsetSpec.earliest())
+        behind = records_behind(first, ends, taken)
+        oldest = self._oldest.times({place: begin for place, (begin, waiting) in behind.items() if waiting})
+        now = time.time()
+        totals = dict.fromkeys(self._entities.values(), 0)
+        for place, (_begin, waiting) in behind.items():
+            entity, partition = self._entities[place[0]], str(place[1])
+            totals[entity] += waiting
+            LAG.labels(entity, partition).set(waiting)
+            age = now - oldest[place] / 1000 if place in oldest else 0.0
+            LAG_SECONDS.labels(entity, partition).set(max(0.0, age))
+        self._lag = totals
+
+    def _known_places(self) -> list[Place]:
+        topics = self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        return [
+            (topic, partition)
+            for topic in self._entities
+            if topic in topics and topics[topic].error is None
+            for partition in sorted(topics[topic].partitions)
+        ]
+
+
+def _nothing() -> None:
+    """Nobody wants to be told."""
+
+
+def _offsets(client: AdminClient, places: Iterable[Place], spec: OffsetSpec) -> dict[Place, int]:
+    asked = {TopicPartition(*place): spec for place in places}
+    if not asked:
+        return {}
+    answers = client.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+    return {
+        (asked_of.topic, asked_of.partition): answer.result(timeout=REQUEST_TIMEOUT_S).offset
+        for asked_of, answer in answers.items()
+    }
+
+
+class OldestRecords:
+    """The broker's time of single records. One that was read is remembered while it is asked for again."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._consumer = Consumer(
+            {
+                **connection(settings),
+                "group.id": "crm-lag",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                # One batch of a producer is the least that a broker sends; more is not wanted.
+                "fetch.message.max.bytes": 1024,
+                "queued.min.messages": 1,
+            }
+        )
+        self._known: dict[Place, tuple[int, int]] = {}  # offset, milliseconds
+
+    def times(self, wanted: Mapping[Place, int]) -> dict[Place, int]:
+        """Milliseconds since 1970 of the first record at or after each offset; one that can't be read is left out."""
+        self._known = {place: known for place, known in self._known.items() if wanted.get(place) == known[0]}
+        missing = {place: offset for place, offset in wanted.items() if place not in self._known}
+        if missing:
+            self._read(missing)
+        return {place: milliseconds for place, (_offset, milliseconds) in self._known.items()}
+
+    def _read(self, missing: dict[Place, int]) -> None:
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in missing.items()])
+        deadline = time.monotonic() + _READ_TIMEOUT_S
+        try:
+            while missing and (left := deadline - time.monotonic()) > 0:
+                message = self._consumer.poll(left)
+                if message is None or message.error():
+                    continue
+                place = (message.topic(), message.partition())
+                if message.offset() >= missing.get(place, message.offset() + 1):
+                    self._known[place] = (missing.pop(place), message.timestamp()[1])
+        finally:
+            self._consumer.unassign()
+
+    def close(self) -> None:
+        try:
+            self._consumer.close()
+        except KafkaException as error:  # it is the end anyway
+            log.warning("lag reader not closed", error=str(error))

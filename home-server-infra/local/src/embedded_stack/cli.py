@@ -165,11 +165,14 @@ def drill(
 def bench(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of each measurement at a rate.")] = 90,
+    warm_up: Annotated[int, typer.Option(min=1, help="Seconds of traffic that warm a driver.")] = 90,
 ) -> None:
     """What this machine sustains, on a fresh stack of its own."""
-    from embedded_stack import bench as benchmark
+    from embedded_stack.bench import runner
+    from embedded_stack.bench.load import Load
 
-    benchmark.run(backlog, only or ())
+    runner.run(Load(backlog, seconds, warm_up), only or ())
 
 
 @app.command()

@@ -14,6 +14,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from data_platform_core.accounting.latency import Latency
 from data_platform_core.accounting.liveness import wait_until_drained
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ServiceError
@@ -26,6 +27,8 @@ ENVIRONMENT = "bench"
 #: The entity that is measured; the others flow beside it.
 ENTITY = "events"
 DRAIN_SECONDS = 600
+#: Records/s at which latency is measured.
+LATENCY_RATES = (100, 3000)
 GENERATOR = Path(sys.executable).parent / "crm-generator"
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -53,6 +56,14 @@ def print_table(title: str, rows: Iterable[Measured]) -> None:
 
 def _cores(cores: float | None) -> str:
     return "-" if cores is None else f"{cores:.2f}"
+
+
+def told(latency: Latency) -> str:
+    """A latency in one line."""
+    return (
+        f"p50 {latency.p50:.2f} s, p95 {latency.p95:.2f} s, p99 {latency.p99:.2f} s, most {latency.highest:.2f} s "
+        f"({latency.records:,} records in {latency.commits} commits)"
+    )
 
 
 def generate(run_id: str, rate: int, seconds: int) -> float:

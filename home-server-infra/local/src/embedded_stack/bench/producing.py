@@ -31,6 +31,7 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, admin, kafka_errors, reader, watermarks
 from data_platform_core.kafka.topics import wanted_topics
 from data_platform_core.settings import KafkaSettings, load_settings
+from embedded_stack.bench.load import Load
 from embedded_stack.bench.measuring import (
     ENVIRONMENT,
     GENERATOR,
@@ -66,7 +67,7 @@ class _Sent:
     cpu_s: float
 
 
-def measure(_backlog: int) -> Sequence[Measured]:
+def measure(_load: Load) -> Sequence[Measured]:
     """The generator and ProducerPerformance in turns, median of REPEATS; then the generator at PACED_RATE."""
     settings = load_settings("admin", ENVIRONMENT).kafka
     ours: list[tuple[_Sent, _Sent]] = []

@@ -8,33 +8,38 @@ from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
 from embedded_stack import api
-from embedded_stack.bench import producing, streaming
+from embedded_stack.bench import peer, producing, settings, streaming
+from embedded_stack.bench.load import Load
 from embedded_stack.bench.measuring import ENVIRONMENT, Measured, console, print_table
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the bench: `measure(backlog)` works on the stack that is up and returns its rows."""
+    """A part of the bench: `measure` works on the stack that is up and returns its rows."""
 
     title: str
     minutes: float
-    measure: Callable[[int], Sequence[Measured]]
+    measure: Callable[[Load], Sequence[Measured]]
+    #: Runs without being named.
+    by_default: bool = True
 
 
-#: In the order in which they run. The streaming driver is started by the part that wants it.
+#: In the order in which they run. A part starts the driver that it wants, and stops it.
 PARTS: Mapping[str, Part] = {
     "streaming": Part("streaming, warm driver", 7, streaming.measure),
+    "peer": Part("peer: a confluent-kafka and deltalake loop, events only", 5, peer.measure),
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
+    "settings": Part("streaming by setting", 40, settings.measure, by_default=False),
 }
 
 
-def run(backlog: int, only: Sequence[str] = ()) -> None:
+def run(load: Load, only: Sequence[str] = ()) -> None:
     """Measure `only` these parts (default: all), print a table for each. Raises ConfigurationError for no such part."""
     unknown = [name for name in only if name not in PARTS]
     if unknown:
         raise ConfigurationError(f"bench has no part {unknown[0]}; one of: {', '.join(PARTS)}")
-    chosen = {name: part for name, part in PARTS.items() if not only or name in only}
+    chosen = {name: part for name, part in PARTS.items() if (name in only if only else part.by_default)}
     api.down(ENVIRONMENT)
     api.clean(ENVIRONMENT)
     minutes = sum(part.minutes for part in chosen.values())
@@ -42,6 +47,8 @@ def run(backlog: int, only: Sequence[str] = ()) -> None:
     api.up(ENVIRONMENT)
     try:
         for part in chosen.values():
-            print_table(part.title, part.measure(backlog))
+            rows = part.measure(load)
+            if rows:
+                print_table(part.title, rows)
     finally:
         api.down(ENVIRONMENT)

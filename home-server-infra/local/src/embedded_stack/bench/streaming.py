@@ -10,14 +10,17 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from data_platform_core.accounting.latency import Latency, silver_latency
+from data_platform_core.accounting.latency import commit_latency
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ServiceError
+from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
 from embedded_stack import api
+from embedded_stack.bench.load import Load
 from embedded_stack.bench.measuring import (
     ENTITY,
     ENVIRONMENT,
+    LATENCY_RATES,
     Measured,
     console,
     cpu_seconds,
@@ -26,50 +29,40 @@ from embedded_stack.bench.measuring import (
     flood,
     generate,
     paused_driver,
+    told,
 )
 from embedded_stack.services import STREAMING
 
-_WARM_UP_SECONDS = 90
 _WARM_UP_RATE = 3000
-_LATENCY_SECONDS = 90
-LATENCY_RATES = (100, 3000)
 
 
-def measure(backlog: int) -> Sequence[Measured]:
+def measure(load: Load) -> Sequence[Measured]:
     """Latency at each rate, then the backlog; leaves the driver stopped."""
     api.start(ENVIRONMENT, STREAMING)
     try:
-        console.print(f"streaming: warming the driver, {_WARM_UP_SECONDS} s at {_WARM_UP_RATE}/s")
-        generate("bench-warm-up", _WARM_UP_RATE, _WARM_UP_SECONDS)
+        console.print(f"streaming: warming the driver, {load.warm_up} s at {_WARM_UP_RATE}/s")
+        generate("bench-warm-up", _WARM_UP_RATE, load.warm_up)
         drain()
-        return [*(_latency(rate) for rate in LATENCY_RATES), _backlog(backlog)]
+        return [*(_latency(rate, load.seconds) for rate in LATENCY_RATES), _backlog(load.backlog)]
     finally:
         api.stop(ENVIRONMENT, STREAMING)
 
 
-def _latency(rate: int) -> Measured:
-    console.print(f"streaming: latency, {_LATENCY_SECONDS} s at {rate}/s")
+def _latency(rate: int, duration: int) -> Measured:
+    console.print(f"streaming: latency, {duration} s at {rate}/s")
     run_id = f"bench-latency-{rate}"
     since, began = datetime.now(UTC), time.monotonic()
     driver = driver_processes()
     before = cpu_seconds(driver)
-    generator_cpu = generate(run_id, rate, _LATENCY_SECONDS)
+    generator_cpu = generate(run_id, rate, duration)
     seconds = time.monotonic() - began
     used = cpu_seconds(driver) - before
     drain()
     store = load_settings("accounting", ENVIRONMENT).object_store
-    latency = silver_latency(s3_client(store), store.lake_bucket, ENTITY, run_id, since)
+    latency = commit_latency(s3_client(store), store.lake_bucket, names(ENTITY).silver, run_id, since)
     if latency is None:
         raise ServiceError(f"run {run_id} left no {ENTITY} in silver; `make logs SERVICE={STREAMING}` tells why")
     return Measured(f"produced to silver at {rate}/s", told(latency), used / seconds, generator_cpu / seconds)
-
-
-def told(latency: Latency) -> str:
-    """A latency in one line."""
-    return (
-        f"p50 {latency.p50:.2f} s, p95 {latency.p95:.2f} s, p99 {latency.p99:.2f} s, most {latency.highest:.2f} s "
-        f"({latency.records:,} records in {latency.commits} commits)"
-    )
 
 
 def _backlog(records: int) -> Measured:

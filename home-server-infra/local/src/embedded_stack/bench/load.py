@@ -1,0 +1,14 @@
+"""How much traffic a bench sends; short loads show that it works, long ones measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """`backlog` in records; the others in seconds of each measurement and of warming a driver before."""
+
+    backlog: int = 500_000
+    seconds: int = 90
+    warm_up: int = 90

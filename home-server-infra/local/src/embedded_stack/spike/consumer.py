@@ -18,8 +18,8 @@ from embedded_stack.layout import MARKER_VARIABLE, Layout
 from embedded_stack.spark_cluster import MASTER, cluster_properties, cluster_services
 from embedded_stack.spike.arms import Arm
 
-#: The driver alone takes 20 s, on a busy machine much longer.
-START_TIMEOUT_S = 180
+#: The driver alone takes 30 s, on a busy machine much longer.
+START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 60
 #: Executors that the start needed and the quiet stream does not are given back within this time.
 SETTLE_TIMEOUT_S = 150

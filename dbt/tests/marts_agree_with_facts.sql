@@ -16,6 +16,7 @@ sales as (
         count(*) as order_changes,
         coalesce(sum(amount_krw), 0) as amount_krw
     from {{ ref('fct_order_changes') }}
+    where not is_replaced
 
 ),
 

@@ -31,10 +31,12 @@ from data_generator.commands import (
 )
 from data_generator.run import Run
 from data_generator.scenario import load_scenario
+from data_generator.seed.command import seed
 from data_platform_core.errors import ConfigurationError, UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(backfill)
+app.command()(seed)
 
 
 @app.command()

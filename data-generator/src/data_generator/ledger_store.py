@@ -66,9 +66,15 @@ class LedgerStore:
     def read_summary(self) -> ProducerSummary | None:
         """What this producer wrote of the run before; None when it never did."""
 
+        content = self.get(summary_key(self._prefix, self._producer_id))
+        return ProducerSummary.model_validate_json(content) if content is not None else None
+
+    def get(self, key: str) -> bytes | None:
+        """An object of the ledger's bucket; None when there is none."""
+
         def read() -> bytes | None:
             try:
-                response = self._client.get_object(self._bucket, summary_key(self._prefix, self._producer_id))
+                response = self._client.get_object(self._bucket, key)
             except S3Error as error:
                 if error.code == "NoSuchKey":
                     return None
@@ -79,22 +85,22 @@ class LedgerStore:
                 response.close()
                 response.release_conn()
 
-        content = self._call(read)
-        return ProducerSummary.model_validate_json(content) if content is not None else None
+        return self._call(read)
 
     def put_part(self, entity: str, number: int, columns: dict[str, Any]) -> None:
         table = pa.table(columns, schema=LEDGER_SCHEMA)
         buffer = io.BytesIO()
         # A dictionary of numbers that are all different is larger than the numbers, and slower.
         pq.write_table(table, buffer, compression="zstd", use_dictionary=["outcome", "injected"])
-        self._put(part_key(self._prefix, self._producer_id, entity, number), buffer.getvalue())
+        self.put(part_key(self._prefix, self._producer_id, entity, number), buffer.getvalue())
 
     def put_summary(self, summary: ProducerSummary) -> None:
-        self._put(summary_key(self._prefix, self._producer_id), summary.model_dump_json(indent=1).encode())
+        self.put(summary_key(self._prefix, self._producer_id), summary.model_dump_json(indent=1).encode())
         # The store was there and let us in: from now on a gap is an outage to sit out.
         self._patience_s = PATIENCE_S
 
-    def _put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object of the ledger's bucket."""
         self._call(lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data)))
 
     def _call(self, request: Callable[[], T]) -> T:

@@ -61,6 +61,8 @@ def _on_monotonic_clock(moment: datetime) -> float:
 class Run:
     """Holds the parts of one run together. `stop` may be called from a signal handler."""
 
+    model_kind: type[Model] = Model
+
     def __init__(
         self,
         settings: Settings,
@@ -160,7 +162,7 @@ class Run:
         used = {entity: contract for entity, contract in contracts.items() if only in (None, entity)}
         schema_ids = self._preflight(used)
         scenario = self._scenario.among(self._share.of)
-        model = Model(
+        model = self.model_kind(
             scenario, contracts, {entity: 0 for entity in contracts} | schema_ids, self._run_id, self._producer_id
         )
         summary = new_summary(self._run_id, self._producer_id, scenario.name, scenario.seed, None if only else rate)

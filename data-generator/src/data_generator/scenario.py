@@ -27,7 +27,8 @@ VISITS = "visits"
 HIGHEST_RATE = 1_000_000
 
 
-def _check_shares(what: str, shares: Mapping[str, float], known: frozenset[str]) -> None:
+def check_shares(what: str, shares: Mapping[str, float], known: frozenset[str]) -> None:
+    """Raises ValueError unless `shares` are of the `known` and sum to 1."""
     for name, share in shares.items():
         if name not in known:
             raise ValueError(f"{name!r} is not known, use {', '.join(sorted(known))}")
@@ -141,7 +142,7 @@ class Injection(Strict):
             raise ValueError(f"duplicates + late + poison is {total:g}, leave at least 0.1 for good records")
         if (self.late or self.poison) and not self.by_entity:
             raise ValueError("late or poison is asked for: say by_entity, the share of each entity")
-        _check_shares("by_entity", self.by_entity, frozenset(entities()))
+        check_shares("by_entity", self.by_entity, frozenset(entities()))
         return self
 
 
@@ -166,7 +167,7 @@ class Scenario(Strict):
     @field_validator("mix")
     @classmethod
     def _sums_to_one(cls, mix: dict[str, float]) -> dict[str, float]:
-        _check_shares("mix", mix, frozenset({VISITS, *entities()}))
+        check_shares("mix", mix, frozenset({VISITS, *entities()}))
         if not mix:
             raise ValueError(f"empty; say at least {VISITS}: 1.0")
         return mix

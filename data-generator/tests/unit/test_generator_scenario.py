@@ -13,6 +13,7 @@ from data_generator.backfill.plan import BackfillScenario
 from data_generator.cli import app
 from data_generator.run import check_run_id
 from data_generator.scenario import Scenario, load_model, load_scenario, scenario_path
+from data_generator.seed.plan import SeedScenario
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import SCENARIOS_DIR
 
@@ -29,7 +30,7 @@ def refusal(**overrides: Any) -> str:
 
 
 #: Files of a kind of their own; the others are scenarios.
-KINDS: dict[str, type[BackfillScenario]] = {"backfill": BackfillScenario}
+KINDS: dict[str, Any] = {"backfill": BackfillScenario, "seed": SeedScenario}
 
 
 @pytest.mark.parametrize("path", sorted(SCENARIOS_DIR.glob("*.yaml")), ids=lambda path: path.stem)

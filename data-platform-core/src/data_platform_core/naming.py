@@ -67,6 +67,11 @@ def names(entity: str) -> EntityNames:
     return EntityNames(entity)
 
 
+def labels_key(run_id: str) -> str:
+    """Where the truth about a seed's orders lies in the ledger bucket: beside the ledger, not in the data."""
+    return f"labels/{run_id}.parquet"
+
+
 def ledger_prefix(run_id: str) -> str:
     """Where the ledger of a run lies in the ledger bucket; one object per producer."""
     return f"runs/{run_id}/"

@@ -23,6 +23,7 @@ select
     coalesce(app_category, site_category) as page_category,
     banner_position,
     search_query,
+    rating,
     event_ts,
     produced_ts,
     event_date,

@@ -26,6 +26,9 @@ in_order as (
         row_number() over (
             partition by order_id order by event_ts desc, produced_ts desc, kafka_offset desc
         ) = 1 as is_latest,
+        row_number() over (
+            partition by order_id, order_status order by produced_ts desc, kafka_offset desc
+        ) > 1 as is_replaced,
         coalesce(bool_or(order_status = 'paid') over earlier, false) as was_paid,
         max(load_id) over (partition by order_id) as order_load_id
     from changes
@@ -45,6 +48,7 @@ select
     order_status,
     change_number,
     is_latest,
+    is_replaced,
     was_paid,
     amount_krw,
     payment_method,

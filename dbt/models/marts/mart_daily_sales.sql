@@ -7,7 +7,14 @@
 
 with changes as (
 
-    select * from {{ ref('fct_order_changes') }}
+    -- A change that was sent again counts once; a day that has lost its changes to another keeps a row of zeros.
+    select
+        business_date,
+        case when not coalesce(is_replaced, false) then order_status end as order_status,
+        amount_krw,
+        was_paid,
+        order_load_id
+    from {{ ref('fct_order_changes') }}
     {{ where_key_has_news(ref('fct_order_changes'), 'business_date', 'order_load_id') }}
 
 ),
@@ -16,7 +23,7 @@ daily as (
 
     select
         business_date,
-        count(*) as order_changes,
+        count(order_status) as order_changes,
         count(*) filter (where order_status = 'placed') as placed_orders,
         count(*) filter (where order_status = 'paid') as paid_orders,
         count(*) filter (where order_status = 'cancelled') as cancelled_orders,

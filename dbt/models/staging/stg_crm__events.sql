@@ -23,6 +23,7 @@ renamed as (
         app_category,
         banner_position,
         search_query,
+        rating,
 
         -- when
         event_ts,

@@ -86,6 +86,7 @@ class _Planner:
                 app_category=category if self._in_app else None,
                 banner_position=banner,
                 search_query=query,
+                rating=None,
                 **self._shared,
             )
         )
@@ -114,6 +115,7 @@ class Maker:
             "app_category": category if in_app else None,
             "banner_position": None,
             "search_query": None,
+            "rating": None,
         }
         return Draft(b"%d" % profile.profile_id, fields)
 
@@ -127,6 +129,8 @@ class Maker:
             fields | {"channel": "rumour"},
             fields | {"site_category": "home", "app_category": "home"},
             fields | {"event_type": "page_view", "banner_position": 2},
+            fields | {"event_type": "review", "product_id": 1, "rating": 9},
+            fields | {"event_type": "page_view", "rating": 5},
         ]
 
     def plan_visit(self, encode: Payload, orders: OrderMaker | None, rng: Random) -> Visit:

@@ -54,6 +54,15 @@ def address(profile_id: int) -> str:
     return f"{NETWORKS[profile_id % 3]}.{profile_id // 3 % 254 + 1}"
 
 
+def make_order(order_id: str, profile_id: int, basket: Iterable[Product], rng: Random) -> Order:
+    """An order of `basket`, one line per product, from the customer's own card and address."""
+    payment = PAYMENTS.pick(rng.random())
+    wanted = {product.product_id: product for product in basket}
+    lines = [(product.product_id, QUANTITIES.pick(rng.random()), product.price_krw) for product in wanted.values()]
+    card = fingerprint(profile_id) if payment == CARD else None
+    return Order(order_id, profile_id, lines, payment, card, address(profile_id))
+
+
 class Maker:
     """See `EntityMaker`; the model also uses `place`, `draft` and `next_status`."""
 
@@ -82,12 +91,7 @@ class Maker:
 
     def place(self, profile: Profile, basket: list[Product], rng: Random) -> Order:
         """A new order of `basket`, one line per product."""
-        payment = PAYMENTS.pick(rng.random())
-        wanted = {product.product_id: product for product in basket}
-        lines = [(product.product_id, QUANTITIES.pick(rng.random()), product.price_krw) for product in wanted.values()]
-        number = profile.profile_id
-        card = fingerprint(number) if payment == CARD else None
-        return Order(self._world.next_order_id(), number, lines, payment, card, address(number))
+        return make_order(self._world.next_order_id(), profile.profile_id, basket, rng)
 
     def next_status(self, status: str, rng: Random) -> tuple[str, float] | None:
         """What happens to an order in `status` and after how many seconds; None when nothing more does."""

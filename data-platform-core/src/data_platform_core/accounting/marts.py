@@ -44,6 +44,9 @@ class DailyMart:
     kinds: Mapping[str, tuple[str, str | None]]
 
 
+#: Entities of which a state counts once a day, however often it was sent (ADR 0009).
+REPLACED: Final = ("orders",)
+
 _CTR: Final = {"impression": ("impressions", None), "click": ("clicks", None)}
 _FUNNEL: Final = {
     ANY: ("events", None),

@@ -25,6 +25,7 @@ from data_platform_core.accounting.sums import (
     Measure,
     a5_sums,
     latest,
+    not_replaced,
     of_run,
     only,
     sums,
@@ -245,6 +246,8 @@ class _Landing:
         wanted = [daily for daily in marts.DAILY if daily.entity == self._contract.entity]
         if not wanted:
             return []
+        if self._contract.entity in marts.REPLACED:
+            rows = not_replaced(rows, self._measure)
         by_day = sums(with_business_date(rows, marts.business_timezone()), self._measure, day="business_date")
         found: list[Violation] = []
         for daily in wanted:

@@ -74,6 +74,14 @@ def latest(rows: pa.Table, measure: Measure) -> pa.Table:
     return ordered.take(newest).drop_columns("_row")
 
 
+def not_replaced(rows: pa.Table, measure: Measure) -> pa.Table:
+    """Of rows that are one state of one thing, sent again (equal key and kind), the one produced last."""
+    ordered = rows.sort_by([("produced_ts", "ascending"), ("kafka_offset", "ascending")])
+    ordered = ordered.append_column("_row", pa.array(range(len(ordered)), pa.int64()))
+    newest = ordered.group_by([measure.key, measure.kind]).aggregate([("_row", "max")])["_row_max"]
+    return ordered.take(newest).drop_columns("_row")
+
+
 def with_business_date(rows: pa.Table, timezone: str) -> pa.Table:
     """`rows` with the day of `event_ts` in `timezone` as `business_date`."""
     local = pc.local_timestamp(

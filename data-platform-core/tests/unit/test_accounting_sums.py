@@ -16,6 +16,7 @@ from data_platform_core.accounting.sums import (
     Total,
     a5_sums,
     latest,
+    not_replaced,
     of_run,
     only,
     sums,
@@ -144,3 +145,11 @@ def test_daily_marts_count_only_kinds_that_the_contract_accepts(contracts: dict[
 
 def test_the_time_zone_is_dbts() -> None:
     assert with_business_date(table(order(1, "paid", 1)), business_timezone())["business_date"].null_count == 0
+
+
+def test_a_state_that_was_sent_again_counts_once_as_it_was_produced_last() -> None:
+    sent = order(1, "placed", 100, day=20)
+    again = order(1, "placed", 150, day=20, produced_ts=datetime(2026, 11, 21, tzinfo=UTC), kafka_offset=0)
+    rows = not_replaced(table(again, sent, order(1, "paid", 100), order(2, "placed", 7)), ORDERS)
+    found = sorted((row["order_id"], row["order_status"], row["amount_krw"]) for row in rows.to_pylist())
+    assert found == [("o1", "paid", 100), ("o1", "placed", 150), ("o2", "placed", 7)]

@@ -36,7 +36,7 @@ class LedgerStore:
     def __init__(self, settings: ObjectStoreSettings, run_id: str, producer_id: int) -> None:
         url = urlsplit(settings.url)
         self._where = f"object store {settings.url}, bucket {settings.ledger_bucket}"
-        self._bucket = settings.ledger_bucket
+        self._bucket, self._lake_bucket = settings.ledger_bucket, settings.lake_bucket
         self._run_id, self._producer_id = run_id, producer_id
         self._prefix = ledger_prefix(run_id)
         self._patience_s: float = FIRST_PATIENCE_S
@@ -98,6 +98,28 @@ class LedgerStore:
         self.put(summary_key(self._prefix, self._producer_id), summary.model_dump_json(indent=1).encode())
         # The store was there and let us in: from now on a gap is an outage to sit out.
         self._patience_s = PATIENCE_S
+
+    def put_landing(self, key: str, data: bytes) -> None:
+        """Write an object of the lake's bucket; ours is below `landing/` alone."""
+        self._call(lambda: self._client.put_object(self._lake_bucket, key, io.BytesIO(data), len(data)))
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of the ledger's bucket that begin with `prefix`."""
+        return self._call(
+            lambda: [str(item.object_name) for item in self._client.list_objects(self._bucket, prefix, recursive=True)]
+        )
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write an object of the ledger's bucket unless it is there: False then. Of two at once, one wins."""
+
+        def put() -> bool:
+            url = self._client.get_presigned_url("PUT", self._bucket, key)
+            answer = urllib3.request("PUT", url, body=data, headers={"If-None-Match": "*"}, timeout=TIMEOUT_S)
+            if answer.status not in (200, 409, 412):
+                raise urllib3.exceptions.HTTPError(f"status {answer.status}")
+            return answer.status == 200
+
+        return self._call(put)
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object of the ledger's bucket."""

@@ -19,6 +19,7 @@ from data_platform_core.settings import load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
 stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
+lake = typer.Typer(no_args_is_help=True, help="Bronze and silver, beside the stream.")
 dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
@@ -26,6 +27,7 @@ app.add_typer(registry, name="registry")
 app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")
 app.add_typer(dbt, name="dbt")
+app.add_typer(lake, name="lake")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
 
@@ -68,6 +70,17 @@ def load(
     from data_platform_core.batch.load_warehouse import run
 
     run(load_settings("batch", context.obj), entity or (), rebuild=rebuild)
+
+
+@lake.command("import")
+def import_landed(
+    context: typer.Context, run_id: Annotated[str, typer.Option(help="A run of `crm-generator backfill --sink lake`.")]
+) -> None:
+    """Take the files of a run that went straight to the lake into bronze and silver; the stream must be stopped."""
+    from data_platform_core.streaming.jobs.landing import import_run
+
+    for entity, rows in import_run(load_settings("streaming", context.obj), run_id).items():
+        typer.echo(f"{entity}: {rows:,} rows in bronze")
 
 
 @dbt.command("build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -67,6 +67,21 @@ def names(entity: str) -> EntityNames:
     return EntityNames(entity)
 
 
+def landing_prefix(run_id: str) -> str:
+    """Where a run that goes straight to the lake lays its files, in the lake bucket; also their `topic` in bronze."""
+    return f"landing/{run_id}"
+
+
+def landing_part(run_id: str, entity: str, number: int) -> str:
+    """Object key of one of these files."""
+    return f"{landing_prefix(run_id)}/{entity}/part-{number:06d}.parquet"
+
+
+def landing_manifest(run_id: str) -> str:
+    """Written when all files are there; what it says must be found in them."""
+    return f"{landing_prefix(run_id)}/manifest.json"
+
+
 def labels_key(run_id: str) -> str:
     """Where the truth about a seed's orders lies in the ledger bucket: beside the ledger, not in the data."""
     return f"labels/{run_id}.parquet"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from data_platform_core.accounting.equations import (
+    NOWHERE,
     Layers,
     Ledger,
     a1_no_loss,
@@ -23,6 +24,7 @@ from data_platform_core.accounting.equations import (
     a3_offsets,
     a4_conservation,
     a6_order,
+    landed_marks,
     positions_of,
     unplaced,
 )
@@ -399,3 +401,66 @@ class TestOrder:
             {"producer_id": 0, "seq": 4, "partition": 0, "offset": 2, "key": None},
         ]
         assert len(a6_order(TOPIC, bronze(rows))) == 1
+
+
+class TestLanded:
+    """The same world, laid down as files: partition -2, offset is the send number; silver and DLQ follow."""
+
+    @staticmethod
+    def laid_down(rows: list[Row], prefix: str = "") -> list[Row]:
+        return [{**row, f"{prefix}partition": -2, f"{prefix}offset": row["seq"]} for row in rows]
+
+    def everything(self, bronze_: list[Row] | None = None) -> tuple[Ledger, Layers]:
+        rows = self.laid_down(bronze_rows()) if bronze_ is None else bronze_
+        world = layers(
+            bronze(rows),
+            silver(self.laid_down(silver_rows(), "kafka_")),
+            longs(at(-2, 6)),
+            repeats={at(-2, 5): at(-2, 1)},
+        )
+        return ledger(self.laid_down(ledger_rows())), world
+
+    def test_holds_as_it_does_for_a_topic(self) -> None:
+        book, world = self.everything()
+        positions = positions_of(world.bronze)
+        assert a1_no_loss(book, world.bronze) == []
+        assert a2_no_invention(book, world.bronze) == []
+        assert landed_marks(positions, book) == {-2: (0, 8)}
+        assert a3_offsets(TOPIC, positions, landed_marks(positions, book)) == []
+        assert a4_conservation(book, world) == []
+        assert a6_order(TOPIC, world.bronze) == []
+
+    def test_files_of_another_run_do_not_disturb_a_topic(self) -> None:
+        positions = np.concatenate([positions_of(bronze()), longs(at(-3, 0), at(-3, 1))])
+        marks = {**KEPT, **landed_marks(positions, ledger())}
+        assert a3_offsets(TOPIC, positions, marks) == []
+
+    @pytest.mark.parametrize("seq", [0, 3, 7])
+    def test_catches_a_record_that_was_not_imported(self, seq: int) -> None:
+        book, world = self.everything(without(self.laid_down(bronze_rows()), seq))
+        only(a1_no_loss(book, world.bronze), "acknowledged but not in bronze", f"{TOPIC}/-2/{seq}")
+        positions = positions_of(world.bronze)
+        only(
+            a3_offsets(TOPIC, positions, landed_marks(positions, book)),
+            "offsets missing in bronze",
+            f"{TOPIC}/-2/{seq}",
+        )
+
+    def test_catches_a_record_that_was_imported_twice(self) -> None:
+        rows = self.laid_down(bronze_rows())
+        book, world = self.everything([*rows, rows[2]])
+        positions = positions_of(world.bronze)
+        only(
+            a3_offsets(TOPIC, positions, landed_marks(positions, book)),
+            "offsets that are in bronze more than once",
+            f"{TOPIC}/-2/2",
+        )
+
+    def test_a_record_lost_on_the_way_to_silver_is_no_duplicate(self) -> None:
+        book, world = self.everything()
+        lost = replace(world, repeats={at(-2, 5): NOWHERE})
+        only(
+            a4_conservation(book, lost),
+            "in bronze but neither silver, DLQ nor a duplicate",
+            f"{TOPIC}/-2/5",
+        )

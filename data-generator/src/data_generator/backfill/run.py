@@ -24,7 +24,8 @@ from itertools import islice
 from pathlib import Path
 
 from data_generator.backfill.history import History, HistoryModel
-from data_generator.backfill.mark import Mark, mark_of
+from data_generator.backfill.landing import LandingTarget, claim_number
+from data_generator.backfill.mark import Mark, Offsets, mark_of
 from data_generator.backfill.plan import Wish
 from data_generator.backfill.tail import topic_ends
 from data_generator.backfill.targets import KafkaTarget, Target
@@ -108,13 +109,12 @@ class BackfillRun(Run):
                 self._plan, self._contracts, schema_ids, self.status.run_id, PRODUCER_ID, self._mark.produced_ms
             )
             self._history = History(self._plan, model)
-            self._target: Target = KafkaTarget(self._settings.kafka, self._contracts, self.status.run_id, PRODUCER_ID)
+            self._target = self._open_target()
             chunks = self._chunks()
             if self._resumed:
                 self._replay(chunks, model)
             else:
-                ends = topic_ends(self._settings.kafka, self._contracts.values())
-                self._advance(model, {"ends": ends})
+                self._advance(model, topic_ends(self._settings.kafka, self._contracts.values()))
             self._phase("sending")
             for chunk in chunks:
                 if self._stopping:
@@ -123,9 +123,17 @@ class BackfillRun(Run):
                         f"with `crm-generator backfill --resume --run-id {self.status.run_id}`"
                     )
                 self._chunk(chunk)
-                self._advance(model, {"ends": self._ends})
+                self._advance(model, self._ends)
             self._finish()
         return self.status
+
+    def _open_target(self) -> Target:
+        run_id = self.status.run_id
+        if self._plan.sink == "kafka":
+            return KafkaTarget(self._settings.kafka, self._contracts, run_id, PRODUCER_ID)
+        if self._mark.landing is None:
+            self._mark = self._mark.model_copy(update={"landing": claim_number(self._store, run_id)})
+        return LandingTarget(self._store, run_id, PRODUCER_ID, self._mark.landing or 0)
 
     def _chunks(self) -> Iterator[Iterator[Send]]:
         """The sends of each chunk; to be taken one after the other, and each to its end."""
@@ -165,7 +173,7 @@ class BackfillRun(Run):
                 target.poll()
                 self._refuse_trouble()
                 self._show()
-        target.settle(self._show)
+        target.settle(self._show, self._mark.chunks + 1)
         self._refuse_trouble()
         self._ends = {entity: dict(ends) for entity, ends in self._mark.ends.items()}
         for account in accounts:
@@ -187,7 +195,7 @@ class BackfillRun(Run):
                 f"then go on with `crm-generator backfill --resume --run-id {self.status.run_id}`"
             )
 
-    def _advance(self, model: HistoryModel, news: dict[str, object]) -> None:
+    def _advance(self, model: HistoryModel, ends: Offsets) -> None:
         """All that was sent is settled and written down; the next chunk may begin."""
         sent = {account.entity: account.sent for account in self.accounts}
         started = bool(self._mark.state)
@@ -197,7 +205,7 @@ class BackfillRun(Run):
                 "sends": sum(sent.values()),
                 "next_seq": sent,
                 "state": model.state(),
-                **news,
+                "ends": ends,
             }
         )
         room = max(self._catalogue, self._plan.scenario.chunk_records)
@@ -205,6 +213,7 @@ class BackfillRun(Run):
 
     def _finish(self) -> None:
         self._show(always=True)
+        self._target.finish(self._mark.chunks, self._mark.next_seq)
         self._put_summary(
             finished=True,
             ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -36,8 +36,12 @@ class Target(Protocol):
         """Let the accounts hear of what is settled."""
         ...
 
-    def settle(self, look: Callable[[], None]) -> None:
-        """Return when everything taken is acknowledged; `look` is called while waiting."""
+    def settle(self, look: Callable[[], None], chunk: int) -> None:
+        """Return when everything taken is acknowledged, all of it of `chunk`; `look` is called while waiting."""
+        ...
+
+    def finish(self, chunks: int, sent: Mapping[str, int]) -> None:
+        """All is settled."""
         ...
 
     @property
@@ -86,7 +90,10 @@ class KafkaTarget:
     def poll(self) -> None:
         self._sink.poll()
 
-    def settle(self, look: Callable[[], None]) -> None:
+    def finish(self, chunks: int, sent: Mapping[str, int]) -> None:
+        """A topic has no end."""
+
+    def settle(self, look: Callable[[], None], chunk: int) -> None:
         deadline = time.monotonic() + _SETTLE_S
         while self._sink.drain(_LOOK_S) and time.monotonic() < deadline:
             self._sink.check()

@@ -159,6 +159,10 @@ def _gaps(offsets: Longs, start: int, end: int) -> list[tuple[int, int]]:
     return [(int(fence[i]) + 1, int(fence[i + 1]) - 1) for i in wide]
 
 
+#: Not a position: the last offset of a partition that nobody uses.
+NOWHERE = -1
+
+
 @dataclass(frozen=True)
 class Layers:
     """Where the records of a run and entity came to lie; positions are packed (partition, offset)."""
@@ -171,6 +175,17 @@ class Layers:
     #: Of what is in neither silver nor DLQ and decodes: its position, and where silver has its event_id (-1: nowhere).
     repeats: Mapping[int, int] = field(default_factory=dict)
     dedup_window_ms: int = 0
+
+
+def landed_marks(bronze: Longs, ledger: Ledger) -> dict[int, tuple[int, int]]:
+    """First number and end, by partition below 0: what came by files is dense from 0 on, of this run up to its last."""
+    marks: dict[int, tuple[int, int]] = {}
+    for positions in (bronze, positions_of(ledger.of(Outcome.OK))):
+        partitions, offsets = halves(positions)
+        for partition in np.unique(partitions[partitions < 0]).tolist():
+            end = int(offsets[partitions == partition].max()) + 1
+            marks[partition] = (0, max(end, marks.get(partition, (0, 0))[1]))
+    return marks
 
 
 def unplaced(bronze: pa.Table, silver_positions: Longs, dlq_positions: Longs) -> Longs:
@@ -203,7 +218,7 @@ def a4_conservation(ledger: Ledger, layers: Layers) -> list[Violation]:
 
 def _is_repeat(position: int, original: int) -> bool:
     """A duplicate is a record whose event silver took from elsewhere: earlier, when both are of one partition."""
-    if original < 0 or original == position:
+    if original in (NOWHERE, position):
         return False
     return unpack(original)[0] != unpack(position)[0] or original < position
 

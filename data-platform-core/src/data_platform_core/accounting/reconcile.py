@@ -38,6 +38,7 @@ from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.ledger import Outcome
+from data_platform_core.naming import landing_prefix
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse.connections import connect
 from data_platform_core.warehouse.loads import last_load
@@ -133,7 +134,8 @@ class _EntityRun:
 
     def _until_marks(self, positions: Longs) -> Longs:
         partitions, offsets = halves(positions)
-        inside = np.zeros(len(positions), dtype=bool)
+        # What came by files has no topic to wait for: partitions below 0 (landing.py).
+        inside = partitions < 0
         for number, (_, end) in self._marks.items():
             inside |= (partitions == number) & (offsets < end)
         return positions[inside]
@@ -145,7 +147,7 @@ class _EntityRun:
         bronze = self._lake.bronze_of(run_id)
         bronze_positions = self._until_marks(self._all_bronze)
         bronze = bronze.filter(np.isin(positions_of(bronze), bronze_positions))
-        dead = dead_positions(contract.names.topic, read_dlq(self._settings, contract, run_id))
+        dead = dead_positions(contract.names.topic, read_dlq(self._settings, contract, run_id), run_id)
         dead = self._until_marks(dead)
         left = equations.unplaced(bronze, self._silver_positions, dead)
         schemas = RegistryClient(self._settings.registry).writer_schemas(contract, "skip") if len(left) else {}
@@ -162,12 +164,12 @@ class _EntityRun:
     def findings(self) -> list[Finding]:
         entity, topic = self._contract.entity, self._contract.names.topic
         ends_after = topic_marks(self._settings, {entity: self._contract})[entity]
+        landed = equations.landed_marks(self._all_bronze, self._ledger)
+        ends = {number: end for number, (_, end) in (ends_after | landed).items()}
         found = {
             "A1": equations.a1_no_loss(self._ledger, self._layers.bronze),
             "A2": equations.a2_no_invention(self._later_ledger, self._layers.bronze),
-            "A3": equations.a3_offsets(
-                topic, self._all_bronze, self._marks, {number: end for number, (_, end) in ends_after.items()}
-            ),
+            "A3": equations.a3_offsets(topic, self._all_bronze, {**self._marks, **landed}, ends),
             "A4": equations.a4_conservation(self._later_ledger, self._layers),
             "A5": self._landed.violations,
             "A6": equations.a6_order(topic, self._layers.bronze),
@@ -185,7 +187,7 @@ class _EntityRun:
             silver=len(layers.silver) - late,
             late=late,
             dlq=len(layers.dlq_positions),
-            duplicates=sum(1 for original in layers.repeats.values() if original >= 0),
+            duplicates=sum(1 for original in layers.repeats.values() if original != equations.NOWHERE),
             warehouse=self._landed.landing,
             marts=self._landed.marts,
         )
@@ -270,9 +272,10 @@ def produced(ledger: Ledger) -> int:
     return closed + len(open_rows)
 
 
-def dead_positions(topic: str, letters: list[DeadLetter]) -> Longs:
+def dead_positions(topic: str, letters: list[DeadLetter], run_id: str = "") -> Longs:
     """Packed positions of the originals. Raises AccountingError for a dead letter of another topic."""
-    stray = next((letter for letter in letters if letter.source.topic != topic), None)
+    mine = (topic, landing_prefix(run_id))
+    stray = next((letter for letter in letters if letter.source.topic not in mine), None)
     if stray:
         raise AccountingError(f"DLQ of {topic} holds a dead letter of {stray.source}; who else writes there?")
     partitions = np.array([letter.source.partition for letter in letters], dtype=np.int64)

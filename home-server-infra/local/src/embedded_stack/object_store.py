@@ -32,6 +32,9 @@ def policy(service: str, buckets: Buckets) -> dict[str, Any]:
     for bucket, actions in grants[service].items():
         statements.append(_allow(LIST, f"arn:aws:s3:::{bucket}"))
         statements.append(_allow(actions, f"arn:aws:s3:::{bucket}/*"))
+    if service == "generator":
+        # A run that goes straight to the lake lays its files there; it reads nothing of the lake, and lists nothing.
+        statements.append(_allow(WRITE, f"arn:aws:s3:::{buckets.lake}/landing/*"))
     return {"Version": "2012-10-17", "Statement": statements}
 
 

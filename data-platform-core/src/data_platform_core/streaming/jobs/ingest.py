@@ -72,6 +72,7 @@ class EntityIngest:
         self._spark = spark
         self._settings = settings
         self._contract = contract
+        self._query = contract.names.query  # whose batches the marks in the tables' logs count
         self._on_batch = on_batch
         self._registry = RegistryClient(settings.registry)
         self._writer_schemas = self._registry.writer_schemas(contract)
@@ -100,7 +101,7 @@ class EntityIngest:
         Returns where the last finished batch ended, as Spark's JSON; None for a new query.
         """
         for table in (self._bronze, self._silver):
-            self._taken[table] = last_batch(self._spark, table, self._contract.names.query)
+            self._taken[table] = last_batch(self._spark, table, self._query)
         self._checkpoint.refuse_other_history(self._taken)
         self._recall_seen()
         return self._checkpoint.finished_offsets()
@@ -221,7 +222,7 @@ class EntityIngest:
         if batch_id <= self._taken[uri]:
             log.info("batch replayed, table has it", table=uri, batch_id=batch_id)
             return time.time()
-        mark = batch_mark(self._contract.names.query, batch_id)
+        mark = batch_mark(self._query, batch_id)
         rows.coalesce(files).write.format("delta").mode("append").option("userMetadata", mark).save(uri)
         self._taken[uri] = batch_id
         return time.time()

@@ -1,0 +1,44 @@
+"""The shape of a run that goes straight to the lake: files with bronze's columns, and a manifest when all are there.
+
+Files lie below `naming.landing_prefix(run_id)` of the lake bucket, one per entity and chunk, rows in the order of their
+numbers. Where a record from Kafka has topic, partition and offset, one of these has the prefix, `partition_of` the
+run's landing number, and its send number: partitions below 0, which Kafka never uses, and each run's own.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+#: A packed position has 19 bits for a partition, its sign among them.
+HIGHEST_NUMBER = 1 << 18
+
+LANDING_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("producer_id", pa.int32(), nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("kafka_ts", pa.timestamp("us", tz="UTC"), nullable=False),  # when the file was made
+    ]
+)
+
+
+class Manifest(BaseModel):
+    """What a finished run laid down: `rows` by entity, in files numbered 1 to `chunks` (an entity may skip some)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    number: int = Field(ge=1, le=HIGHEST_NUMBER)
+    chunks: int
+    rows: dict[str, int]
+
+
+def partition_of(number: int) -> int:
+    """The partition that stands for a landing number. -1 is left out: readers use it for `nowhere`."""
+    return -number - 1

@@ -1,0 +1,162 @@
+"""Files of a run that went straight to the lake, taken into bronze and silver as the stream takes Kafka's records.
+
+It is `EntityIngest` over batches of files instead of offsets: the same decoding, checks, deduplication, dead letters
+and marked commits. Which files make a batch follows from the manifest alone, so that after a kill the same batches come
+again, and a table that has taken one is left alone. It writes the stream's tables, so it runs in the stream's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import ValidationError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from data_platform_core.contracts import Contract, load_contracts
+from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.kafka.topics import verify_topics
+from data_platform_core.lake.session import spark_session
+from data_platform_core.lake.store import require_lake
+from data_platform_core.lake.tables import ensure_tables, last_batch
+from data_platform_core.landing import Manifest, partition_of
+from data_platform_core.ledger import ORIGIN_HEADER
+from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
+from data_platform_core.settings import Settings
+from data_platform_core.streaming.jobs.ingest import BatchCounts, EntityIngest
+from data_platform_core.streaming.progress import refuse_second_driver, serve_metrics
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import Row
+
+#: Chunks per batch: with the usual 50,000 records each, a million, which Spark takes at its best speed.
+CHUNKS_PER_BATCH = 20
+
+log = structlog.get_logger(__name__)
+
+
+def import_run(settings: Settings, run_id: str) -> dict[str, int]:
+    """Take a landed run into the lake; rows that bronze has of it, by entity. Repeating it changes nothing.
+
+    Raises ServiceError when a streaming driver runs or the files are not what the manifest says, ConfigurationError
+    when the run laid nothing down or is not finished.
+    """
+    contracts = load_contracts()
+    refuse_second_driver(settings)
+    require_lake(settings.object_store)
+    verify_topics(settings, contracts)
+    serve_metrics(settings)  # from now on a streaming driver is refused
+    spark = spark_session(settings, "crm-lake-import")
+    try:
+        manifest = read_manifest(spark, settings, run_id)
+        done = {}
+        for entity, contract in contracts.items():
+            ensure_tables(spark, settings, contract)
+            done[entity] = LandingImport(spark, settings, contract, manifest, _told).run()
+        return done
+    finally:
+        spark.stop()
+
+
+def _told(entity: str, counts: BatchCounts) -> None:
+    log.info("imported", entity=entity, **vars(counts))
+
+
+def read_manifest(spark: SparkSession, settings: Settings, run_id: str) -> Manifest:
+    """What the run says it laid down. Raises ConfigurationError when it says nothing, or is not readable."""
+    key = landing_manifest(run_id)
+    path = spark._jvm.org.apache.hadoop.fs.Path(settings.object_store.lake_uri(key))
+    if not path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).exists(path):
+        raise ConfigurationError(
+            f"run {run_id!r} has no {key} in bucket {settings.object_store.lake_bucket}: it was not sent with "
+            "`--sink lake`, or is not finished; finish it with `crm-generator backfill --resume`"
+        )
+    text = "".join(row.value for row in spark.read.text(settings.object_store.lake_uri(key)).collect())
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigurationError(f"{key}: {error.errors()[0]['msg']}; was it written by the generator?") from None
+
+
+class LandingImport(EntityIngest):
+    """One entity of one run."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        contract: Contract,
+        manifest: Manifest,
+        on_batch: Callable[[str, BatchCounts], None] | None = None,
+    ) -> None:
+        super().__init__(spark, settings, contract, on_batch)
+        self._manifest = manifest
+        self._query = f"import_{contract.entity}/{manifest.run_id}"
+
+    def run(self) -> int:
+        """Take every batch that a table lacks; rows of the run in bronze."""
+        sizes = self._sizes()
+        wanted = self._manifest.rows.get(self._contract.entity, 0)
+        if sum(sizes.values()) != wanted:
+            raise ServiceError(
+                f"{landing_prefix(self._manifest.run_id)}/{self._contract.entity} holds {sum(sizes.values()):,} rows, "
+                f"the manifest says {wanted:,}; nothing of this entity was imported: were files removed?"
+            )
+        for table in (self._bronze, self._silver):
+            self._taken[table] = last_batch(self._spark, table, self._query)
+        self._refuse_forgotten()
+        self._recall_seen()
+        for batch in range(0, -(-self._manifest.chunks // CHUNKS_PER_BATCH)):
+            first = batch * CHUNKS_PER_BATCH + 1
+            chunks = [number for number in range(first, first + CHUNKS_PER_BATCH) if number in sizes]
+            if chunks and batch > min(self._taken.values()):
+                self._ingest(self._records(chunks), batch)
+        return self._in_bronze()
+
+    def _sizes(self) -> Mapping[int, int]:
+        """Rows by chunk."""
+        folder = f"{landing_prefix(self._manifest.run_id)}/{self._contract.entity}"
+        if not self._manifest.rows.get(self._contract.entity):
+            return {}
+        files = self._spark.read.parquet(self._settings.object_store.lake_uri(folder))
+        counted: list[Row] = files.groupBy(F.col("_metadata.file_name").alias("name")).count().collect()
+        sizes = {int(row["name"].removeprefix("part-").removesuffix(".parquet")): int(row["count"]) for row in counted}
+        # A file beyond the manifest's chunks is none of ours to take: then the sum above tells.
+        return sizes
+
+    def _records(self, chunks: list[int]) -> DataFrame:
+        """Files in the shape of Kafka's source."""
+        run_id, entity = self._manifest.run_id, self._contract.entity
+        paths = [self._settings.object_store.lake_uri(landing_part(run_id, entity, number)) for number in chunks]
+        origin = F.concat_ws("/", "run_id", "producer_id", "seq").cast("binary")
+        header = F.struct(F.lit(ORIGIN_HEADER).alias("key"), origin.alias("value"))
+        return self._spark.read.parquet(*paths).select(
+            "key",
+            "value",
+            "topic",
+            "partition",
+            "offset",
+            F.col("kafka_ts").alias("timestamp"),
+            F.array(header).alias("headers"),
+        )
+
+    def _mine(self) -> DataFrame:
+        partition = partition_of(self._manifest.number)
+        return self._spark.read.format("delta").load(self._bronze).where(F.col("partition") == partition)
+
+    def _refuse_forgotten(self) -> None:
+        """Rows without a mark: another run's under our number, or ours from before the log's retention."""
+        if self._taken[self._bronze] >= 0:
+            return
+        found = self._mine().select("run_id").first()
+        if found:
+            raise ServiceError(
+                f"table {self._bronze} has rows of run {found[0]!r} under landing number {self._manifest.number} and "
+                "no mark of this import: it was imported before its marks expired, or the numbers were lost; nothing "
+                "was imported"
+            )
+
+    def _in_bronze(self) -> int:
+        return self._mine().count()

@@ -25,8 +25,9 @@ from data_platform_core.landing import Manifest, partition_of
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.jobs.ingest import BatchCounts, EntityIngest
-from data_platform_core.streaming.progress import refuse_second_driver, serve_metrics
+from data_platform_core.streaming.jobs.ingest import EntityIngest
+from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
+from data_platform_core.streaming.report import BatchReport
 
 if TYPE_CHECKING:
     from pyspark.sql.types import Row
@@ -60,8 +61,8 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
         spark.stop()
 
 
-def _told(entity: str, counts: BatchCounts) -> None:
-    log.info("imported", entity=entity, **vars(counts))
+def _told(entity: str, report: BatchReport) -> None:
+    log.info("imported", entity=entity, **vars(report.counts))
 
 
 def read_manifest(spark: SparkSession, settings: Settings, run_id: str) -> Manifest:
@@ -89,7 +90,7 @@ class LandingImport(EntityIngest):
         settings: Settings,
         contract: Contract,
         manifest: Manifest,
-        on_batch: Callable[[str, BatchCounts], None] | None = None,
+        on_batch: Callable[[str, BatchReport], None] | None = None,
     ) -> None:
         super().__init__(spark, settings, contract, on_batch)
         self._manifest = manifest

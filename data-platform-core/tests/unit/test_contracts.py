@@ -56,7 +56,7 @@ def test_every_record_starts_with_the_envelope(entity: str, contracts: dict[str,
 
 def test_accepted_values_say_what_the_issue_asks_for(contracts: dict[str, Contract]) -> None:
     assert set(contracts["events"].accepted_values["event_type"]) == {
-        "page_view", "search", "impression", "click", "add_to_cart", "checkout", "purchase",
+        "page_view", "search", "impression", "click", "add_to_cart", "checkout", "purchase", "review",
     }  # fmt: skip
     assert set(contracts["orders"].accepted_values["order_status"]) == {"placed", "paid", "cancelled", "refunded"}
 

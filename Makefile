@@ -80,8 +80,9 @@ load: setup ## Carry what is new in silver into the warehouse
 topics: setup ## Show what contracts and topology would change on the brokers' topics
 	@$(CORE)/crm --env $(ENV) topics plan
 
-generate: setup ## Rewrite the files that are derived from contracts and topology
+generate: setup ## Rewrite the files that are derived from contracts, alert rules and runbooks
 	@$(CORE)/crm generate
+	@$(CORE)/crm-dashboards generate
 
 dbt: setup ## Build and test the marts
 	@$(CORE)/crm --env $(ENV) dbt build

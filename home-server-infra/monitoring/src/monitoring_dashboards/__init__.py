@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: one module per dashboard, written to `../../dashboards/*.json` by `make generate`."""

@@ -49,9 +49,24 @@ class Pipeline:
     @contextmanager
     def generating(self, run_id: str, *, seconds: float, rate: float) -> Iterator[subprocess.Popen[str]]:
         """The same in the background; on leaving, waits for its end and fails unless it was clean."""
-        process = subprocess.Popen(
-            self._generator(run_id, seconds, rate), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        with self._in_background(self._generator(run_id, seconds, rate), seconds) as process:
+            yield process
+
+    @contextmanager
+    def spiking(self, run_id: str, *, rate: float, **seconds: float) -> Iterator[subprocess.Popen[str]]:
+        """A spike up to `rate` in the background, its metrics served; `seconds` by phase, as the command's options."""
+        phases = [part for phase, length in seconds.items() for part in (f"--{phase}", str(length))]
+        command = [
+            str(SCRIPTS / "crm-generator"), "spike", "--env", self.environment, "--run-id", run_id,
+            "--baseline-rate", str(rate / 10), "--rate", str(rate), *phases, "--quiet",
+        ]  # fmt: skip
+        with self._in_background(command, sum(seconds.values())) as process:
+            yield process
+
+    @staticmethod
+    @contextmanager
+    def _in_background(command: list[str], seconds: float) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             yield process
             out, _ = process.communicate(timeout=seconds + 120)

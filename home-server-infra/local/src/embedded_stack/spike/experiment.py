@@ -65,7 +65,6 @@ class Plan:
     def options(self) -> list[str]:
         """As options of `crm-generator spike`."""
         values = {
-            "seed": self.seed,
             "rate": self.rate,
             "baseline-rate": self.baseline_rate,
             "baseline": self.baseline,
@@ -74,7 +73,8 @@ class Plan:
             "decay": self.decay,
             "recovery": self.recovery,
         }
-        return [part for name, value in values.items() for part in (f"--{name}", f"{value:g}")]
+        options = [part for name, value in values.items() for part in (f"--{name}", f"{value:g}")]
+        return ["--seed", str(self.seed), *options]
 
 
 def check(plan: Plan) -> None:

@@ -51,6 +51,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "app_category": None,
         "banner_position": 2,
         "search_query": None,
+        "rating": None,
     }
     return {**record, **changes}
 

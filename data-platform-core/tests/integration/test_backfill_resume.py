@@ -30,8 +30,8 @@ from data_platform_core.topology import Topology
 pytestmark = pytest.mark.integration
 
 #: One chunk is larger than what is sent between the kills: both fall into it.
-CHUNK = 8_000
-DAYS = ("--from", "2026-01-05", "--to", "2026-02-03", "--scale", "0.08")  # some 12,000 records
+CHUNK = 40_000
+DAYS = ("--from", "2026-01-05", "--to", "2026-02-03", "--scale", "0.3")  # some 47,000 records
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,14 @@ def test_killed_twice_within_a_chunk_it_ends_with_each_record_once_and_in_order(
 ) -> None:
     before = sum(kafka.ends().values())
     whole = ("backfill", "--scenario", str(scenario), "--run-id", run_id)
-    kill_after(start(*whole, *DAYS), kafka, before + 2_500)
+    kill_after(start(*whole, *DAYS), kafka, before + 1_500)
     summary, rows = ledger(run_id)
     assert summary["resume_from"]["sends"] == 700
     held = sum(map(len, consume(run_id).values()))
-    assert 700 < held < 8_700, "the kill did not fall into a chunk"
-    kill_after(start(*whole, "--resume"), kafka, before + held + 2_000)
+    assert 700 < held < 40_700, "the kill did not fall into a chunk"
+    kill_after(start(*whole, "--resume"), kafka, before + held + 1_000)
     again = sum(map(len, consume(run_id).values()))
-    assert held < again < 8_700, "the second kill did not fall into the resumed chunk"
+    assert held < again < 40_700, "the second kill did not fall into the resumed chunk"
     process = start(*whole, "--resume")
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors + output

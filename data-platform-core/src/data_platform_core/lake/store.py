@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import urllib3
@@ -28,6 +30,29 @@ def delta_options(store: ObjectStoreSettings) -> dict[str, str]:
 
 def require_lake(store: ObjectStoreSettings) -> None:
     """Raises ServiceError when the store is away, refuses our credentials, or lacks the lake's bucket."""
+    with _refusals(store) as client:
+        next(iter(client.list_objects(store.lake_bucket)), None)
+
+
+def lake_object(store: ObjectStoreSettings, key: str) -> bytes | None:
+    """A small object of the lake's bucket; None when there is none. Raises as `require_lake`."""
+    with _refusals(store) as client:
+        try:
+            response = client.get_object(store.lake_bucket, key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return None
+            raise
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
+            response.release_conn()
+
+
+@contextmanager
+def _refusals(store: ObjectStoreSettings) -> Iterator[Minio]:
+    """A client; what the store says no to becomes one line."""
     url = urlsplit(store.url)
     client = Minio(
         url.netloc,
@@ -39,7 +64,7 @@ def require_lake(store: ObjectStoreSettings) -> None:
     )
     where = f"object store {store.url}, bucket {store.lake_bucket}"
     try:
-        next(iter(client.list_objects(store.lake_bucket)), None)
+        yield client
     except S3Error as error:
         if error.code == "NoSuchBucket":
             raise ServiceError(f"{where}: the bucket does not exist; `make up` creates it") from None

@@ -19,12 +19,12 @@ from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
-from data_platform_core.lake.store import require_lake
+from data_platform_core.lake.store import lake_object
 from data_platform_core.lake.tables import ensure_tables, last_batch
 from data_platform_core.landing import Manifest, partition_of
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
-from data_platform_core.settings import Settings
+from data_platform_core.settings import ObjectStoreSettings, Settings
 from data_platform_core.streaming.jobs.ingest import EntityIngest
 from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
 from data_platform_core.streaming.report import BatchReport
@@ -46,12 +46,12 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
     """
     contracts = load_contracts()
     refuse_second_driver(settings)
-    require_lake(settings.object_store)
+    # Told before Spark takes its twenty seconds.
+    manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
     serve_metrics(settings)  # from now on a streaming driver is refused
     spark = spark_session(settings, "crm-lake-import")
     try:
-        manifest = read_manifest(spark, settings, run_id)
         done = {}
         for entity, contract in contracts.items():
             ensure_tables(spark, settings, contract)
@@ -65,18 +65,17 @@ def _told(entity: str, report: BatchReport) -> None:
     log.info("imported", entity=entity, **vars(report.counts))
 
 
-def read_manifest(spark: SparkSession, settings: Settings, run_id: str) -> Manifest:
+def read_manifest(store: ObjectStoreSettings, run_id: str) -> Manifest:
     """What the run says it laid down. Raises ConfigurationError when it says nothing, or is not readable."""
     key = landing_manifest(run_id)
-    path = spark._jvm.org.apache.hadoop.fs.Path(settings.object_store.lake_uri(key))
-    if not path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).exists(path):
+    content = lake_object(store, key)
+    if content is None:
         raise ConfigurationError(
-            f"run {run_id!r} has no {key} in bucket {settings.object_store.lake_bucket}: it was not sent with "
-            "`--sink lake`, or is not finished; finish it with `crm-generator backfill --resume`"
+            f"run {run_id!r} has no {key} in bucket {store.lake_bucket}: it was not sent with `--sink lake`, or is not "
+            "finished; finish it with `crm-generator backfill --resume`"
         )
-    text = "".join(row.value for row in spark.read.text(settings.object_store.lake_uri(key)).collect())
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         raise ConfigurationError(f"{key}: {error.errors()[0]['msg']}; was it written by the generator?") from None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +35,7 @@ def run(arms: Sequence[Arm], plan: Plan, out: Path | None) -> bool:
     told = ", ".join(arm.name for arm in arms)
     console.print(f"spike: arms {told}; about {arms_seconds(arms, plan) / 60:.0f} minutes; the report goes to {folder}")
     results: list[ArmResult] = []
+    signal.signal(signal.SIGTERM, _interrupt)  # leave as by Ctrl-C: nothing half-started stays behind
     try:
         for arm in arms:
             results.append(run_arm(arm, plan, name))
@@ -45,6 +48,10 @@ def run(arms: Sequence[Arm], plan: Plan, out: Path | None) -> bool:
         f"{folder / 'report.md'}\n{folder / 'report.html'}\ntook {(time.monotonic() - began) / 60:.1f} minutes"
     )
     return all(result.accounted for result in results)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _command() -> str:

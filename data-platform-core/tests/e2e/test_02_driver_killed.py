@@ -21,7 +21,7 @@ def test_killed_in_the_middle_of_batches_every_record_is_there_once(
     with pipeline.generating(run, seconds=60, rate=300):
         for _kill in range(2):
             time.sleep(4)
-            checkpoint.wait_for_batch_under_way(timeout_s=60)
+            checkpoint.wait_for_batch_under_way(timeout_s=150)
             pipeline.kill_streaming()
     pipeline.drain()
     pipeline.load_and_build()
@@ -38,7 +38,7 @@ def test_restarted_onto_a_batch_that_only_silver_has_taken(pipeline: Pipeline, s
     with pipeline.generating(run, seconds=75, rate=300):
         for _attempt in range(4):
             time.sleep(3)
-            batch = checkpoint.wait_for_half_committed_batch(timeout_s=60)
+            batch = checkpoint.wait_for_half_committed_batch(timeout_s=150)
             pipeline.kill_streaming()
             if checkpoint.newest("commits") < batch <= checkpoint.newest("offsets"):
                 seen = True

@@ -125,7 +125,10 @@ def test_a_second_driver_is_refused_before_it_touches_a_table(stopped: Pipeline)
 
 def test_wrong_object_store_credentials_stop_the_driver_with_one_line(stopped: Pipeline) -> None:
     stopped.stop_streaming()
-    done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
+    try:
+        done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
+    finally:
+        stopped.start_streaming()  # the tests after this one find it running
     assert done.code == 3, done.err
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert "CRM_OBJECT_STORE__SECRET_KEY" in line

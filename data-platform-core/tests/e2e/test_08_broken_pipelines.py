@@ -1,4 +1,7 @@
-"""Pipelines broken on purpose: a checker that has never failed is not trusted."""
+"""Pipelines broken on purpose: a checker that has never failed is not trusted.
+
+After all that loads: a table that was tampered with and restored can't be loaded incrementally any more.
+"""
 
 from __future__ import annotations
 

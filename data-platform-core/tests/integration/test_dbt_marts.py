@@ -40,6 +40,7 @@ def event(number: int, event_type: str, moment: datetime, **changes: Any) -> dic
         "app_category": "food",
         "banner_position": 0,
         "search_query": None,
+        "rating": None,
     }
     return same | row | changes
 

@@ -119,7 +119,7 @@ class _Breach:
         self._tell(f"{what}: {self._alert} is due by {', '.join(self._ways)}")
         breach()
         try:
-            firing = self._wait("fires", lambda: _is_firing(self._topology, self._alert)) - began
+            firing = self._wait("fires", lambda: is_firing(self._topology, self._alert)) - began
             self._tell(f"{self._alert} fires after {firing:.1f} s")
             delivered = self._wait_messages(began, FIRING)
             for way, at in delivered.items():
@@ -127,7 +127,7 @@ class _Breach:
         finally:
             cured = time.time()
             cure()
-        resolved = self._wait("ends", lambda: not _is_firing(self._topology, self._alert)) - cured
+        resolved = self._wait("ends", lambda: not is_firing(self._topology, self._alert)) - cured
         self._tell(f"{self._alert} ends {resolved:.1f} s after the cure")
         ended = self._wait_messages(began, RESOLVED)
         # A second message would come with the group's next interval.
@@ -229,11 +229,12 @@ def _require_quiet(environment: str, topology: Topology, layout: Layout) -> None
             f"stack {environment} has real receivers ({layout.receivers}); the drill would alarm people: move them away"
         )
     for alert in ("BrokerDown", "StreamingDown"):
-        if _is_firing(topology, alert):
+        if is_firing(topology, alert):
             raise ServiceError(f"alert {alert} fires already in stack {environment}; cure that first")
 
 
-def _is_firing(topology: Topology, alert: str) -> bool:
+def is_firing(topology: Topology, alert: str) -> bool:
+    """Whether Prometheus says that the alert fires, not only that it is pending."""
     return any(
         found["labels"]["alertname"] == alert and found["state"] == "firing" for found in firing_or_pending(topology)
     )

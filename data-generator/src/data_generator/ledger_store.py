@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import urllib3
-from minio import Minio
 from minio.error import MinioException, S3Error
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.ledger import LEDGER_SCHEMA, ProducerSummary, part_key, summary_key
 from data_platform_core.naming import ledger_prefix
+from data_platform_core.object_store import s3_client
 from data_platform_core.settings import ObjectStoreSettings
 
 T = TypeVar("T")
@@ -34,20 +33,12 @@ class LedgerStore:
     """Writes the ledger of one producer of one run. All methods raise ServiceError in one line."""
 
     def __init__(self, settings: ObjectStoreSettings, run_id: str, producer_id: int) -> None:
-        url = urlsplit(settings.url)
         self._where = f"object store {settings.url}, bucket {settings.ledger_bucket}"
         self._bucket, self._lake_bucket = settings.ledger_bucket, settings.lake_bucket
         self._run_id, self._producer_id = run_id, producer_id
         self._prefix = ledger_prefix(run_id)
         self._patience_s: float = FIRST_PATIENCE_S
-        self._client = Minio(
-            url.netloc,
-            access_key=settings.access_key.get_secret_value() or None,
-            secret_key=settings.secret_key.get_secret_value() or None,
-            secure=url.scheme == "https",
-            region=settings.region,
-            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=False),
-        )
+        self._client = s3_client(settings, urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=False))
 
     def claim(self) -> None:
         """Make sure that nobody has used this run id and producer number. Raises ConfigurationError when one has."""

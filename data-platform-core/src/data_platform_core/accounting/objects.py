@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import urllib3
 from deltalake import DeltaTable
@@ -12,6 +11,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from data_platform_core import object_store
 from data_platform_core.errors import ServiceError
 from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import ObjectStoreSettings
@@ -29,19 +29,12 @@ class TableMissingError(ServiceError):
 
 
 def s3_client(settings: ObjectStoreSettings) -> Minio:
-    """A client with our credentials; it connects with the first request."""
-    url = urlsplit(settings.url)
-    return Minio(
-        url.netloc,
-        access_key=settings.access_key.get_secret_value() or None,
-        secret_key=settings.secret_key.get_secret_value() or None,
-        secure=url.scheme == "https",
-        region=settings.region,
-        http_client=urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=REQUEST_TIMEOUT_S),
-            retries=urllib3.Retry(total=_TRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
-        ),
+    """A client with our credentials and accounting's patience; it connects with the first request."""
+    pool = urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=REQUEST_TIMEOUT_S),
+        retries=urllib3.Retry(total=_TRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
     )
+    return object_store.s3_client(settings, pool)
 
 
 def delta_table(settings: ObjectStoreSettings, folder: str, version: int | None = None) -> DeltaTable:

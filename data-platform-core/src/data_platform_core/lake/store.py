@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.object_store import s3_client
 from data_platform_core.settings import ObjectStoreSettings
 
 #: One small request, seconds: a store that takes longer is not well.
@@ -53,15 +53,8 @@ def lake_object(store: ObjectStoreSettings, key: str) -> bytes | None:
 @contextmanager
 def _refusals(store: ObjectStoreSettings) -> Iterator[Minio]:
     """A client; what the store says no to becomes one line."""
-    url = urlsplit(store.url)
-    client = Minio(
-        url.netloc,
-        access_key=store.access_key.get_secret_value() or None,
-        secret_key=store.secret_key.get_secret_value() or None,
-        secure=url.scheme == "https",
-        region=store.region,
-        http_client=urllib3.PoolManager(timeout=_TIMEOUT_S, retries=urllib3.Retry(total=2, backoff_factor=0.2)),
-    )
+    retries = urllib3.Retry(total=2, backoff_factor=0.2)
+    client = s3_client(store, urllib3.PoolManager(timeout=_TIMEOUT_S, retries=retries))
     where = f"object store {store.url}, bucket {store.lake_bucket}"
     try:
         yield client

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data_generator.load.shapes import DayCurve, Flat, Shape, Spike
 from data_platform_core.contracts import entities
@@ -60,11 +60,23 @@ class Rate(Strict):
         return self
 
 
+def _known_zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("no such time zone, give one like Asia/Seoul") from None
+    return zone
+
+
+#: Name of a time zone that this machine knows.
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
 class Curve(Strict):
     """How the rate follows the local day. `flat` holds it at `rate.high`."""
 
     flat: bool = False
-    zone: str = "Asia/Seoul"
+    zone: Zone = "Asia/Seoul"
     weekend_factor: float = Field(default=1.2, gt=0)
     hours: tuple[float, ...] = Field(min_length=24, max_length=24)
 
@@ -75,15 +87,6 @@ class Curve(Strict):
             if not 0 <= weight <= 1:
                 raise ValueError(f"the weight of hour {hour} is {weight:g}, give one between 0 and 1")
         return hours
-
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("no such time zone, give one like Asia/Seoul") from None
-        return zone
 
 
 class SpikePhases(Strict):

@@ -15,6 +15,8 @@ from minio import Minio
 from minio.commonconfig import CopySource
 from pipeline import Pipeline
 
+from data_platform_core.accounting.objects import table_rows
+from data_platform_core.lake.store import delta_options
 from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.naming import names
 
@@ -37,15 +39,12 @@ def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pip
 
 def table(pipeline: Pipeline, folder: str) -> DeltaTable:
     store = pipeline.settings("streaming").object_store
-    options = {
-        "AWS_ENDPOINT_URL": store.url,
-        "AWS_ACCESS_KEY_ID": store.access_key.get_secret_value(),
-        "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
-        "AWS_REGION": store.region,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_S3_ALLOW_UNSAFE_RENAME": "true",
-    }
+    options = {**delta_options(store), "AWS_S3_ALLOW_UNSAFE_RENAME": "true"}
     return DeltaTable(f"s3://{store.lake_bucket}/{folder}", storage_options=options)
+
+
+def rows_of(pipeline: Pipeline, table: DeltaTable, columns: list[str]) -> list[dict[str, object]]:
+    return table_rows(pipeline.settings("streaming").object_store, table).to_table(columns=columns).to_pylist()
 
 
 def failed(report: dict[str, object], *equations: str) -> None:
@@ -58,7 +57,7 @@ def failed(report: dict[str, object], *equations: str) -> None:
 def test_a_record_lost_from_bronze_is_missed(stopped: Pipeline, tmp_path: Path) -> None:
     bronze = table(stopped, names("products").bronze)
     before = bronze.version()
-    lost = bronze.to_pyarrow_table(columns=["run_id", "partition", "offset"]).to_pylist()
+    lost = rows_of(stopped, bronze, ["run_id", "partition", "offset"])
     victim = next(row for row in lost if row["run_id"] == RUN)
     bronze.delete(f"partition = {victim['partition']} AND offset = {victim['offset']}")
     try:
@@ -70,7 +69,7 @@ def test_a_record_lost_from_bronze_is_missed(stopped: Pipeline, tmp_path: Path) 
 def test_a_record_lost_between_bronze_and_silver_is_missed(stopped: Pipeline, tmp_path: Path) -> None:
     silver = table(stopped, names("events").silver)
     before = silver.version()
-    rows = silver.to_pyarrow_table(columns=["run_id", "event_id"]).to_pylist()
+    rows = rows_of(stopped, silver, ["run_id", "event_id"])
     victim = next(row for row in rows if row["run_id"] == RUN)
     silver.delete(f"event_id = '{victim['event_id']}'")
     try:

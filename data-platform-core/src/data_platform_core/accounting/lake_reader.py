@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from data_platform_core.accounting.equations import positions_of
-from data_platform_core.accounting.objects import delta_table, store_errors
+from data_platform_core.accounting.objects import delta_table, store_errors, table_rows
 from data_platform_core.accounting.verdict import Longs
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.serialisation import DecodeError, decode
@@ -96,8 +96,7 @@ class LakeReader:
         return self._tables[key]
 
     def _dataset(self, folder: str, version: int | None = None) -> Any:
-        with store_errors(self._settings, self._settings.lake_bucket):
-            return self._table(folder, version).to_pyarrow_dataset()
+        return table_rows(self._settings, self._table(folder, version))
 
     def _read(self, folder: str, columns: list[str], rows: Any = None, version: int | None = None) -> pa.Table:
         dataset = self._dataset(folder, version)

@@ -7,14 +7,14 @@ believes; what counts is that the last record of each partition is in bronze, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow.dataset as ds
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
-from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors
+from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors, table_rows
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
@@ -89,12 +89,13 @@ def _lag(settings: Settings, contract: Contract, marks: Marks) -> int:
         kafka_errors(settings.kafka, f"asking for the offsets of group {contract.names.query}"),
         reader(settings.kafka, contract.names.query) as consumer,
     ):
-        committed = _committed(consumer, contract.names.topic, marks)
+        committed = committed_offsets(consumer, contract.names.topic, marks)
     return sum(max(0, end - max(start, committed.get(number, 0))) for number, (start, end) in marks.items())
 
 
-def _committed(consumer: Consumer, topic: str, marks: Marks) -> dict[int, int]:
-    asked = [TopicPartition(topic, number) for number in marks]
+def committed_offsets(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """What the consumer's group has committed, by partition; negative for nothing yet."""
+    asked = [TopicPartition(topic, number) for number in partitions]
     return {found.partition: found.offset for found in consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)}
 
 
@@ -113,7 +114,7 @@ def in_tables(settings: ObjectStoreSettings, contract: Contract, marks: Marks) -
         one = (ds.field("partition") == number) & (ds.field("offset") == offset)
         wanted = one if wanted is None else wanted | one
     with store_errors(settings, settings.lake_bucket):
-        rows = bronze.to_pyarrow_dataset().to_table(columns=["partition"], filter=wanted)
+        rows = table_rows(settings, bronze).to_table(columns=["partition"], filter=wanted)
         if set(rows["partition"].to_pylist()) != set(last):
             return False
         # Bronze and silver take a batch side by side: silver may be a moment behind.

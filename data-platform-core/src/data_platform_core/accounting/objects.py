@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow.dataset as ds
 import urllib3
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from minio import Minio
 from minio.error import MinioException, S3Error
+from pyarrow.fs import S3FileSystem, SubTreeFileSystem
 
 from data_platform_core import object_store
 from data_platform_core.errors import ServiceError
@@ -51,6 +53,25 @@ def delta_table(settings: ObjectStoreSettings, folder: str, version: int | None 
                 "retry_timeout": f"{REQUEST_TIMEOUT_S}s",
             },
         )
+
+
+def table_rows(settings: ObjectStoreSettings, table: DeltaTable) -> ds.Dataset:
+    """The rows of a table that `delta_table` opened; the data is read when the dataset is asked.
+
+    Arrow reads by its own S3 client, not through delta-rs's file system, which is Python: one of Arrow's threads that
+    gives a file back while the interpreter ends aborts the process (apache/arrow#34314), after all work was done.
+    """
+    store = S3FileSystem(
+        access_key=settings.access_key.get_secret_value(),
+        secret_key=settings.secret_key.get_secret_value(),
+        endpoint_override=settings.url,
+        region=settings.region,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=REQUEST_TIMEOUT_S,
+    )
+    root = table.table_uri.removeprefix("s3://").rstrip("/")
+    with store_errors(settings, settings.lake_bucket):
+        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, store))
 
 
 @contextmanager

@@ -20,8 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from minio import Minio
 
-from data_platform_core.naming import names
-
 
 @dataclass(frozen=True)
 class Latency:
@@ -65,17 +63,13 @@ class Commit:
         return self.at - self.produced
 
 
-def silver_commits(
-    store: Minio, bucket: str, entity: str, run_id: str, since: datetime, columns: Sequence[str] = ()
-) -> Iterator[Commit]:
-    """What was committed to silver of `run_id` after `since` (UTC), file by file; `columns` beside `produced_ts`."""
-    return table_commits(store, bucket, names(entity).silver, run_id, since, columns)
-
-
 def table_commits(
     store: Minio, bucket: str, table: str, run_id: str, since: datetime, columns: Sequence[str] = ()
 ) -> Iterator[Commit]:
-    """The same of any Delta table with `run_id` and `produced_ts`; `table` is its folder in the bucket."""
+    """What was committed to a table (its folder) of `run_id` after `since` (UTC), file by file.
+
+    `columns` are read beside `run_id` and `produced_ts`, which the table must have.
+    """
     folder = f"{table}/"
     for item in store.list_objects(bucket, f"{folder}_delta_log/"):
         if not item.object_name.endswith(".json") or item.last_modified <= since:

@@ -7,12 +7,10 @@ health, and what belongs to the platform (topics, schemas, tables) follows the h
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 from embedded_stack import kafka_nodes, object_store, postgres_server
@@ -22,6 +20,7 @@ from embedded_stack.monitoring.prepare import prepare_monitoring, refresh
 from embedded_stack.service import Service
 from embedded_stack.services import kafka_name
 from embedded_stack.spark_cluster import cluster_services, prepare_cluster
+from embedded_stack.steps import command_path
 from embedded_stack.supervision import Supervisor
 
 #: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.
@@ -140,7 +139,7 @@ def apply_platform(environment: str, progress: Progress) -> None:
 def _platform_step(environment: str, step: tuple[str, ...], progress: Progress) -> None:
     name = " ".join(step)
     progress(name, STARTING)
-    command = [str(Path(sys.executable).parent / "crm"), "--env", environment, *step]
+    command = [command_path("crm"), "--env", environment, *step]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PLATFORM_TIMEOUT_SECONDS, check=False)
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]

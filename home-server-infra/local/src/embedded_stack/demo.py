@@ -6,20 +6,17 @@ Each step is a command that people can type themselves; it is shown before it ru
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import load_topology
-from embedded_stack import api
+from embedded_stack import api, steps
 from embedded_stack.services import STREAMING
 
-_SCRIPTS = Path(sys.executable).parent
 _DRAIN_SECONDS = 300
 
 console = Console(highlight=False, soft_wrap=True)
@@ -39,17 +36,17 @@ def run(environment: str, seconds: int) -> int:
         api.start(environment, STREAMING)
     crm = ("crm", "--env", environment)
     generator = ("crm-generator", "normal", "--env", environment, "--run-id", run_id, "--duration", str(seconds))
-    steps: tuple[tuple[str, tuple[str, ...]], ...] = (
+    plan: tuple[tuple[str, tuple[str, ...]], ...] = (
         (f"{seconds} s of normal traffic", generator),
         ("wait until the stream has committed all of it", (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS))),
         ("load silver into PostgreSQL", (*crm, "load")),
         ("build and test the marts", (*crm, "dbt", "build", "--quiet")),
     )
-    for number, (what, command) in enumerate(steps, start=3):
+    for number, (what, command) in enumerate(plan, start=3):
         _heading(number, what, command)
         _step(number, command, quiet="--quiet" in command)
     reconcile = (*crm, "reconcile", "--run-id", run_id)
-    _heading(3 + len(steps), "account for every record", reconcile)
+    _heading(3 + len(plan), "account for every record", reconcile)
     code = _call(reconcile)
     console.print(f"\ndemo of run {run_id} took {time.monotonic() - began:.0f} s; the stack stays up")
     _where_next(environment, run_id)
@@ -70,7 +67,7 @@ def _step(number: int, command: tuple[str, ...], *, quiet: bool) -> None:
 
 def _call(command: Iterable[str]) -> int:
     program, *arguments = command
-    return subprocess.run([str(_SCRIPTS / program), *arguments], check=False).returncode
+    return subprocess.run([steps.command_path(program), *arguments], check=False).returncode
 
 
 def _heading(number: int, what: str, command: tuple[str, ...]) -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from data_platform_core.accounting.latency import Latency
-from data_platform_core.accounting.liveness import wait_until_drained
-from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ServiceError
-from data_platform_core.settings import load_settings
-from embedded_stack import api
+from embedded_stack import api, steps
 from embedded_stack.services import STREAMING
 
 #: A topology of its own, which every bench begins anew.
@@ -29,7 +24,7 @@ ENTITY = "events"
 DRAIN_SECONDS = 600
 #: Records/s at which latency is measured.
 LATENCY_RATES = (100, 3000)
-GENERATOR = Path(sys.executable).parent / "crm-generator"
+GENERATOR = steps.command_path("crm-generator")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -78,26 +73,13 @@ def flood(run_id: str, records: int) -> float:
 
 def _generator(*arguments: str) -> float:
     before = children_cpu()
-    checked([str(GENERATOR), *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
+    steps.checked([GENERATOR, *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
     return children_cpu() - before
-
-
-def checked(command: list[str]) -> str:
-    """Run a command to its end and return its output. Raises ServiceError with its last words when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ServiceError(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()[-300:]}")
-    return done.stdout
 
 
 def drain() -> float:
     """Seconds until bronze and silver hold what the topics hold."""
-    drained = wait_until_drained(load_settings("accounting", ENVIRONMENT), load_contracts(), DRAIN_SECONDS)
-    if drained.waiting:
-        raise ServiceError(
-            f"not drained after {DRAIN_SECONDS} s: {dict(drained.waiting)}; the stream is too slow or down"
-        )
-    return drained.seconds
+    return steps.drain(ENVIRONMENT, DRAIN_SECONDS)
 
 
 def driver_processes() -> list[psutil.Process]:

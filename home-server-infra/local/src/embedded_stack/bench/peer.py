@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
 
 from data_platform_core.accounting.latency import commit_latency
+from data_platform_core.accounting.liveness import committed_offsets
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ServiceError
-from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, reader, watermarks
+from data_platform_core.kafka.client import reader, watermarks
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
 from embedded_stack.bench.load import Load
@@ -99,13 +99,8 @@ def _drain() -> float:
     with reader(settings, GROUP) as consumer:
         ends = {number: end for number, (_first, end) in watermarks(consumer, topic).items()}
         while time.monotonic() - began < DRAIN_SECONDS:
-            committed = _committed(consumer, topic, ends)
+            committed = committed_offsets(consumer, topic, ends)
             if all(committed.get(number, -1) >= end for number, end in ends.items() if end):
                 return time.monotonic() - began
             time.sleep(_POLL_S)
     raise ServiceError(f"the peer did not take its topic within {DRAIN_SECONDS} s; its error is above")
-
-
-def _committed(consumer: Consumer, topic: str, ends: dict[int, int]) -> dict[int, int]:
-    asked = [TopicPartition(topic, number) for number in ends]
-    return {found.partition: found.offset for found in consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)}

@@ -36,12 +36,12 @@ from embedded_stack.bench.measuring import (
     ENVIRONMENT,
     GENERATOR,
     Measured,
-    checked,
     children_cpu,
     console,
     cpu_seconds,
 )
 from embedded_stack.layout import kafka_jars
+from embedded_stack.steps import checked
 
 FEW, MANY = 50_000, 250_000
 REPEATS = 3
@@ -109,7 +109,7 @@ def _row(what: str, pairs: Sequence[tuple[_Sent, _Sent]]) -> Measured:
 
 def _flood(name: str, count: int) -> _Sent:
     before = children_cpu()
-    command = [str(GENERATOR), "flood", "--env", ENVIRONMENT, "--entity", _ENTITY, "--lines", str(LINES)]
+    command = [GENERATOR, "flood", "--env", ENVIRONMENT, "--entity", _ENTITY, "--lines", str(LINES)]
     output = checked([*command, "--count", str(count), "--run-id", f"{name}-{count}", "--metrics-port", "0"])
     return _Sent(count, _number(r"records/s\s+over\s+([\d.,]+)\s+s", output), children_cpu() - before)
 
@@ -170,7 +170,7 @@ def _scratch_topic(settings: KafkaSettings) -> Iterator[None]:
 def _paced() -> Measured:
     """The generator's share of a core at a constant rate, once it is under way."""
     console.print(f"producing: {PACED_SECONDS} s at {PACED_RATE:,}/s")
-    command = [str(GENERATOR), "normal", "--env", ENVIRONMENT, "--rate", str(PACED_RATE), "--flat"]
+    command = [GENERATOR, "normal", "--env", ENVIRONMENT, "--rate", str(PACED_RATE), "--flat"]
     command += ["--duration", str(PACED_SECONDS + 2 * _SETTLING_SECONDS), "--run-id", "bench-producing-paced"]
     process = subprocess.Popen([*command, "--metrics-port", "0", "--quiet"], stdout=subprocess.DEVNULL)
     try:

@@ -9,13 +9,11 @@ Each breach must be told once by each of its ways, and its end once. The receive
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +26,7 @@ from embedded_stack.monitoring.config import alertmanager_config, milliseconds, 
 from embedded_stack.monitoring.programs import ALERTMANAGER, PROMETHEUS
 from embedded_stack.monitoring.sink import FIRING, RESOLVED, Message, read_messages
 from embedded_stack.services import STREAMING, kafka_name
+from embedded_stack.steps import command_path
 from embedded_stack.supervision import Supervisor
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"
@@ -193,7 +192,7 @@ class _Traffic:
 
     def begin(self) -> None:
         run_id = f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        command = [str(Path(sys.executable).parent / "crm-generator"), "normal", "--env", self._environment]
+        command = [command_path("crm-generator"), "normal", "--env", self._environment]
         command += ["--run-id", run_id, "--rate", str(_RECORDS_PER_SECOND), "--flat"]
         command += ["--duration", str(int(2 * PATIENCE_SECONDS))]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from data_platform_core.accounting.latency import silver_commits
-from data_platform_core.accounting.liveness import wait_until_drained
+from data_platform_core.accounting.latency import table_commits
 from data_platform_core.accounting.objects import s3_client
-from data_platform_core.contracts import load_contract, load_contracts
+from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -29,6 +27,7 @@ from embedded_stack.spike.arms import ENTITY, Arm
 from embedded_stack.spike.consumer import Consumer, consumer, processes_of
 from embedded_stack.spike.results import ArmResult, Order, Waits, order_of
 from embedded_stack.spike.sampling import CpuMeter, Offsets, Sample, Sampler
+from embedded_stack.steps import checked, command_path, drain
 
 ENVIRONMENT = "spike"
 #: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
@@ -38,7 +37,6 @@ DRAIN_TIMEOUT_S = 1_200
 GROW_AFTER = 0.25
 #: One line for the person watching, every so many seconds.
 TOLD_EVERY_S = 10
-_SCRIPTS = Path(sys.executable).parent
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -119,15 +117,15 @@ class _Measured:
 def _warm_up(arm: Arm, run_id: str) -> None:
     _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
     options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
-    _checked("crm-generator", "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options)
-    _drain(arm)
+    checked([command_path("crm-generator"), "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options])
+    drain(ENVIRONMENT, DRAIN_TIMEOUT_S)
 
 
 def _measure(arm: Arm, plan: Plan, run_id: str, layout: Layout, streaming: Consumer) -> _Measured:
     log = layout.logs / f"generator-{arm.name}.log"
     with log.open("w", encoding="utf-8") as output:
         generator = subprocess.Popen(
-            [_program("crm-generator"), "spike", "--env", ENVIRONMENT, "--run-id", run_id, *plan.options],
+            [command_path("crm-generator"), "spike", "--env", ENVIRONMENT, "--run-id", run_id, *plan.options],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -140,8 +138,8 @@ def _measure(arm: Arm, plan: Plan, run_id: str, layout: Layout, streaming: Consu
                 streaming.require_running()
                 if not grown and _held(sampler) >= plan.hold * GROW_AFTER:
                     grown = True
-                    _say(arm, _checked("crm", "--env", ENVIRONMENT, "topics", "grow", ENTITY, "--partitions",
-                                       str(plan.partitions)).strip())  # fmt: skip
+                    grow = ("topics", "grow", ENTITY, "--partitions", str(plan.partitions))
+                    _say(arm, checked([command_path("crm"), "--env", ENVIRONMENT, *grow]).strip())
             if generator.returncode:
                 raise ServiceError(f"the generator of arm {arm.name} ended with {generator.returncode}; see {log}")
             _wait_until_calm(arm, plan, sampler, streaming)
@@ -213,11 +211,11 @@ def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer
 def _account(arm: Arm, measured: _Measured) -> ArmResult:
     """Down to the marts, and what the lake's log tells of latency and order."""
     _say(arm, "drained; load, marts and the equations A1-A7")
-    crm = ("crm", "--env", ENVIRONMENT)
-    _checked(*crm, "load")
-    _checked(*crm, "dbt", "build", "--quiet")
+    crm = (command_path("crm"), "--env", ENVIRONMENT)
+    checked([*crm, "load"])
+    checked([*crm, "dbt", "build", "--quiet"])
     report = Layout(load_topology(ENVIRONMENT)).root / f"reconcile-{arm.name}.json"
-    subprocess.run([_program("crm"), *crm[1:], "reconcile", "--run-id", measured.run_id, "--json", str(report)],
+    subprocess.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)],
                    capture_output=True, check=False)  # fmt: skip
     if not report.is_file():
         raise ServiceError(f"`crm reconcile --run-id {measured.run_id}` wrote no report; run it by hand")
@@ -239,7 +237,9 @@ def _from_silver(measured: _Measured) -> tuple[Waits, Order]:
     store, contract = load_settings("accounting", ENVIRONMENT).object_store, load_contract(ENTITY)
     columns = (contract.key, "seq", "kafka_partition")
     commits = list(
-        silver_commits(s3_client(store), store.lake_bucket, ENTITY, measured.run_id, measured.began, columns)
+        table_commits(
+            s3_client(store), store.lake_bucket, contract.names.silver, measured.run_id, measured.began, columns
+        )
     )
     if not commits:
         raise ServiceError(f"run {measured.run_id} left no {ENTITY} in silver; see the streaming driver's log")
@@ -254,24 +254,6 @@ def _from_silver(measured: _Measured) -> tuple[Waits, Order]:
         np.concatenate([commit.waits for commit in commits]),
     )
     return waits, order_of(numbers[contract.key], numbers["seq"], numbers["kafka_partition"], versions)
-
-
-def _drain(arm: Arm) -> None:
-    drained = wait_until_drained(load_settings("accounting", ENVIRONMENT), load_contracts(), DRAIN_TIMEOUT_S)
-    if drained.waiting:
-        raise ServiceError(f"arm {arm.name}: not drained after {DRAIN_TIMEOUT_S} s: {dict(drained.waiting)}")
-
-
-def _checked(program: str, *arguments: str) -> str:
-    done = subprocess.run([_program(program), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip()[-400:]
-        raise ServiceError(f"`{program} {' '.join(arguments)}` failed: {words}")
-    return done.stdout
-
-
-def _program(name: str) -> str:
-    return str(_SCRIPTS / name)
 
 
 def _last_words(log: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
+from data_platform_core.inventory import inventories
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
 
@@ -20,13 +21,18 @@ class DriftError(AccountingError):
 def generated_files() -> dict[Path, str]:
     """What each generated file must hold."""
     contracts = load_contracts()
-    return {SOURCES_FILE: sources_text(contracts), ENTITIES_PAGE: entities_page(contracts)}
+    return {
+        SOURCES_FILE: sources_text(contracts),
+        ENTITIES_PAGE: entities_page(contracts),
+        **inventories(contracts.values()),
+    }
 
 
 def write() -> list[Path]:
     """Write what differs; returns the files that changed."""
     changed = [path for path, text in generated_files().items() if _read(path) != text]
     for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(generated_files()[path], encoding="utf-8")
     return changed
 
@@ -35,7 +41,7 @@ def check() -> None:
     """Raises DriftError naming the first file that differs."""
     for path, text in generated_files().items():
         if _read(path) != text:
-            raise DriftError(f"{path.relative_to(REPOSITORY_ROOT)} is not what the contracts say; run `make generate`")
+            raise DriftError(f"{path.relative_to(REPOSITORY_ROOT)} is not what contracts and topology say; run `make generate`")
 
 
 def _read(path: Path) -> str | None:

@@ -1,28 +1,26 @@
 """Truth 2: where things run, read from `home-server-infra/topology/<environment>.yaml`.
 
 Hosts, ports, brokers, bucket and database names exist only there. A topology may say `extends: <other>` and
-`port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one.
+`port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one; a key that it sets
+to null is as if the other had never named it. Where there are `hosts`, `host:` may be the name of one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
 from data_platform_core.paths import REPOSITORY_ROOT
 
 TOPOLOGY_DIR = REPOSITORY_ROOT / "home-server-infra" / "topology"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Endpoint(_Frozen):
+class Endpoint(Frozen):
     host: str
     port: int = Field(ge=1, le=65535)
 
@@ -43,12 +41,23 @@ class Broker(Endpoint):
         return Endpoint(host=self.host, port=self.metrics_port)
 
 
-class Kafka(_Frozen):
+class KafkaSecurity(Frozen):
+    """How clients and brokers prove who they are; the one way that roles and clients are tested with."""
+
+    protocol: Literal["SASL_SSL"] = "SASL_SSL"
+    mechanism: Literal["SCRAM-SHA-512"] = "SCRAM-SHA-512"
+
+
+class Kafka(Frozen):
+    """`security` None: plaintext, for loopback only. `quorum` zookeeper is for Kafka 3.9, the last that knows it."""
+
     cluster_id: str
     replication_factor: int = Field(ge=1)
     min_insync_replicas: int = Field(ge=1)
     heap_mb: int = Field(ge=128)
     brokers: tuple[Broker, ...] = Field(min_length=1)
+    quorum: Literal["kraft", "zookeeper"] = "kraft"
+    security: KafkaSecurity | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -76,7 +85,7 @@ class SchemaRegistry(Endpoint):
         return f"http://{self.address}{self.path}"
 
 
-class Buckets(_Frozen):
+class Buckets(Frozen):
     lake: str
     ledger: str
 
@@ -115,19 +124,19 @@ class Spark(Endpoint):
         return f"spark://{self.address}"
 
 
-class Metrics(_Frozen):
+class Metrics(Frozen):
     generator: Endpoint
     streaming: Endpoint
 
 
-class Scrape(_Frozen):
+class Scrape(Frozen):
     """Seconds between two scrapes: of generator and streaming, whose lag people watch, and of the servers."""
 
     pipeline_seconds: float = Field(ge=1)
     servers_seconds: float = Field(ge=1)
 
 
-class Retention(_Frozen):
+class Retention(Frozen):
     """Prometheus drops what is older than `days`, and the oldest when it holds more than `size_mb`."""
 
     days: int = Field(ge=1)
@@ -153,7 +162,7 @@ class AlertSink(Endpoint):
         return f"http://{self.address}"
 
 
-class Monitoring(_Frozen):
+class Monitoring(Frozen):
     """Prometheus, Alertmanager and exporters. `mail` None: mail goes to the sink."""
 
     prometheus: Endpoint
@@ -166,12 +175,20 @@ class Monitoring(_Frozen):
     mail: Mail | None = None
 
 
-class Requires(_Frozen):
-    memory_mb: int = Field(ge=0)
-    disk_mb: int = Field(ge=0)
+class Redis(Frozen):
+    """Runs on every host with the role `redis`."""
+
+    port: int = Field(ge=1, le=65535)
 
 
-class Topology(_Frozen):
+class Requires(Frozen):
+    """What the embedded stack must find free; nothing where Ansible builds the hosts."""
+
+    memory_mb: int = Field(default=0, ge=0)
+    disk_mb: int = Field(default=0, ge=0)
+
+
+class Topology(Frozen):
     """One environment. Ports are TCP; `data_dir` is relative to the repository root."""
 
     environment: str
@@ -180,10 +197,23 @@ class Topology(_Frozen):
     schema_registry: SchemaRegistry
     object_store: ObjectStore
     postgres: Postgres
-    spark: Spark
     metrics: Metrics
     monitoring: Monitoring
-    requires: Requires
+    requires: Requires = Requires()
+    spark: Spark | None = None
+    redis: Redis | None = None
+    proxmox: Proxmox | None = None
+    hosts: dict[str, Host] = {}
+
+    @property
+    def spark_cluster(self) -> Spark:
+        """Spark's standalone cluster. Raises ConfigurationError where there is none: Spark runs on Kubernetes there."""
+        if self.spark is None:
+            raise ConfigurationError(
+                f"topology {self.environment} has no section spark, so the embedded stack can't run it; "
+                "give an environment that has one, as local"
+            )
+        return self.spark
 
     @property
     def data_path(self) -> Path:
@@ -193,6 +223,32 @@ class Topology(_Frozen):
     def secrets_path(self) -> Path:
         """Folder of one `<service>.env` per service, made by the embedded stack, mode 0700."""
         return self.data_path / "secrets"
+
+    @property
+    def ca_path(self) -> Path:
+        """Certificate of the authority that signs the hosts' certificates, PEM; Ansible makes it."""
+        return self.data_path / "pki" / "ca.crt"
+
+    @model_validator(mode="after")
+    def _services_run_on_hosts_for_them(self) -> Topology:
+        check_hosts(self.hosts, self.proxmox)
+        if not self.hosts:
+            return self
+        brokers = {broker.host for broker in self.kafka.brokers}
+        for name, host in self.hosts.items():
+            if (Role.KAFKA in host.roles) != (host.address in brokers):
+                raise ValueError(f"hosts.{name}: role kafka and kafka.brokers must name the same hosts")
+        if len({(broker.port, broker.controller_port, broker.metrics_port) for broker in self.kafka.brokers}) > 1:
+            raise ValueError("kafka.brokers on hosts of their own must have the same ports")
+        for key, endpoint, role in (
+            ("schema_registry", self.schema_registry, Role.SCHEMA_REGISTRY),
+            ("object_store", self.object_store, Role.OBJECT_STORE),
+            ("postgres", self.postgres, Role.POSTGRES_PRIMARY),
+        ):
+            bearers = with_role(self.hosts, role)
+            if bearers and endpoint.host not in {host.address for host in bearers.values()}:
+                raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
+        return self
 
 
 def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
@@ -204,6 +260,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
     offset = raw.pop("port_offset", 0)
     if not isinstance(offset, int):
         raise ConfigurationError(f"topology {environment}: port_offset is {offset!r}, give a whole number")
+    raw = resolve_hosts(raw, str(folder / f"{environment}.yaml"))
     try:
         return Topology.model_validate(_shift_ports(raw, offset))
     except ValidationError as error:
@@ -234,7 +291,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         inherited = merged.get(key)
         merged[key] = _merge(inherited, value) if isinstance(inherited, dict) and isinstance(value, dict) else value
-    return merged
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def _shift_ports(node: Any, offset: int) -> Any:

@@ -28,7 +28,7 @@ def worker_name(worker: SparkWorker) -> str:
 
 def cluster_services(layout: Layout) -> tuple[Service, ...]:
     """The master, then its workers."""
-    spark = layout.topology.spark
+    spark = layout.topology.spark_cluster
     master = _daemon(
         layout,
         MASTER,

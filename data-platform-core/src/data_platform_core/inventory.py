@@ -1,0 +1,139 @@
+"""Ansible's inventory of a topology that has hosts: `ansible/inventories/<environment>/hosts.yml`, GENERATED.
+
+Groups are named as the hosts' roles. A variable is named as the Ansible role that reads it, so that its argument specs
+say what it means; what several roles need has no prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_platform_core.contracts import Contract
+from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
+from data_platform_core.kafka.access import as_inventory, wanted_rules
+from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.topology import TOPOLOGY_DIR, Kafka, Topology, load_topology
+
+INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
+
+#: Group of every host that is a virtual machine, which is every host.
+ALL_VMS = "proxmox_vms"
+_LINE_WIDTH = 110
+
+
+def inventory_file(environment: str) -> Path:
+    """Where the inventory of `environment` lies."""
+    return INVENTORIES_DIR / environment / "hosts.yml"
+
+
+def inventories(contracts: Iterable[Contract], folder: Path = TOPOLOGY_DIR) -> dict[Path, str]:
+    """The text of the inventory of every topology that has hosts, by file."""
+    contracts = tuple(contracts)
+    topologies = (load_topology(path.stem, folder) for path in sorted(folder.glob("*.yaml")))
+    return {
+        inventory_file(topology.environment): inventory_text(topology, contracts)
+        for topology in topologies
+        if topology.hosts
+    }
+
+
+def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
+    """The inventory as YAML, with a head that says where to change it."""
+    head = (
+        f"# GENERATED from home-server-infra/topology/{topology.environment}.yaml; "
+        "change the topology, then `make generate`.\n"
+    )
+    tree = {"all": {"vars": _variables(topology, contracts), "children": _groups(topology)}}
+    return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=_LINE_WIDTH)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values twice: Ansible's readers know no anchors by heart."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _groups(topology: Topology) -> dict[str, Any]:
+    """Every role's group, empty where no host has it, so that a play on it is skipped and not a mistake."""
+    hosts = {name: _host_variables(topology, host) for name, host in topology.hosts.items()}
+    members = {role.value: {"hosts": {name: {} for name in with_role(topology.hosts, role)}} for role in Role}
+    return {ALL_VMS: {"hosts": hosts}, **members}
+
+
+def _host_variables(topology: Topology, host: Host) -> dict[str, Any]:
+    vm = host.vm
+    variables: dict[str, Any] = {
+        "ansible_host": host.address,
+        "proxmox_vm_id": vm.id,
+        "proxmox_vm_node": vm.node,
+        "proxmox_vm_cores": vm.cores,
+        "proxmox_vm_memory_mb": vm.memory_mb,
+        "proxmox_vm_disk_gb": vm.disk_gb,
+    }
+    broker = next((broker for broker in topology.kafka.brokers if broker.host == host.address), None)
+    if broker is not None:
+        variables["kafka_broker_id"] = broker.id
+        variables["kafka_broker_rack"] = host.rack or ""
+    return variables
+
+
+def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, Any]:
+    return {
+        "platform_environment": topology.environment,
+        "platform_data_dir": topology.data_dir.as_posix(),
+        **(_proxmox(topology.proxmox) if topology.proxmox else {}),
+        **_kafka(topology.kafka),
+        **_services(topology),
+        "kafka_acls": dict(as_inventory(wanted_rules(contracts))),
+    }
+
+
+def _proxmox(proxmox: Proxmox) -> dict[str, Any]:
+    settings = {f"proxmox_vm_{key}": value for key, value in proxmox.model_dump(exclude={"template"}).items()}
+    return settings | {f"proxmox_vm_template_{key}": value for key, value in proxmox.template.model_dump().items()}
+
+
+def _kafka(kafka: Kafka) -> dict[str, Any]:
+    any_broker = kafka.brokers[0]  # the topology refuses hosts whose brokers differ in their ports
+    return {
+        "kafka_bootstrap_servers": kafka.bootstrap_servers,
+        "kafka_broker_cluster_id": kafka.cluster_id,
+        "kafka_broker_quorum": kafka.quorum,
+        "kafka_broker_port": any_broker.port,
+        "kafka_broker_controller_port": any_broker.controller_port,
+        "kafka_broker_metrics_port": any_broker.metrics_port,
+        "kafka_broker_replication_factor": kafka.replication_factor,
+        "kafka_broker_min_insync_replicas": kafka.min_insync_replicas,
+        "kafka_broker_heap_mb": kafka.heap_mb,
+        "kafka_broker_security_protocol": kafka.security.protocol if kafka.security else "PLAINTEXT",
+        "kafka_broker_sasl_mechanism": kafka.security.mechanism if kafka.security else "",
+    }
+
+
+def _services(topology: Topology) -> dict[str, Any]:
+    registry, postgres, store = topology.schema_registry, topology.postgres, topology.object_store
+    monitoring = topology.monitoring
+    return {
+        "schema_registry_host": registry.host,
+        "schema_registry_port": registry.port,
+        "schema_registry_path": registry.path,
+        "schema_registry_heap_mb": registry.heap_mb,
+        "postgresql_host": postgres.host,
+        "postgresql_port": postgres.port,
+        "postgresql_database": postgres.database,
+        "minio_host": store.host,
+        "minio_port": store.port,
+        "minio_console_port": store.console_port,
+        "minio_region": store.region,
+        "minio_buckets": [store.buckets.lake, store.buckets.ledger],
+        **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
+        "monitoring_prometheus_host": monitoring.prometheus.host,
+        "monitoring_prometheus_port": monitoring.prometheus.port,
+        "monitoring_agents_node_exporter_port": monitoring.node_exporter.port,
+        "monitoring_agents_postgres_exporter_port": monitoring.postgres_exporter.port,
+    }

@@ -134,6 +134,7 @@ def _services(topology: Topology) -> dict[str, Any]:
         **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,
+        "monitoring_alertmanager_port": monitoring.alertmanager.port,
         "monitoring_agents_node_exporter_port": monitoring.node_exporter.port,
         "monitoring_agents_postgres_exporter_port": monitoring.postgres_exporter.port,
     }

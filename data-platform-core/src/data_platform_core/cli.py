@@ -13,7 +13,7 @@ import typer
 
 from data_platform_core.accounting.cli import drain, reconcile
 from data_platform_core.errors import UserError
-from data_platform_core.kafka.cli import registry, topics
+from data_platform_core.kafka.cli import acls, registry, topics
 from data_platform_core.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -23,6 +23,7 @@ lake = typer.Typer(no_args_is_help=True, help="Bronze and silver, beside the str
 dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
+app.add_typer(acls, name="acls")
 app.add_typer(registry, name="registry")
 app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")

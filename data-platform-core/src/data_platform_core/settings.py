@@ -20,7 +20,7 @@ from data_platform_core.topology import Topology, load_topology
 ENV_PREFIX = "CRM_"
 ENV_NESTING = "__"
 
-#: Each has an account of its own in the object store and in PostgreSQL, with the least it needs.
+#: Each has an account of its own in the object store, in PostgreSQL and on Kafka, with the least it needs.
 Service = Literal["generator", "streaming", "batch", "dbt", "accounting", "reader", "admin"]
 
 
@@ -32,6 +32,18 @@ class KafkaSettings(_Group):
     bootstrap_servers: str
     replication_factor: int = Field(ge=1)
     min_insync_replicas: int = Field(ge=1)
+    security_protocol: Literal["PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    #: The principal; by default the service's own name.
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    #: Certificate of the authority that signed the brokers', PEM.
+    ca_file: str = ""
+
+    @property
+    def secured(self) -> bool:
+        """Whether clients must show who they are."""
+        return self.security_protocol != "PLAINTEXT"
 
 
 class RegistrySettings(_Group):
@@ -146,7 +158,7 @@ def load_settings(service: Service, environment: str | None = None) -> Settings:
     topology = load_topology(environment)
     secrets = topology.secrets_path / f"{service}.env"
     try:
-        found = Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology))  # type: ignore[call-arg]
+        found = Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology, service))  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         variable = ENV_PREFIX + ENV_NESTING.join(str(part) for part in first["loc"]).upper()
@@ -155,14 +167,24 @@ def load_settings(service: Service, environment: str | None = None) -> Settings:
     return found.model_copy(update={"environment": topology.environment})
 
 
-def _from_topology(topology: Topology) -> dict[str, Any]:
+def _from_topology(topology: Topology, service: Service) -> dict[str, Any]:
     store, postgres, metrics = topology.object_store, topology.postgres, topology.metrics
+    security = topology.kafka.security
+    login: dict[str, str] = {}
+    if security:
+        login = {
+            "security_protocol": security.protocol,
+            "sasl_mechanism": security.mechanism,
+            "username": service,
+            "ca_file": str(topology.ca_path),
+        }
     return {
         "environment": topology.environment,
         "kafka": {
             "bootstrap_servers": topology.kafka.bootstrap_servers,
             "replication_factor": topology.kafka.replication_factor,
             "min_insync_replicas": topology.kafka.min_insync_replicas,
+            **login,
         },
         "registry": {"url": topology.schema_registry.url},
         "object_store": {

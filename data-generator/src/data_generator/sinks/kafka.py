@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from data_generator.ledger import Account
 from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.client import connection
 from data_platform_core.ledger import ORIGIN_HEADER, Outcome, origin
 from data_platform_core.settings import KafkaSettings
 
@@ -56,7 +57,7 @@ class KafkaSink:
         self._prefix = origin(run_id, producer_id, 0)[:-1]
         self._producer = Producer(
             {
-                "bootstrap.servers": settings.bootstrap_servers,
+                **connection(settings),
                 "client.id": f"crm-generator-{run_id}-{producer_id}",
                 "enable.idempotence": True,
                 "enable.gapless.guarantee": gapless,
@@ -72,7 +73,6 @@ class KafkaSink:
                 # The partition that Java clients choose for the same key.
                 "partitioner": "murmur2_random",
                 "error_cb": self._on_error,
-                "log_level": 0,
             }
         )
         self._produce = self._producer.produce

@@ -1,4 +1,4 @@
-"""`crm topics` and `crm registry`."""
+"""`crm topics`, `crm acls` and `crm registry`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from data_platform_core.kafka.topics import Change, Kind
 from data_platform_core.settings import load_settings
 
 topics = typer.Typer(no_args_is_help=True, help="Topics as contracts and topology want them.")
+acls = typer.Typer(no_args_is_help=True, help="Who may do what on Kafka, as the contracts want it.")
 registry = typer.Typer(no_args_is_help=True, help="The contracts' schemas in the schema registry.")
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -67,6 +68,39 @@ def verify(context: typer.Context) -> None:
     contracts = load_contracts()
     verify_topics(load_settings("admin", context.obj), contracts)
     _console.print(f"topics of {', '.join(contracts)} are there, with their partitions and replicas")
+
+
+@acls.command("plan")
+def plan_rules(context: typer.Context) -> None:
+    """Show what `apply` would change. Changes nothing."""
+    from data_platform_core.kafka.acls import plan
+
+    changes = plan(load_settings("admin", context.obj), load_contracts())
+    for change in changes:
+        _console.print(f"{change.kind.value:>15}  {change}")
+    _console.print(f"{len(changes)} changes" if changes else "rules are as contracts say")
+
+
+@acls.command("apply")
+def apply_rules(context: typer.Context) -> None:
+    """Make missing rules, take surplus ones of our principals away. A second call changes nothing."""
+    from data_platform_core.kafka.acls import apply
+
+    changes = apply(
+        load_settings("admin", context.obj),
+        load_contracts(),
+        on_change=lambda change: _console.print(f"{change.kind.value:>15}  {change}"),
+    )
+    _console.print(f"{len(changes)} changes made" if changes else "rules are as contracts say")
+
+
+@acls.command("verify")
+def verify_acls(context: typer.Context) -> None:
+    """Fail when a rule is missing, or one is there that no contract wants."""
+    from data_platform_core.kafka.acls import verify_rules
+
+    verify_rules(load_settings("admin", context.obj), load_contracts())
+    _console.print("rules are as contracts say")
 
 
 @registry.command("apply")

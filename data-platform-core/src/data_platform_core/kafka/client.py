@@ -11,6 +11,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.access import READER_GROUP
+from data_platform_core.kafka.security import librdkafka_security
 from data_platform_core.settings import KafkaSettings
 
 #: One request to a broker, seconds. A healthy cluster answers in milliseconds, a restarting one within a few seconds.
@@ -27,6 +29,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     """librdkafka's configuration that every client of ours shares."""
     return {
         "bootstrap.servers": settings.bootstrap_servers,
+        **librdkafka_security(settings),
         # librdkafka would write each failed connection to stderr; what matters comes back as an error.
         "log_level": 0,
         "error_cb": _swallow,
@@ -43,7 +46,7 @@ def admin(settings: KafkaSettings) -> AdminClient:
 
 
 @contextmanager
-def reader(settings: KafkaSettings, group: str = "crm-reader") -> Iterator[Consumer]:
+def reader(settings: KafkaSettings, group: str = READER_GROUP) -> Iterator[Consumer]:
     """A consumer that never commits, reports the end of partitions, and is closed on leaving."""
     consumer = Consumer(
         {
@@ -66,13 +69,15 @@ def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise ServiceError(f"Kafka {settings.bootstrap_servers}: {doing}: {_said(error)}") from None
+        raise ServiceError(f"Kafka {settings.bootstrap_servers}: {doing}: {_said(error, settings)}") from None
 
 
-def _said(error: KafkaException) -> str:
+def _said(error: KafkaException, settings: KafkaSettings) -> str:
     cause = error.args[0] if error.args else error
     if hasattr(cause, "name") and cause.name() in ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN"):
-        return f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
+        silence = f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
+        # A refused login looks like a broker that does not answer: librdkafka goes on trying.
+        return f"{silence}; is the password of {settings.username} right?" if settings.secured else silence
     text = cause.str() if hasattr(cause, "str") else str(cause)
     return " ".join(text.split())
 

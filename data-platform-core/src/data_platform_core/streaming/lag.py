@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from data_platform_core.contracts import Contract
+from data_platform_core.kafka.access import LAG_GROUP
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, admin, connection
 from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.metrics import LAG, LAG_SECONDS
@@ -145,7 +146,7 @@ class OldestRecords:
         self._consumer = Consumer(
             {
                 **connection(settings),
-                "group.id": "crm-lag",
+                "group.id": LAG_GROUP,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 # One batch of a producer is the least that a broker sends; more is not wanted.

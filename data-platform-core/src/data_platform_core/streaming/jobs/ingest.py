@@ -28,6 +28,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
+from data_platform_core.kafka.security import spark_connection
 from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.tables import last_batch
 from data_platform_core.positions import position
@@ -112,7 +113,7 @@ class EntityIngest:
         trigger_ms = self._contract.silver.trigger_ms if trigger is None else trigger
         source = (
             self._spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
+            .options(**spark_connection(self._settings.kafka))
             .option("subscribe", self._contract.names.topic)
             .option("startingOffsets", "earliest")
             .option("includeHeaders", "true")
@@ -201,7 +202,7 @@ class EntityIngest:
         (
             self._layers.dead_letters(decoded)
             .write.format("kafka")
-            .option("kafka.bootstrap.servers", self._settings.kafka.bootstrap_servers)
+            .options(**spark_connection(self._settings.kafka))
             .option("kafka.acks", "all")
             .option("includeHeaders", "true")
             .save()

@@ -1,0 +1,109 @@
+"""Ansible's roles: what a role documents is what it does, and no secret lies in the open."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_platform_core.paths import REPOSITORY_ROOT
+
+pytestmark = pytest.mark.unit
+
+ANSIBLE = REPOSITORY_ROOT / "ansible"
+ROLES = sorted(path.parent.parent for path in ANSIBLE.glob("roles/*/tasks/main.yml"))
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def read(path: Path) -> dict[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found or {}
+
+
+def options(role: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    return found
+
+
+def differences(defaults: dict[str, Any], specs: dict[str, dict[str, Any]]) -> list[str]:
+    """Where defaults and argument specs of a role say different things."""
+    optional = {name: spec for name, spec in specs.items() if not spec.get("required")}
+    return [
+        *(f"{name} has a default and no spec" for name in defaults.keys() - specs.keys()),
+        *(f"{name} is required and has a default" for name in defaults.keys() & (specs.keys() - optional.keys())),
+        *(f"{name} is optional and has no default" for name in optional.keys() - defaults.keys()),
+        *(
+            f"{name}: default is {defaults[name]!r}, spec says {optional[name].get('default')!r}"
+            for name in sorted(optional.keys() & defaults.keys())
+            if "default" not in optional[name] or optional[name]["default"] != defaults[name]
+        ),
+    ]
+
+
+def test_there_are_roles() -> None:
+    assert {"common", "kafka_broker", "pki"} <= {role.name for role in ROLES}
+
+
+@each_role
+def test_argument_specs_say_what_the_defaults_are(role: Path) -> None:
+    assert differences(read(role / "defaults" / "main.yml"), options(role)) == []
+
+
+@each_role
+def test_every_option_is_described(role: Path) -> None:
+    assert [name for name, spec in options(role).items() if not spec.get("description") or not spec.get("type")] == []
+
+
+@each_role
+def test_a_default_is_named_after_its_role(role: Path) -> None:
+    defaults = read(role / "defaults" / "main.yml")
+    assert [name for name in defaults if not name.startswith(f"{role.name}_")] == []
+
+
+@each_role
+def test_a_role_is_for_both_distributions(role: Path) -> None:
+    platforms = {platform["name"] for platform in read(role / "meta" / "main.yml")["galaxy_info"]["platforms"]}
+    assert {"Debian", "Ubuntu"} <= platforms
+
+
+@pytest.mark.parametrize(
+    ("defaults", "specs", "told"),
+    [
+        ({"a": 1}, {}, "a has a default and no spec"),
+        ({"a": 1}, {"a": {"required": True}}, "a is required and has a default"),
+        ({}, {"a": {"default": 1}}, "a is optional and has no default"),
+        ({"a": 1}, {"a": {"default": 2}}, "a: default is 1, spec says 2"),
+        ({"a": None}, {"a": {}}, "a: default is None, spec says None"),
+    ],
+)
+def test_a_difference_is_found(defaults: dict[str, Any], specs: dict[str, dict[str, Any]], told: str) -> None:
+    assert differences(defaults, specs) == [told]
+
+
+def test_the_example_vault_holds_no_secret() -> None:
+    def leaves(node: Any, name: str = "") -> list[tuple[str, Any]]:
+        if isinstance(node, dict):
+            return [leaf for key, value in node.items() for leaf in leaves(value, f"{name}.{key}")]
+        return [(name, node)]
+
+    example = read(ANSIBLE / "inventories" / "home" / "group_vars" / "all" / "vault.example.yml")
+    secrets = [(name, value) for name, value in leaves(example) if re.search("password|secret", name)]
+    assert secrets
+    assert [name for name, value in secrets if value != "CHANGE_ME"] == []
+
+
+def test_every_secret_that_is_used_is_in_the_example_vault() -> None:
+    example = set(read(ANSIBLE / "inventories" / "home" / "group_vars" / "all" / "vault.example.yml"))
+    used = {
+        name
+        for folder in ("playbooks", "roles", "inventories")
+        for path in (ANSIBLE / folder).rglob("*")
+        if path.suffix in {".yml", ".j2"} and path.name != "vault.yml"
+        for name in re.findall(r"\bvault_[a-z_]+", path.read_text(encoding="utf-8"))
+    }
+    assert used
+    assert used - example == set()

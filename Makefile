@@ -2,6 +2,7 @@
 ENV := local
 CORE := .local/venvs/core/bin
 DBT := .local/venvs/dbt/bin
+ANSIBLE := .local/venvs/ansible/bin
 LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --emit-build-options --quiet
 SHELL := /bin/sh
@@ -28,7 +29,7 @@ check: setup ## Lint and the tests that need no server, in under two minutes
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Setup
 
@@ -113,6 +114,11 @@ lint: setup ## ruff, mypy, import-linter, yamllint, sqlfluff, dbt parse
 	CRM_POSTGRES__HOST=none CRM_POSTGRES__PORT=1 CRM_POSTGRES__DATABASE=none CRM_POSTGRES__USER=none \
 		CRM_POSTGRES__PASSWORD=none DBT_SEND_ANONYMOUS_USAGE_STATS=false $(DBT)/dbt --quiet parse --project-dir dbt \
 		--profiles-dir dbt --target-path $(CURDIR)/.local/dbt/parse --log-path $(CURDIR)/.local/dbt/parse
+
+.PHONY: lint-ansible
+lint-ansible: ## ansible-lint with its production profile; installs Ansible into an environment of its own
+	@sh home-server-infra/local/setup.sh ansible
+	cd ansible && PATH="$(CURDIR)/$(ANSIBLE):$$PATH" ansible-lint --offline
 
 fmt: setup ## Format Python
 	@$(CORE)/ruff check --fix-only --quiet .

@@ -115,6 +115,13 @@ def steps() -> list[Step]:
     ]
 
 
+def extra_steps() -> list[Step]:
+    """Only when named on the command line: what the stack on this machine does not need."""
+    python = f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    results = tuple(LOCAL / "venvs" / "ansible" / "bin" / program for program in ("ansible-playbook", "ansible-lint"))
+    return [Step("ansible", (REQUIREMENTS / "ansible.txt", python), results, make_ansible)]
+
+
 #: Profiles of pom.xml, each a folder below .local/jars.
 GROUPS = ("kafka", "jmx", "registry", "postgres", "spark")
 
@@ -148,6 +155,12 @@ def make_dbt() -> None:
     """dbt and sqlfluff."""
     python = ensure_venv(LOCAL / "venvs" / "dbt")
     run([str(UV), "pip", "sync", "--require-hashes", "--python", python, str(REQUIREMENTS / "dbt.txt")])
+
+
+def make_ansible() -> None:
+    """Ansible with its collections, and ansible-lint."""
+    python = ensure_venv(LOCAL / "venvs" / "ansible")
+    run([str(UV), "pip", "sync", "--require-hashes", "--python", python, str(REQUIREMENTS / "ansible.txt")])
 
 
 def ensure_venv(venv: Path) -> str:
@@ -295,11 +308,15 @@ def do(todo: list[Step]) -> None:
         print(f"setup {number}/{len(todo)}  {step.name} done in {time.monotonic() - began:.1f} s", flush=True)
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Exit code 0 when everything is in place, 3 when something could not be had."""
     began = time.monotonic()
     try:
-        if sys.version_info >= MIN_PYTHON and all(step.done() for step in steps()):
+        extra = [step for step in extra_steps() if step.name in arguments]
+        if unknown := set(arguments) - {step.name for step in extra}:
+            known = ", ".join(step.name for step in extra_steps())
+            raise SetupError(f"{', '.join(sorted(unknown))} is nothing that setup can add; known: {known}")
+        if sys.version_info >= MIN_PYTHON and all(step.done() for step in (*steps(), *extra)):
             return 0
         check_machine()
         (LOCAL / "stamps").mkdir(parents=True, exist_ok=True)
@@ -307,7 +324,7 @@ def main() -> int:
             # Two at a time would undo each other's folders; the second finds everything done.
             fcntl.flock(lock, fcntl.LOCK_EX)
             LOG.write_text("")
-            do([step for step in steps() if not step.done()])
+            do([step for step in (*steps(), *extra) if not step.done()])
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
@@ -320,4 +337,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.umask(0o022)  # the account that PostgreSQL runs as must be able to read its program
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -41,7 +41,8 @@ def check() -> None:
     """Raises DriftError naming the first file that differs."""
     for path, text in generated_files().items():
         if _read(path) != text:
-            raise DriftError(f"{path.relative_to(REPOSITORY_ROOT)} is not what contracts and topology say; run `make generate`")
+            drifted = path.relative_to(REPOSITORY_ROOT)
+            raise DriftError(f"{drifted} is not what contracts and topology say; run `make generate`")
 
 
 def _read(path: Path) -> str | None:

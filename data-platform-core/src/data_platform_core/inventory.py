@@ -22,7 +22,7 @@ INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
 #: Group of every host that is a virtual machine, which is every host.
 ALL_VMS = "proxmox_vms"
-_LINE_WIDTH = 110
+_LINE_WIDTH = 88
 
 
 def inventory_file(environment: str) -> Path:

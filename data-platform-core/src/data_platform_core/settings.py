@@ -157,8 +157,9 @@ def load_settings(service: Service, environment: str | None = None) -> Settings:
     environment = environment or os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
     topology = load_topology(environment)
     secrets = topology.secrets_path / f"{service}.env"
+    places = _from_topology(topology, service)
     try:
-        found = Settings(_env_file=secrets if secrets.is_file() else None, **_from_topology(topology, service))  # type: ignore[call-arg]
+        found = Settings(_env_file=secrets if secrets.is_file() else None, **places)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         variable = ENV_PREFIX + ENV_NESTING.join(str(part) for part in first["loc"]).upper()

@@ -94,7 +94,10 @@ def test_a_full_name_needs_no_host(folder: Path) -> None:
         (lambda raw: raw["hosts"]["redis-1"].update(roles=["cache"]), "hosts.redis-1.roles.0"),
         (lambda raw: raw["hosts"]["redis-1"].update(roles=["kafka"]), "hosts.redis-1: role kafka"),
         (lambda raw: raw["hosts"]["kafka-2"].update(roles=["redis"]), "hosts.kafka-2: role kafka"),
-        (lambda raw: raw["kafka"]["brokers"].pop(), "hosts.kafka-3: role kafka"),
+        (
+            lambda raw: raw["kafka"].update(brokers=raw["kafka"]["brokers"][:2], replication_factor=2),
+            "hosts.kafka-3: role kafka",
+        ),
         (lambda raw: raw["postgres"].update(host="postgres-2"), "none of the hosts with role postgres_primary"),
         (lambda raw: raw["kafka"]["brokers"][0].update(port=9099), "must have the same ports"),
         (lambda raw: raw["kafka"].update(quorum="raft"), "kafka.quorum"),

@@ -203,7 +203,7 @@ class Topology(Frozen):
     spark: Spark | None = None
     redis: Redis | None = None
     proxmox: Proxmox | None = None
-    hosts: dict[str, Host] = {}
+    hosts: dict[str, Host] = Field(default_factory=dict)
 
     @property
     def spark_cluster(self) -> Spark:

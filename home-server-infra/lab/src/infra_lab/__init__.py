@@ -1,0 +1,1 @@
+"""A Proxmox host with its VMs, on one Linux machine: what the playbooks are tried against."""

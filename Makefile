@@ -100,6 +100,18 @@ bench: setup ## Measure this machine on a fresh stack of its own; ONLY=streaming
 spike: setup ## The same spike against several remedies, with a report: ARMS=baseline,partitions HOLD=60 make it short
 	@$(CORE)/crm-stack spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD))
 
+##@ Test hosts for Ansible (root; home-server-infra/lab/README.md says what they need)
+
+.PHONY: lab-up lab-test lab-down
+lab-up: setup ansible ## A Proxmox host with systemd test hosts on this machine, for the playbooks to run against
+	@$(CORE)/crm-lab up
+
+lab-test: setup ansible ## Build, validate, break and tear down on a fresh lab; FROM=<step> goes on in a lab that is up
+	@$(CORE)/crm-lab test $(if $(FROM),--from "$(FROM)")
+
+lab-down: setup ## End the lab; DELETE=1 also deletes its hosts
+	@$(CORE)/crm-lab down $(if $(DELETE),--delete)
+
 ##@ Code
 
 .PHONY: lint fmt

@@ -103,10 +103,12 @@ spike: setup ## The same spike against several remedies, with a report: ARMS=bas
 ##@ Test hosts for Ansible (root; home-server-infra/lab/README.md says what they need)
 
 .PHONY: lab-up lab-test lab-down
-lab-up: setup ansible ## A Proxmox host with systemd test hosts on this machine, for the playbooks to run against
+lab-up: setup ## A Proxmox host with systemd test hosts on this machine, for the playbooks to run against
+	@sh home-server-infra/local/setup.sh ansible
 	@$(CORE)/crm-lab up
 
-lab-test: setup ansible ## Build, validate, break and tear down on a fresh lab; FROM=<step> goes on in a lab that is up
+lab-test: setup ## Build, validate, break and tear down on a fresh lab; FROM=<step> goes on in a lab that is up
+	@sh home-server-infra/local/setup.sh ansible
 	@$(CORE)/crm-lab test $(if $(FROM),--from "$(FROM)")
 
 lab-down: setup ## End the lab; DELETE=1 also deletes its hosts

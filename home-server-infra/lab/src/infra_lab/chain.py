@@ -12,6 +12,7 @@ from typing import Any
 
 from data_platform_core.errors import ServiceError
 from infra_lab import producer
+from infra_lab.kafka_archive import LINES
 from infra_lab.lab import Lab, answers
 from infra_lab.playbooks import PlaybookRun, run_playbook
 from infra_lab.private_files import AUDITOR_USER, read_vault, token_secret, write_private
@@ -22,8 +23,13 @@ _RATE = 200.0
 #: Seconds of load before and after a disturbance.
 _CALM_SECONDS = 5.0
 _PORT_SECONDS = 120.0
+_FOREIGN_ID = 9
 #: Parts of site.yml that the lab's hosts are for.
 _TAGS = ("--tags", "proxmox,common,kafka")
+#: The last line of Kafka that knows ZooKeeper, and its quorum.
+_ON_ZOOKEEPER = ("-e", "kafka_broker_quorum=zookeeper", "-e", f"kafka_broker_version={LINES[-1].version}")
+#: The modules wait for the end of a failed task as long as for a running one.
+_IMPATIENT = ("-e", "proxmox_vm_clone_timeout=15", "-e", "proxmox_vm_task_timeout=15")
 #: Told the seconds and what was seen.
 Report = Callable[[str, float, str], None]
 
@@ -36,8 +42,16 @@ class Step:
     action: Callable[[Lab], str]
 
 
-def steps() -> list[Step]:
-    """The chain."""
+def steps(zookeeper: bool = False) -> list[Step]:
+    """The chain; with `zookeeper`, a shorter one that forms the cluster on a ZooKeeper quorum."""
+    if zookeeper:
+        return [
+            Step("site.yml on ZooKeeper", lambda lab: _told(_site(lab, "site-zookeeper", *_ON_ZOOKEEPER))),
+            Step("topics are replicated there", _replicated),
+            Step("site.yml on ZooKeeper again: changed=0", _again_on_zookeeper),
+            Step("acks=all across a killed node on ZooKeeper", _killed_node),
+            Step("teardown.yml", _teardown),
+        ]
     return [
         Step("wrong token is refused", _wrong_token),
         Step("token that may only read is refused", _auditor_token),
@@ -46,11 +60,13 @@ def steps() -> list[Step]:
         Step("a boot that fails stops the run", _failing_start),
         Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox"))),
         Step("site.yml", lambda lab: _told(_site(lab, "site"))),
+        Step("topics.yml", lambda lab: _told(run_playbook(lab, "topics"))),
         Step("validate.yml", lambda lab: _told(run_playbook(lab, "validate"))),
         Step("site.yml again: changed=0", _again),
         Step("site.yml --check: changed=0", _check_mode),
+        Step("topics.yml again: changed=0", _topics_again),
         Step("unauthorised principal is refused", _unauthorised),
-        Step("no password is refused", _wrong_password),
+        Step("wrong password is refused", _wrong_password),
         Step("acks=all across rolling_restart.yml", _rolling_restart),
         Step("acks=all across a killed node", _killed_node),
         Step("the killed node comes back", _comes_back),
@@ -60,9 +76,9 @@ def steps() -> list[Step]:
     ]
 
 
-def run(lab: Lab, report: Report, first: str | None = None) -> None:
+def run(lab: Lab, report: Report, first: str | None = None, zookeeper: bool = False) -> None:
     """Every step, or those from the one whose name begins with `first`. Raises what the first failing step raises."""
-    chain = steps()
+    chain = steps(zookeeper)
     if first is not None:
         starts = [number for number, step in enumerate(chain) if step.name.startswith(first)]
         if not starts:
@@ -86,6 +102,25 @@ def _site(lab: Lab, log: str, *options: str) -> PlaybookRun:
 
 def _again(lab: Lab) -> str:
     return _told(_site(lab, "site-again").require_unchanged())
+
+
+def _again_on_zookeeper(lab: Lab) -> str:
+    return _told(_site(lab, "site-zookeeper-again", *_ON_ZOOKEEPER).require_unchanged())
+
+
+def _topics_again(lab: Lab) -> str:
+    return _told(run_playbook(lab, "topics", log="topics-again").require_unchanged())
+
+
+def _replicated(lab: Lab) -> str:
+    """Every partition of a new topic has all its replicas in sync."""
+    admin = _client(lab, "admin")
+    _fresh_topic(lab, admin)
+    time.sleep(_CALM_SECONDS)
+    behind = producer.out_of_sync(admin, LOAD_TOPIC, lab.topology.kafka.replication_factor)
+    if behind:
+        raise ServiceError(f"partitions {behind} of {LOAD_TOPIC} have fewer replicas in sync than they should")
+    return f"{_PARTITIONS} partitions with {lab.topology.kafka.replication_factor} replicas in sync"
 
 
 def _check_mode(lab: Lab) -> str:
@@ -123,12 +158,12 @@ def _missing_storage(lab: Lab) -> str:
 
 def _failing_clone(lab: Lab) -> str:
     lab.faults.order("clone", 1)
-    return _refused(run_playbook(lab, "proxmox", log="failing-clone"), "no space left on device")
+    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-clone"), "no space left on device")
 
 
 def _failing_start(lab: Lab) -> str:
     lab.faults.order("start", 1)
-    return _refused(run_playbook(lab, "proxmox", log="failing-start"), "got timeout")
+    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-start"), "got timeout")
 
 
 def _client(lab: Lab, principal: str) -> dict[str, Any]:
@@ -228,8 +263,15 @@ def _last_broker(lab: Lab) -> str:
 def _changed_broker_id(lab: Lab) -> str:
     """A broker's log dirs belong to its id; the role has to refuse before it writes anything."""
     name = _last_broker(lab)
-    done = run_playbook(lab, "kafka", "--limit", name, "-e", "kafka_broker_id=9", log="changed-broker-id")
-    seen = _refused(done, name, "kafka_broker_id")
+    was = lab.topology.kafka.brokers[-1].id
+    # A second inventory, as somebody's edit of the first would be: `-e` would change every broker's id.
+    inventory = lab.layout.root / "changed-broker-id.yml"
+    inventory.write_text(f"kafka: {{hosts: {{{name}: {{kafka_broker_id: {_FOREIGN_ID}}}}}}}\n", encoding="utf-8")
+    try:
+        done = run_playbook(lab, "kafka", "-i", str(inventory), "--limit", name, log="changed-broker-id")
+    finally:
+        inventory.unlink()
+    seen = _refused(done, name, f"node.id={was}", f"kafka_broker_id={_FOREIGN_ID}")
     run_playbook(lab, "validate", log="validate-after-broker-id").require_success()
     return f"{seen}; the cluster is as it was"
 

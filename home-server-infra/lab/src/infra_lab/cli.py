@@ -97,6 +97,7 @@ def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml."
 @app.command()
 def test(
     first: Annotated[str | None, typer.Option("--from", help="Begin with the step whose name begins so.")] = None,
+    zookeeper: Annotated[bool, typer.Option("--zookeeper", help="Kafka on a ZooKeeper quorum.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
 ) -> None:
     """The whole chain against a fresh lab: build, validate, break, refuse, tear down. Ends at the first surprise."""
@@ -114,7 +115,7 @@ def test(
         table.add_row(name, f"{seconds:.1f}", seen)
 
     try:
-        chain.run(lab, report, first)
+        chain.run(lab, report, first, zookeeper)
     except UserError:
         # Left as it is: whoever reads the error wants to look.
         _console.print(table)

@@ -139,6 +139,12 @@ def delete_topic(config: Mapping[str, Any], topic: str) -> None:
         raise ServiceError(f"topic {topic} can't be deleted: {error}") from error
 
 
+def out_of_sync(config: Mapping[str, Any], topic: str, replicas: int) -> list[int]:
+    """Partitions with fewer than `replicas` in sync."""
+    partitions = AdminClient(dict(config)).list_topics(topic, _ADMIN_SECONDS).topics[topic].partitions
+    return sorted(number for number, partition in partitions.items() if len(partition.isrs) < replicas)
+
+
 def read_topic(config: Mapping[str, Any], topic: str) -> dict[Place, int]:
     """Number of each record by its place, up to the ends that the brokers name now. Raises ServiceError when it stalls."""
     consumer = Consumer({**config, "group.id": "crm-lab", "enable.auto.commit": False, "auto.offset.reset": "earliest"})

@@ -227,6 +227,7 @@ def test_the_vault_has_a_secret_for_every_placeholder() -> None:
     assert len({vault["vault_a"], *vault["vault_users"].values(), "CHANGE_ME"}) == 4
 
 
-def test_steps_have_names_of_their_own() -> None:
-    names = [step.name for step in chain.steps()]
+@pytest.mark.parametrize("zookeeper", [False, True])
+def test_steps_have_names_of_their_own(zookeeper: bool) -> None:
+    names = [step.name for step in chain.steps(zookeeper)]
     assert len(names) == len(set(names))

@@ -249,7 +249,7 @@ def _comes_back(lab: Lab) -> str:
     end = time.monotonic() + _PORT_SECONDS
     while not answers(host, port):
         if time.monotonic() > end:
-            raise ServiceError(f"{name}: no broker at {host}:{port} after {_PORT_SECONDS:g} s; see journalctl -u kafka there")
+            raise ServiceError(f"{name}: no broker at {host}:{port} after {_PORT_SECONDS:g} s; see its journal")
         time.sleep(1)
     checked = run_playbook(lab, "validate", log="validate-again").require_success()
     return f"up again in {done.seconds:.0f} s, cluster valid after {checked.seconds:.0f} s more"

@@ -159,7 +159,8 @@ class Hosts:
         base = f"http://{self.network.gateway}:{APT_CACHE_PORT}"
         components = self.recipe.components.replace(",", " ")
         archives = [(self.recipe.folder, self.recipe.suite), *self.recipe.updates]
-        lines = [f"deb [signed-by={self.recipe.keyring}] {base}/{where} {suite} {components}\n" for where, suite in archives]
+        key = f"[signed-by={self.recipe.keyring}]"
+        lines = [f"deb {key} {base}/{where} {suite} {components}\n" for where, suite in archives]
         (root / "etc/apt/sources.list").write_text("".join(lines), encoding="utf-8")
         # A mirror's Release file may have run out, and a host's clock is the machine's.
         (root / "etc/apt/apt.conf.d/99lab").write_text(

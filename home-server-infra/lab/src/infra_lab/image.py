@@ -64,7 +64,12 @@ RECIPES = {
     for recipe in (
         Recipe("debian-12", "bookworm", "debian", "main", "/usr/share/keyrings/debian-archive-keyring.gpg", "debian"),
         Recipe(
-            "ubuntu-24.04", "noble", "ubuntu", "main,universe", "/usr/share/keyrings/ubuntu-archive-keyring.gpg", "ubuntu"
+            "ubuntu-24.04",
+            "noble",
+            "ubuntu",
+            "main,universe",
+            "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+            "ubuntu",
         ),
     )
 }
@@ -108,7 +113,7 @@ def image_path(recipe: Recipe) -> Path:
 
 
 def ensure_image(recipe: Recipe) -> Path:
-    """The image's root, made when it is not there yet (a minute). Raises ConfigurationError when it can't be had here."""
+    """The image's root, made when it is not there yet (a minute). Raises ConfigurationError when it can't be had."""
     final = image_path(recipe)
     if final.is_dir():
         return final

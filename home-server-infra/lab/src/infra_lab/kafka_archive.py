@@ -155,7 +155,10 @@ def ensure_archive(line: Line, folder: Path, jars: Path) -> Path:
 
 
 def write_archive(archive: Path, line: Line, jars: list[Path]) -> None:
-    """The same jars make the same bytes: names in order, no times, no owners. Raises ServiceError for a lacking class."""
+    """The same jars make the same bytes: names in order, no times, no owners.
+
+    Raises ServiceError for a script whose class is in no jar.
+    """
     members = sorted(_members(line, jars))
     partial = archive.with_suffix(".partial")
     with (

@@ -84,7 +84,8 @@ class Lab:
         """The test host behind a host of the topology. Raises ConfigurationError for an unknown name."""
         host = self.topology.hosts.get(name)
         if host is None:
-            raise ConfigurationError(f"host {name} is not in topology {ENVIRONMENT}; one of: {', '.join(self.topology.hosts)}")
+            known = ", ".join(self.topology.hosts)
+            raise ConfigurationError(f"host {name} is not in topology {ENVIRONMENT}; one of: {known}")
         return host_name(host.vm.id)
 
 
@@ -140,7 +141,8 @@ def status(lab: Lab) -> list[Row]:
     rows += [_process_row("apt cache", lab.apt_cache, f"{lab.proxmox.gateway}:{APT_CACHE_PORT}")]
     rows += [_process_row("proxmox api", lab.api, f"https://{lab.proxmox.api_host}:{lab.proxmox.api_port}")]
     for name, host in lab.topology.hosts.items():
-        rows.append(Row(name, _host_state(lab, host_name(host.vm.id), host.address), f"VM {host.vm.id}, {host.address}"))
+        state = _host_state(lab, host_name(host.vm.id), host.address)
+        rows.append(Row(name, state, f"VM {host.vm.id}, {host.address}"))
     for kind, count in lab.faults.ordered().items():
         rows.append(Row(f"fails: {kind}", "ordered", f"{count} times"))
     return rows
@@ -157,7 +159,9 @@ def playbook_command(lab: Lab, playbook: str, *options: str) -> list[str]:
 
 def _process_row(name: str, background: Background, address: str) -> Row:
     process = background.process()
-    return Row(name, "up" if process else "down", f"{address}, pid {process.pid}" if process else background.last_words(1))
+    if process is None:
+        return Row(name, "down", background.last_words(1))
+    return Row(name, "up", f"{address}, pid {process.pid}")
 
 
 def _host_state(lab: Lab, host: str, address: str) -> str:
@@ -178,9 +182,8 @@ def answers(address: str, port: int, timeout_s: float = 1.0) -> bool:
 
 
 def _start_apt_cache(lab: Lab) -> None:
-    lab.apt_cache.start(
-        [sys.executable, "-m", "infra_lab.apt_cache", lab.proxmox.gateway, str(APT_CACHE_PORT), str(lab.layout.apt_cache)]
-    )
+    where = [lab.proxmox.gateway, str(APT_CACHE_PORT), str(lab.layout.apt_cache)]
+    lab.apt_cache.start([sys.executable, "-m", "infra_lab.apt_cache", *where])
     _wait_for(lab.apt_cache, lambda: answers(lab.proxmox.gateway, APT_CACHE_PORT))
 
 
@@ -207,10 +210,13 @@ def _api_version(lab: Lab) -> str | None:
 
 def _wait_for(background: Background, ready: Callable[[], bool]) -> None:
     """Until `ready`. Raises ServiceError with the log's end when it is not in time, or has ended."""
-    retrying = Retrying(stop=stop_after_delay(_START_SECONDS), wait=wait_fixed(0.2), retry=retry_if_result(lambda ok: not ok))
+    retrying = Retrying(
+        stop=stop_after_delay(_START_SECONDS), wait=wait_fixed(0.2), retry=retry_if_result(lambda ok: not ok)
+    )
     try:
         retrying(lambda: background.process() is None or ready())
     except RetryError as error:
-        raise ServiceError(f"{background.name} does not answer in {_START_SECONDS} s: {background.last_words()}") from error
+        words = background.last_words()
+        raise ServiceError(f"{background.name} does not answer in {_START_SECONDS} s: {words}") from error
     if background.process() is None:
         raise ServiceError(f"{background.name} ended: {background.last_words()}")

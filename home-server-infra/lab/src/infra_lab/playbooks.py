@@ -45,7 +45,8 @@ class PlaybookRun:
         """Raises ServiceError naming the tasks that changed something."""
         self.require_success()
         if self.changed:
-            raise ServiceError(f"changed={self.changed} where nothing should change: {changed_tasks(self.output)}; see {self.log}")
+            tasks = changed_tasks(self.output)
+            raise ServiceError(f"changed={self.changed} where nothing should change: {tasks}; see {self.log}")
         return self
 
     def require_refusal(self, *words: str) -> PlaybookRun:
@@ -54,7 +55,8 @@ class PlaybookRun:
             raise ServiceError(f"playbook went through where it should refuse ({', '.join(words)}); see {self.log}")
         told = " ".join(self.output.split())
         if lacking := [word for word in words if word not in told]:
-            raise ServiceError(f"playbook failed without naming {', '.join(lacking)}: {first_error(self.output)}; see {self.log}")
+            error = first_error(self.output)
+            raise ServiceError(f"playbook failed without naming {', '.join(lacking)}: {error}; see {self.log}")
         return self
 
 

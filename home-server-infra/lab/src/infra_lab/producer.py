@@ -146,7 +146,10 @@ def out_of_sync(config: Mapping[str, Any], topic: str, replicas: int) -> list[in
 
 
 def read_topic(config: Mapping[str, Any], topic: str) -> dict[Place, int]:
-    """Number of each record by its place, up to the ends that the brokers name now. Raises ServiceError when it stalls."""
+    """Number of each record by its place, up to the ends that the brokers name now.
+
+    Raises ServiceError when it stalls.
+    """
     consumer = Consumer({**config, "group.id": "crm-lab", "enable.auto.commit": False, "auto.offset.reset": "earliest"})
     try:
         partitions = consumer.list_topics(topic, _READ_SECONDS).topics[topic].partitions

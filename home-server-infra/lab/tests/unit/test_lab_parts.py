@@ -108,7 +108,9 @@ def test_an_old_index_is_fetched_again_and_kept_when_the_mirror_is_gone(tmp_path
     assert len(mirror.asked) == 2
 
 
-@pytest.mark.parametrize("path", ["/debian/../etc/passwd", "/other/pool/a.deb", "/debian/pool/absent.deb", "/", "/debian"])
+@pytest.mark.parametrize(
+    "path", ["/debian/../etc/passwd", "/other/pool/a.deb", "/debian/pool/absent.deb", "/", "/debian"]
+)
 def test_the_cache_serves_nothing_else(tmp_path: Path, path: str) -> None:
     assert PackageCache(tmp_path, {"debian": "mirror:"}, Mirror().fetch).file(path) is None
 

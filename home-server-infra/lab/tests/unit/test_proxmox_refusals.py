@@ -75,15 +75,31 @@ def test_values_have_a_form(api: Api, key: str, value: str) -> None:
     assert list(answer.json()["errors"]) == [key]
 
 
+CLONE = "/nodes/pve/qemu/9000/clone"
+NO_SUCH_NODE = "failed to get address info for: pve9: Name or service not known"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "given", "reason"),
     [
-        ("POST", "/nodes/pve/qemu/9000/clone", {"newid": 101, "full": 1, "storage": "nowhere"}, "storage 'nowhere' does not exist"),
-        ("POST", "/nodes/pve/qemu/9000/clone", {"newid": 101, "full": 1, "storage": "elsewhere"}, "storage 'elsewhere' is not available on node 'pve'"),
-        ("POST", "/nodes/pve/qemu/9000/clone", {"newid": 9000, "full": 1}, "unable to create VM 9000: VM 9000 already exists on node 'pve'"),
-        ("POST", "/nodes/pve/qemu/9000/clone", {"newid": 101, "full": 1, "target": "pve2"}, "can't clone VM to node 'pve2' (VM uses local storage)"),
-        ("GET", "/nodes/pve/qemu/777/config", {}, "Configuration file 'nodes/pve/qemu-server/777.conf' does not exist"),
-        ("GET", "/nodes/pve9/qemu", {}, "hostname lookup 'pve9' failed - failed to get address info for: pve9: Name or service not known"),
+        ("POST", CLONE, {"newid": 101, "full": 1, "storage": "nowhere"}, "storage 'nowhere' does not exist"),
+        (
+            "POST", CLONE, {"newid": 101, "full": 1, "storage": "elsewhere"},
+            "storage 'elsewhere' is not available on node 'pve'",
+        ),
+        (
+            "POST", CLONE, {"newid": 9000, "full": 1},
+            "unable to create VM 9000: VM 9000 already exists on node 'pve'",
+        ),
+        (
+            "POST", CLONE, {"newid": 101, "full": 1, "target": "pve2"},
+            "can't clone VM to node 'pve2' (VM uses local storage)",
+        ),
+        (
+            "GET", "/nodes/pve/qemu/777/config", {},
+            "Configuration file 'nodes/pve/qemu-server/777.conf' does not exist",
+        ),
+        ("GET", "/nodes/pve9/qemu", {}, f"hostname lookup 'pve9' failed - {NO_SUCH_NODE}"),
         ("POST", "/nodes/pve/qemu/9000/status/start", {}, "you can't start a vm if it's a template"),
         ("PUT", "/nodes/pve/qemu/9000/config", {"net0": "virtio,bridge=vmbr7"}, "bridge 'vmbr7' does not exist"),
         ("GET", "/storage/nowhere", {}, "storage 'nowhere' does not exist"),

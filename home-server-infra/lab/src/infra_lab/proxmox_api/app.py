@@ -92,7 +92,8 @@ def _cluster_calls(store: Store, machines: Machines) -> APIRouter:
     @router.get("/nodes")
     def nodes(asked: Asked) -> dict[str, Any]:
         with store.reading() as cluster:
-            return _data([{"node": name, "id": f"node/{name}", "type": "node", "status": "online"} for name in cluster.nodes])
+            names = list(cluster.nodes)
+        return _data([{"node": name, "id": f"node/{name}", "type": "node", "status": "online"} for name in names])
 
     @router.get("/cluster/resources")
     def resources(asked: Asked) -> dict[str, Any]:

@@ -77,7 +77,9 @@ class Machines:
         caller.token.require(f"/vms/{vmid}", "VM.Audit")
         with self._store.reading() as cluster:
             vm = cluster.vm(caller.node, vmid)
-            shown: dict[str, object] = {key: int(value) if value.isdigit() else value for key, value in vm.config.items()}
+            shown: dict[str, object] = {
+                key: int(value) if value.isdigit() else value for key, value in vm.config.items()
+            }
             if "cipassword" in shown:
                 shown["cipassword"] = "**********"
             # Proxmox keeps memory as text, whatever it looks like.
@@ -135,7 +137,8 @@ class Machines:
         """A task that makes a VM, such as the one that becomes the template."""
         vmid = int(given["vmid"])
         caller.token.require(f"/vms/{vmid}", "VM.Allocate")
-        config = {key: value for key, value in given.items() if key not in ("vmid", "storage", "pool", "start", "unique")}
+        asked = ("vmid", "storage", "pool", "start", "unique")
+        config = {key: value for key, value in given.items() if key not in asked}
         with self._store.writing() as cluster:
             _refuse_used(cluster, vmid)
             _check_places(cluster, caller.node, config)

@@ -14,6 +14,7 @@ Parameters = dict[str, str]
 Check = Callable[[str], str | None]
 
 _UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
+_NO_NETWORK = "invalid format - value does not look like a valid ipv4 network configuration"
 _MISSING = "property is missing and it is not optional"
 _DNS_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"^{_DNS_LABEL}(?:\.{_DNS_LABEL})*$")
@@ -46,7 +47,8 @@ def matching(pattern: re.Pattern[str], otherwise: str) -> Check:
 def one_of(*values: str) -> Check:
     """A member of an enumeration."""
     listed = ", ".join(values)
-    return lambda value: None if value in values else f"value '{value}' does not have a value in the enumeration '{listed}'"
+    otherwise = f"does not have a value in the enumeration '{listed}'"
+    return lambda value: None if value in values else f"value '{value}' {otherwise}"
 
 
 def anything(value: str) -> str | None:
@@ -77,7 +79,7 @@ def _ip_config(value: str) -> str | None:
         if key not in ("ip", "gw", "ip6", "gw6"):
             return f"invalid format - format error: {key}: {_UNKNOWN}"
         if key == "ip" and text != "dhcp" and not (_CIDR.match(text) and int(text.rsplit("/", 1)[1]) <= 32):
-            return "invalid format - format error: ip: invalid format - value does not look like a valid ipv4 network configuration"
+            return f"invalid format - format error: ip: {_NO_NETWORK}"
     if "gw=" in value and "ip=" not in value:
         return "invalid format - gateway specified without specifying an IPv4 address"
     return None
@@ -113,7 +115,9 @@ CONFIG: Mapping[str, Check] = {
     "ciupgrade": boolean,
     "bios": one_of("seabios", "ovmf"),
     "citype": one_of("configdrive2", "nocloud", "opennebula"),
-    "ostype": one_of("other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26", "solaris"),
+    "ostype": one_of(
+        "other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26", "solaris",
+    ),
     "scsihw": one_of("lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"),
     "sshkeys": _ssh_keys,
     "tags": _tags,
@@ -165,7 +169,9 @@ def is_true(value: str | None) -> bool:
 _disk = matching(re.compile(r"^(?:scsi|virtio|sata|ide)\d+$"), "value is not a disk of a VM")
 _NOTHING: Mapping[str, Check] = {}
 UPDATE = Schema(_NOTHING, CONFIG)
-CREATE = Schema({"vmid": vmid}, {**CONFIG, "storage": storage_id, "pool": anything, "start": boolean, "unique": boolean})
+CREATE = Schema(
+    {"vmid": vmid}, {**CONFIG, "storage": storage_id, "pool": anything, "start": boolean, "unique": boolean}
+)
 CLONE = Schema(
     {"newid": vmid},
     {
@@ -180,7 +186,3 @@ RESIZE = Schema(
 START = Schema(_NOTHING, {"timeout": integer(0), "skiplock": boolean, "machine": anything})
 STOP = Schema(_NOTHING, {"timeout": integer(0), "skiplock": boolean, "keepActive": boolean, "forceStop": boolean})
 DESTROY = Schema(_NOTHING, {"purge": boolean, "destroy-unreferenced-disks": boolean, "skiplock": boolean})
-DOWNLOAD = Schema(
-    {"content": one_of("iso", "vztmpl", "import"), "filename": anything, "url": anything},
-    {"checksum": anything, "checksum-algorithm": anything, "verify-certificates": boolean, "compression": anything},
-)

@@ -13,6 +13,7 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
+    "ping": "iputils-ping",
     "openssl": "openssl",
     "ssh-keygen": "openssh-client",
     "ssh": "openssh-client",

@@ -73,7 +73,9 @@ def _refusal(request: Request, error: Exception) -> JSONResponse:
     body: dict[str, Any] = {"data": None, "message": error.message}
     if error.parameters:
         body["errors"] = error.parameters
-    return JSONResponse(body, error.status, headers={REASON_HEADER: error.message})
+    # One line of ASCII: more a status line can't hold.
+    reason = " ".join(error.message.split()).encode("ascii", "replace").decode()
+    return JSONResponse(body, error.status, headers={REASON_HEADER: reason})
 
 
 def _unknown_call(request: Request, error: Exception) -> JSONResponse:

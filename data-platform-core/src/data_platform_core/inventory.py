@@ -61,7 +61,9 @@ class _Dumper(yaml.SafeDumper):
 def _groups(topology: Topology) -> dict[str, Any]:
     """Every role's group, empty where no host has it, so that a play on it is skipped and not a mistake."""
     hosts = {name: _host_variables(topology, host) for name, host in topology.hosts.items()}
-    members = {role.value: {"hosts": {name: {} for name in with_role(topology.hosts, role)}} for role in Role}
+    members: dict[str, Any] = {
+        role.value: {"hosts": {name: {} for name in with_role(topology.hosts, role)}} for role in Role
+    }
     return {ALL_VMS: {"hosts": hosts}, **members}
 
 

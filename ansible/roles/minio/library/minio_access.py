@@ -142,9 +142,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
+        from minio.error import MinioAdminException, MinioException
+
         from data_platform_core.topology import Buckets
         from embedded_stack.object_store import policy
-        from minio.error import MinioAdminException, MinioException
     except ImportError as error:
         module.fail_json(msg=f"{error}: minio_controller_python must be the platform's environment; run `make setup`")
     buckets = Buckets(lake=module.params["lake"], ledger=module.params["ledger"])

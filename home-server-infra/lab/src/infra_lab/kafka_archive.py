@@ -146,8 +146,17 @@ def ensure_archive(line: Line, folder: Path, jars: Path) -> Path:
     here = jars / line.name
     shutil.rmtree(here, ignore_errors=True)
     call(
-        ["mvn", "-B", "-q", "--strict-checksums", "-f", str(line.pom), f"-P{line.profile}"]
-        + [f"-Djars.dir={here}", "generate-resources"]
+        [
+            "mvn",
+            "-B",
+            "-q",
+            "--strict-checksums",
+            "-f",
+            str(line.pom),
+            f"-P{line.profile}",
+            f"-Djars.dir={here}",
+            "generate-resources",
+        ]
     )
     write_archive(archive, line, sorted(here.glob("*.jar")))
     stamp.write_text(recipe, encoding="utf-8")
@@ -170,8 +179,8 @@ def write_archive(archive: Path, line: Line, jars: list[Path]) -> None:
             entry = tarfile.TarInfo(f"{line.name}/{name}")
             entry.size, entry.mode = len(content), mode
             tar.addfile(entry, io.BytesIO(content))
-    with partial.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha512").hexdigest()
+    with partial.open("rb") as written:
+        digest = hashlib.file_digest(written, "sha512").hexdigest()
     archive.with_name(f"{archive.name}.sha512").write_text(f"{digest}  {archive.name}\n", encoding="utf-8")
     partial.replace(archive)
 

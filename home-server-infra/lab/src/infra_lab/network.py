@@ -66,8 +66,23 @@ class LabNetwork:
         namespace, port = self.namespace_of(host), self._port(host)
         call(["ip", "netns", "add", namespace])
         call(
-            ["ip", "link", "add", port, "netns", self.prefix, "type", "veth"]
-            + ["peer", "name", "eth0", "address", mac, "netns", namespace]
+            [
+                "ip",
+                "link",
+                "add",
+                port,
+                "netns",
+                self.prefix,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "address",
+                mac,
+                "netns",
+                namespace,
+            ]
         )
         call(["ip", "-n", self.prefix, "link", "set", port, "master", "br0", "up"])
         call(["ip", "-n", namespace, "link", "set", "lo", "up"])

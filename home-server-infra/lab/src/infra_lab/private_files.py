@@ -60,10 +60,26 @@ def _ensure_certificate(layout: LabLayout, topology: Topology) -> None:
     if layout.api_certificate.is_file() and layout.api_key.is_file():
         return
     call(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", str(_CERTIFICATE_DAYS), "-subj", "/O=lab/CN=proxmox"]
-        + ["-addext", f"subjectAltName=IP:{topology.proxmox.api_host}"]
-        + ["-keyout", str(layout.api_key), "-out", str(layout.api_certificate)]
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            str(_CERTIFICATE_DAYS),
+            "-subj",
+            "/O=lab/CN=proxmox",
+            "-addext",
+            f"subjectAltName=IP:{topology.proxmox.api_host}",
+            "-keyout",
+            str(layout.api_key),
+            "-out",
+            str(layout.api_certificate),
+        ]
     )
     layout.api_key.chmod(0o600)
 

@@ -6,6 +6,7 @@ that was acknowledged and is not at its offset is lost.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -107,7 +108,7 @@ def account(
     """Compare what was promised with what is there."""
     lost = sum(1 for number, place in acknowledged.items() if found.get(place) != number)
     copies = Counter(found.values())
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     return Account(
         sent=sent,
         acknowledged=len(acknowledged),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -202,12 +203,19 @@ def _node_calls(store: Store, tasks: TaskList) -> APIRouter:
 
 
 def _vm_calls(store: Store, machines: Machines) -> APIRouter:
-    router = APIRouter(prefix="/nodes/{node}/qemu")
-
     def on(node: str, asked: PveRequest) -> Caller:
         with store.reading() as cluster:
             cluster.require_node(node)
         return Caller(asked.token, node)
+
+    router = APIRouter(prefix="/nodes/{node}/qemu")
+    _vm_settings(router, machines, on)
+    _vm_life(router, machines, on)
+    return router
+
+
+def _vm_settings(router: APIRouter, machines: Machines, on: Callable[[str, PveRequest], Caller]) -> None:
+    """What a VM is made of."""
 
     @router.get("")
     def vms(node: str, asked: Asked) -> dict[str, Any]:
@@ -242,6 +250,10 @@ def _vm_calls(store: Store, machines: Machines) -> APIRouter:
     def template(node: str, vmid: int, asked: Asked) -> dict[str, Any]:
         return _data(machines.make_template(on(node, asked), vmid))
 
+
+def _vm_life(router: APIRouter, machines: Machines, on: Callable[[str, PveRequest], Caller]) -> None:
+    """What a VM does."""
+
     @router.get("/{vmid}/status/current")
     def status(node: str, vmid: int, asked: Asked) -> dict[str, Any]:
         return _data(machines.status(on(node, asked), vmid))
@@ -272,5 +284,3 @@ def _vm_calls(store: Store, machines: Machines) -> APIRouter:
     def destroy(node: str, vmid: int, asked: Asked) -> dict[str, Any]:
         parameters.DESTROY.verify(asked.given)
         return _data(machines.destroy(on(node, asked), vmid))
-
-    return router

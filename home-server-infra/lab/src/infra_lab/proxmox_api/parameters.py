@@ -66,7 +66,8 @@ def _network_card(value: str) -> str | None:
     model = re.match(r"^(?:model=)?(\w+)", value)
     known = ("virtio", "e1000", "e1000e", "rtl8139", "vmxnet3")
     if model is None or model[1] not in known:
-        return f"invalid format - format error: net.model: value '{value.split(',')[0]}' is not a network card"
+        card = value.split(",", maxsplit=1)[0]
+        return f"invalid format - format error: net.model: value '{card}' is not a network card"
     tag = re.search(r"(?:^|,)tag=([^,]*)", value)
     if tag and not (tag[1].isdigit() and 1 <= int(tag[1]) <= 4094):
         return "invalid format - format error: net.tag: type check ('integer') failed"

@@ -33,7 +33,7 @@ IMAGE_STORAGE = "local"
 class _ReasonConnection(h11.Connection):
     """Writes the text of REASON_HEADER into the status line, which ASGI has no words for."""
 
-    def send(self, event: Any) -> bytes | None:
+    def send(self, event: Any) -> Any:
         if isinstance(event, h11.Response):
             headers = dict(event.headers)
             reason = headers.pop(REASON_HEADER.encode(), event.reason)

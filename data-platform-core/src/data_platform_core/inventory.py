@@ -48,7 +48,7 @@ def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
         "change the topology, then `make generate`.\n"
     )
     tree = {"all": {"vars": _variables(topology, contracts), "children": _groups(topology)}}
-    return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=_LINE_WIDTH)
+    return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=_LINE_WIDTH)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -56,6 +56,10 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Lists stand indented below their key, as ansible-lint wants them."""
+        super().increase_indent(flow, False)
 
 
 def _groups(topology: Topology) -> dict[str, Any]:

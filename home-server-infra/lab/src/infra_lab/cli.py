@@ -94,8 +94,8 @@ def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml."
     _console.print(f"{host} is down; proxmox.yml starts it again", highlight=False)
 
 
-@app.command()
-def test(
+@app.command("test")
+def run_chain(
     first: Annotated[str | None, typer.Option("--from", help="Begin with the step whose name begins so.")] = None,
     zookeeper: Annotated[bool, typer.Option("--zookeeper", help="Kafka on a ZooKeeper quorum.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,

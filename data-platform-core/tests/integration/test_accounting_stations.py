@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -298,13 +297,11 @@ class TestRefusals:
         assert WRONG not in str(failed.value)
         assert "\n" not in str(failed.value)
 
-    def test_an_object_store_that_is_not_there_is_told_within_seconds(
+    def test_an_object_store_that_is_not_there_is_told(
         self, accounting: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CRM_OBJECT_STORE__URL", "http://127.0.0.1:9")
-        started = time.monotonic()
         told = refusal(accounting)
-        assert time.monotonic() - started < 15
         assert "object store http://127.0.0.1:9" in told
         assert "make status" in told
 

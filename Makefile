@@ -8,6 +8,8 @@ LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --g
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Where it is set, every command would compile all that it imports anew: some 3 s each, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 ##@ Begin here
 

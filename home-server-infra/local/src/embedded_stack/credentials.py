@@ -53,14 +53,19 @@ class Account:
 
 
 def ensure_accounts(folder: Path) -> dict[str, Account]:
-    """The accounts of an environment by service name; those without a file get one."""
+    """The accounts of an environment by service name; what a file lacks is added, what it holds stays."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     names = sorted({*STORE_SERVICES, *POSTGRES_SERVICES, STACK})
     for name in names:
         path = folder / f"{name}.env"
-        if not path.is_file():
-            write_secret(path, "".join(f"{key}={value}\n" for key, value in _new_values(name).items()))
+        # A Kafka that asks for passwords has its own there, which a playbook wrote.
+        there = path.read_text(encoding="utf-8") if path.is_file() else ""
+        held = {line.partition("=")[0] for line in there.splitlines()}
+        new = {key: value for key, value in _new_values(name).items() if key not in held}
+        if new or not there:
+            joint = "" if there.endswith("\n") or not there else "\n"
+            write_secret(path, there + joint + "".join(f"{key}={value}\n" for key, value in new.items()))
     return {name: read_account(folder, name) for name in names}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 import sys
 
+from data_platform_core.errors import ConfigurationError
 from data_platform_core.topology import Broker, Endpoint
 from embedded_stack import health
 from embedded_stack.layout import (
@@ -30,9 +32,13 @@ STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "strea
 
 
 def services(layout: Layout) -> tuple[Service, ...]:
-    """Every service of the environment, in the order in which people think of them."""
+    """Every service of the environment that is on this machine, in the order in which people think of them.
+
+    What a topology puts on another machine's address is Ansible's, not the stack's: it is left out. Raises
+    ConfigurationError when nothing is left.
+    """
     brokers = tuple(_broker(layout, broker) for broker in layout.topology.kafka.brokers)
-    return (
+    every = (
         _postgres(layout),
         _minio(layout),
         *brokers,
@@ -41,6 +47,18 @@ def services(layout: Layout) -> tuple[Service, ...]:
         *cluster_services(layout),
         *monitoring_services(layout),
     )
+    here = tuple(service for service in every if all(_is_here(endpoint.host) for endpoint in service.endpoints))
+    if all(service.on_demand for service in here):
+        raise ConfigurationError(
+            f"topology {layout.topology.environment} puts no service on this machine's loopback addresses, so the "
+            "embedded stack has nothing to run; its machines are built by ansible/playbooks/site.yml"
+        )
+    return here
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address is this machine's alone."""
+    return ipaddress.ip_address(host).is_loopback
 
 
 def java() -> str:

@@ -27,8 +27,10 @@ def worker_name(worker: SparkWorker) -> str:
 
 
 def cluster_services(layout: Layout) -> tuple[Service, ...]:
-    """The master, then its workers."""
-    spark = layout.topology.spark_cluster
+    """The master, then its workers; none where the topology has no cluster."""
+    spark = layout.topology.spark
+    if spark is None:
+        return ()
     master = _daemon(
         layout,
         MASTER,

@@ -5,17 +5,21 @@ Steps stand in their order: each needs those before it. The first that is not as
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_platform_core.errors import ServiceError
-from infra_lab import producer
+from infra_lab import producer, refusals
 from infra_lab.kafka_archive import LINES
 from infra_lab.lab import Lab, answers
+from infra_lab.layout import CORE_BIN, ENVIRONMENT
 from infra_lab.playbooks import PlaybookRun, run_playbook
-from infra_lab.private_files import AUDITOR_USER, read_vault, token_secret, write_private
+from infra_lab.private_files import read_vault
 
 LOAD_TOPIC = "lab.acks"
 _PARTITIONS = 6
@@ -23,13 +27,15 @@ _RATE = 200.0
 #: Seconds of load before and after a disturbance.
 _CALM_SECONDS = 5.0
 _PORT_SECONDS = 120.0
-_FOREIGN_ID = 9
+#: The task at which a host loses its power: Java is there, the broker's programs are not.
+_DIES_AT = "kafka_broker : Make folders of the broker"
+_TASK_SECONDS = 900.0
+#: Seconds of the generator's traffic.
+_RUN_SECONDS = 30
 #: Parts of site.yml that the lab's hosts are for.
-_TAGS = ("--tags", "proxmox,common,kafka")
+_TAGS = ("--tags", "proxmox,common,kafka,schema_registry")
 #: The last line of Kafka that knows ZooKeeper, and its quorum.
 _ON_ZOOKEEPER = ("-e", "kafka_broker_quorum=zookeeper", "-e", f"kafka_broker_version={LINES[-1].version}")
-#: The modules wait for the end of a failed task as long as for a running one.
-_IMPATIENT = ("-e", "proxmox_vm_clone_timeout=15", "-e", "proxmox_vm_task_timeout=15")
 #: Told the seconds and what was seen.
 Report = Callable[[str, float, str], None]
 
@@ -53,13 +59,16 @@ def steps(zookeeper: bool = False) -> list[Step]:
             Step("teardown.yml", _teardown),
         ]
     return [
-        Step("wrong token is refused", _wrong_token),
-        Step("token that may only read is refused", _auditor_token),
-        Step("missing storage is refused", _missing_storage),
-        Step("a clone that fails stops the run", _failing_clone),
-        Step("a boot that fails stops the run", _failing_start),
+        Step("wrong token is refused", refusals.wrong_token),
+        Step("token that may only read is refused", refusals.auditor_token),
+        Step("missing storage is refused", refusals.missing_storage),
+        Step("address in use is refused", refusals.address_in_use),
+        Step("a clone that fails stops the run", refusals.failing_clone),
+        Step("a boot that fails stops the run", refusals.failing_start),
         Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox"))),
-        Step("site.yml", lambda lab: _told(_site(lab, "site"))),
+        Step("more replicas than brokers is refused", refusals.too_few_brokers),
+        Step("a host that dies in the middle of site.yml", _dies_midway),
+        Step("site.yml goes on", lambda lab: _told(_site(lab, "site"))),
         Step("topics.yml", lambda lab: _told(run_playbook(lab, "topics"))),
         Step("validate.yml", lambda lab: _told(run_playbook(lab, "validate"))),
         Step("site.yml again: changed=0", _again),
@@ -67,11 +76,12 @@ def steps(zookeeper: bool = False) -> list[Step]:
         Step("topics.yml again: changed=0", _topics_again),
         Step("unauthorised principal is refused", _unauthorised),
         Step("wrong password is refused", _wrong_password),
+        Step("a normal run, accounted for", _normal_run),
         Step("acks=all across rolling_restart.yml", _rolling_restart),
         Step("acks=all across a killed node", _killed_node),
         Step("the killed node comes back", _comes_back),
-        Step("changed broker id is refused", _changed_broker_id),
-        Step("teardown.yml without a limit is refused", _teardown_unlimited),
+        Step("changed broker id is refused", refusals.changed_broker_id),
+        Step("teardown.yml without a limit is refused", refusals.teardown_unlimited),
         Step("teardown.yml", _teardown),
     ]
 
@@ -100,6 +110,47 @@ def _site(lab: Lab, log: str, *options: str) -> PlaybookRun:
     return run_playbook(lab, "site", *_TAGS, *options, log=log)
 
 
+def _dies_midway(lab: Lab) -> str:
+    """A host loses its power while the roles work on it: the run ends with its name, the others are whole."""
+    name, log = refusals.last_broker(lab), lab.layout.logs / "site-host-dies.log"
+    log.unlink(missing_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_site, lab, log.stem)
+        _wait_for_task(log, _DIES_AT)
+        lab.hosts.kill(lab.test_host(name))
+        done = running.result()
+    seen = done.require_refusal(name, "UNREACHABLE")
+    if any(counts[2] or counts[3] for host, counts in seen.recap.items() if host != name):
+        raise ServiceError(f"{name} died, and others failed with it; see {seen.log}")
+    return f"{name} killed at '{_DIES_AT}', named in {seen.seconds:.0f} s"
+
+
+def _wait_for_task(log: Path, task: str) -> None:
+    """Until a playbook that is running has begun `task`."""
+    end = time.monotonic() + _TASK_SECONDS
+    while not log.is_file() or task not in log.read_text(encoding="utf-8"):
+        if time.monotonic() > end:
+            raise ServiceError(f"no task '{task}' within {_TASK_SECONDS:g} s; see {log}")
+        time.sleep(0.2)
+
+
+def _normal_run(lab: Lab) -> str:
+    """The generator's traffic through the lab's brokers and this machine's stores, down to the marts."""
+    log = lab.layout.logs / "normal-run.log"
+    command = [str(CORE_BIN / "crm-stack"), "demo", "--env", ENVIRONMENT, "--seconds", str(_RUN_SECONDS)]
+    began = time.monotonic()
+    try:
+        with log.open("w", encoding="utf-8") as file:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
+        told = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
+        verdicts = [line for line in told if line.startswith("A1 ")]
+        if done.returncode != 0 or "PASS" not in told:
+            raise ServiceError(f"the run is not accounted for: {verdicts or told[-1:]}; see {log}")
+    finally:
+        subprocess.run([command[0], "down", "--env", ENVIRONMENT], check=False, capture_output=True)
+    return f"{' '.join(verdicts)} in {time.monotonic() - began:.0f} s"
+
+
 def _again(lab: Lab) -> str:
     return _told(_site(lab, "site-again").require_unchanged())
 
@@ -125,45 +176,6 @@ def _replicated(lab: Lab) -> str:
 
 def _check_mode(lab: Lab) -> str:
     return _told(_site(lab, "site-check", "--check", "--diff").require_unchanged())
-
-
-def _refused(done: PlaybookRun, *words: str) -> str:
-    done.require_refusal(*words)
-    return f"refused in {done.seconds:.0f} s, naming {', '.join(words)}"
-
-
-def _wrong_token(lab: Lab) -> str:
-    wrong = "-e", "vault_proxmox_api_token_secret=00000000-0000-0000-0000-000000000000"
-    return _refused(run_playbook(lab, "proxmox", *wrong, log="wrong-token"), "401", "vault_proxmox_api_token_secret")
-
-
-def _auditor_token(lab: Lab) -> str:
-    """The API's own words have to reach the reader: the playbook can't know which privileges a token has.
-
-    The secret is passed by a file of this lab's folder, never on a command line, where every user could read it.
-    """
-    path = lab.layout.root / "auditor-vars.yml"
-    secret = token_secret(lab.layout, AUDITOR_USER)
-    write_private(path, f"proxmox_vm_api_user: {AUDITOR_USER}\nvault_proxmox_api_token_secret: {secret}\n")
-    try:
-        return _refused(run_playbook(lab, "proxmox", "-e", f"@{path}", log="auditor-token"), "403", "VM.Clone")
-    finally:
-        path.unlink()
-
-
-def _missing_storage(lab: Lab) -> str:
-    done = run_playbook(lab, "proxmox", "-e", "proxmox_vm_storage=nowhere", log="missing-storage")
-    return _refused(done, "proxmox_vm_storage", "nowhere")
-
-
-def _failing_clone(lab: Lab) -> str:
-    lab.faults.order("clone", 1)
-    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-clone"), "no space left on device")
-
-
-def _failing_start(lab: Lab) -> str:
-    lab.faults.order("start", 1)
-    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-start"), "got timeout")
 
 
 def _client(lab: Lab, principal: str) -> dict[str, Any]:
@@ -233,7 +245,7 @@ def _killed_node(lab: Lab) -> str:
     """The last host of the topology's brokers: no shutdown, no flush, gone."""
 
     def kill() -> str:
-        name = _last_broker(lab)
+        name = refusals.last_broker(lab)
         lab.hosts.kill(lab.test_host(name))
         time.sleep(4 * _CALM_SECONDS)  # long enough for the cluster to notice and to go on without it
         return f"{name} killed"
@@ -243,7 +255,7 @@ def _killed_node(lab: Lab) -> str:
 
 def _comes_back(lab: Lab) -> str:
     """Proxmox starts it again, Kafka starts by itself, and catches up."""
-    name = _last_broker(lab)
+    name = refusals.last_broker(lab)
     done = run_playbook(lab, "proxmox", "--limit", name, log="proxmox-again").require_success()
     host, port = lab.topology.hosts[name].address, lab.topology.kafka.brokers[-1].port
     end = time.monotonic() + _PORT_SECONDS
@@ -253,32 +265,6 @@ def _comes_back(lab: Lab) -> str:
         time.sleep(1)
     checked = run_playbook(lab, "validate", log="validate-again").require_success()
     return f"up again in {done.seconds:.0f} s, cluster valid after {checked.seconds:.0f} s more"
-
-
-def _last_broker(lab: Lab) -> str:
-    address = lab.topology.kafka.brokers[-1].host
-    return next(name for name, host in lab.topology.hosts.items() if host.address == address)
-
-
-def _changed_broker_id(lab: Lab) -> str:
-    """A broker's log dirs belong to its id; the role has to refuse before it writes anything."""
-    name = _last_broker(lab)
-    was = lab.topology.kafka.brokers[-1].id
-    # A second inventory, as somebody's edit of the first would be: `-e` would change every broker's id.
-    inventory = lab.layout.root / "changed-broker-id.yml"
-    inventory.write_text(f"kafka: {{hosts: {{{name}: {{kafka_broker_id: {_FOREIGN_ID}}}}}}}\n", encoding="utf-8")
-    try:
-        done = run_playbook(lab, "kafka", "-i", str(inventory), "--limit", name, log="changed-broker-id")
-    finally:
-        inventory.unlink()
-    seen = _refused(done, name, f"node.id={was}", f"kafka_broker_id={_FOREIGN_ID}")
-    run_playbook(lab, "validate", log="validate-after-broker-id").require_success()
-    return f"{seen}; the cluster is as it was"
-
-
-def _teardown_unlimited(lab: Lab) -> str:
-    done = run_playbook(lab, "teardown", "-e", "teardown_environment=lab", log="teardown-unlimited")
-    return _refused(done, "--limit", "Nothing was deleted")
 
 
 def _teardown(lab: Lab) -> str:

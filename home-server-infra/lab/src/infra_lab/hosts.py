@@ -168,6 +168,11 @@ class Hosts:
             encoding="utf-8",
         )
 
+        # Ansible's cache_valid_time looks at the folder's time: an image without lists must not look freshly updated.
+        lists = root / "var/lib/apt/lists"
+        if not any(lists.glob("*_Packages*")):
+            os.utime(lists, (0, 0))
+
     def _release(self, name: str) -> None:
         """Mount, network and cgroup of a host that is down; repeatable."""
         root = self.folder / name / "root"

@@ -13,6 +13,7 @@ ENVIRONMENT = "lab"
 #: The lab's half of the repository.
 LAB_DIR = REPOSITORY_ROOT / "home-server-infra" / "lab"
 ANSIBLE_DIR = REPOSITORY_ROOT / "ansible"
+CORE_BIN = REPOSITORY_ROOT / ".local" / "venvs" / "core" / "bin"
 ANSIBLE_BIN = REPOSITORY_ROOT / ".local" / "venvs" / "ansible" / "bin"
 #: Of every name the lab gives to namespaces, links and cgroups: `down` removes what begins with it, and nothing else.
 PREFIX = "crmlab"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from data_platform_core.errors import ServiceError
@@ -59,6 +61,15 @@ class LabNetwork:
         for name in namespaces():
             if name == self.prefix or name.startswith(f"{self.prefix}-"):
                 call(["ip", "netns", "del", name])
+
+    @contextmanager
+    def occupied(self, address: str, prefix_length: int) -> Iterator[None]:
+        """Somebody else's machine has `address` meanwhile."""
+        call(["ip", "-n", self.prefix, "address", "add", f"{address}/{prefix_length}", "dev", "br0"])
+        try:
+            yield
+        finally:
+            call(["ip", "-n", self.prefix, "address", "del", f"{address}/{prefix_length}", "dev", "br0"])
 
     def attach(self, host: str, mac: str) -> str:
         """A namespace with `eth0` on the bridge; returns its path. What an earlier life left is replaced."""

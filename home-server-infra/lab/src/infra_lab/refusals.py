@@ -1,0 +1,103 @@
+"""What must be refused, and named: wrong tokens, missing storages, taken addresses, too few brokers, foreign ids.
+
+Each function is a step of `crm-lab test`: it returns what is worth telling, and raises a UserError when a playbook goes
+through, or refuses without the words that tell what to do.
+"""
+
+from __future__ import annotations
+
+from infra_lab.lab import Lab
+from infra_lab.playbooks import PlaybookRun, run_playbook
+from infra_lab.private_files import AUDITOR_USER, token_secret, write_private
+
+_FOREIGN_ID = 9
+#: The modules wait for the end of a failed task as long as for a running one.
+_IMPATIENT = ("-e", "proxmox_vm_clone_timeout=15", "-e", "proxmox_vm_task_timeout=15")
+
+
+def _refused(done: PlaybookRun, *words: str) -> str:
+    done.require_refusal(*words)
+    return f"refused in {done.seconds:.0f} s, naming {', '.join(words)}"
+
+
+def wrong_token(lab: Lab) -> str:
+    """The API does not know the secret."""
+    wrong = "-e", "vault_proxmox_api_token_secret=00000000-0000-0000-0000-000000000000"
+    return _refused(run_playbook(lab, "proxmox", *wrong, log="wrong-token"), "401", "vault_proxmox_api_token_secret")
+
+
+def auditor_token(lab: Lab) -> str:
+    """The API's own words have to reach the reader: the playbook can't know which privileges a token has.
+
+    The secret is passed by a file of this lab's folder, never on a command line, where every user could read it.
+    """
+    path = lab.layout.root / "auditor-vars.yml"
+    secret = token_secret(lab.layout, AUDITOR_USER)
+    write_private(path, f"proxmox_vm_api_user: {AUDITOR_USER}\nvault_proxmox_api_token_secret: {secret}\n")
+    try:
+        return _refused(run_playbook(lab, "proxmox", "-e", f"@{path}", log="auditor-token"), "403", "VM.Clone")
+    finally:
+        path.unlink()
+
+
+def missing_storage(lab: Lab) -> str:
+    """A storage that no node has."""
+    done = run_playbook(lab, "proxmox", "-e", "proxmox_vm_storage=nowhere", log="missing-storage")
+    return _refused(done, "proxmox_vm_storage", "nowhere")
+
+
+def address_in_use(lab: Lab) -> str:
+    """Somebody else answers at the address of a machine that is not made yet."""
+    name, host = next(iter(lab.topology.hosts.items()))
+    with lab.network.occupied(host.address, lab.proxmox.prefix_length):
+        done = run_playbook(lab, "proxmox", log="address-in-use")
+    return _refused(done, name, host.address, f"hosts.{name}.address")
+
+
+def too_few_brokers(lab: Lab) -> str:
+    """More replicas than the inventory has brokers; told before anything is installed."""
+    replicas = len(lab.topology.kafka.brokers) + 1
+    done = run_playbook(
+        lab, "kafka", "--tags", "kafka", "-e", f"kafka_broker_replication_factor={replicas}", log="too-few-brokers"
+    )
+    return _refused(done, f"kafka_broker_replication_factor {replicas}", "kafka.replication_factor")
+
+
+def failing_clone(lab: Lab) -> str:
+    """The first clone ends in an error of the storage; the other machines are made."""
+    lab.faults.order("clone", 1)
+    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-clone"), "no space left on device")
+
+
+def failing_start(lab: Lab) -> str:
+    """A machine that does not boot within the time it gets."""
+    lab.faults.order("start", 1)
+    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-start"), "got timeout")
+
+
+def changed_broker_id(lab: Lab) -> str:
+    """A broker's log dirs belong to its id; the role has to refuse before it writes anything."""
+    name = last_broker(lab)
+    was = lab.topology.kafka.brokers[-1].id
+    # A second inventory, as somebody's edit of the first would be: `-e` would change every broker's id.
+    inventory = lab.layout.root / "changed-broker-id.yml"
+    inventory.write_text(f"kafka: {{hosts: {{{name}: {{kafka_broker_id: {_FOREIGN_ID}}}}}}}\n", encoding="utf-8")
+    try:
+        done = run_playbook(lab, "kafka", "-i", str(inventory), "--limit", name, log="changed-broker-id")
+    finally:
+        inventory.unlink()
+    seen = _refused(done, name, f"node.id={was}", f"kafka_broker_id={_FOREIGN_ID}")
+    run_playbook(lab, "validate", log="validate-after-broker-id").require_success()
+    return f"{seen}; the cluster is as it was"
+
+
+def teardown_unlimited(lab: Lab) -> str:
+    """Deleting everything by leaving something out must not be possible."""
+    done = run_playbook(lab, "teardown", "-e", "teardown_environment=lab", log="teardown-unlimited")
+    return _refused(done, "--limit", "Nothing was deleted")
+
+
+def last_broker(lab: Lab) -> str:
+    """The host of the topology's last broker."""
+    address = lab.topology.kafka.brokers[-1].host
+    return next(name for name, host in lab.topology.hosts.items() if host.address == address)

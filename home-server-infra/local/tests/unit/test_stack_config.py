@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables, load_settings
+from data_platform_core.topology import load_topology
 from embedded_stack import api, object_store
 from embedded_stack.credentials import (
     POSTGRES_SERVICES,
@@ -100,6 +101,25 @@ def test_secrets_are_made_once_and_a_lost_file_is_made_anew(layout: Layout) -> N
     second = ensure_accounts(layout.secrets)
     assert second["streaming"].values == first["streaming"].values
     assert second["reader"].values != first["reader"].values
+
+
+def test_a_file_that_a_playbook_wrote_keeps_what_it_has_and_gets_what_it_lacks(layout: Layout) -> None:
+    layout.secrets.mkdir(parents=True)
+    (layout.secrets / "streaming.env").write_text("CRM_KAFKA__PASSWORD=by-ansible")
+    values = ensure_accounts(layout.secrets)["streaming"].values
+    assert values["CRM_KAFKA__PASSWORD"] == "by-ansible"
+    assert values["CRM_OBJECT_STORE__SECRET_KEY"]
+    assert ensure_accounts(layout.secrets)["streaming"].values == values
+
+
+def test_what_a_topology_puts_on_other_machines_is_not_run_here() -> None:
+    names = {service.name for service in services(Layout(load_topology("lab")))}
+    assert names == {"postgres", "minio", "streaming", "postgres-exporter"}
+
+
+def test_a_topology_with_nothing_on_this_machine_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"topology home puts no service on .*site\.yml"):
+        services(Layout(load_topology("home")))
 
 
 def test_each_environment_has_secrets_of_its_own(layout: Layout, tmp_path: Path) -> None:

@@ -109,9 +109,9 @@ lab-up: setup ## A Proxmox host with systemd test hosts on this machine, for the
 	@sh home-server-infra/local/setup.sh ansible
 	@$(CORE)/crm-lab up
 
-lab-test: setup ## Build, validate, break and tear down on a fresh lab; FROM=<step> goes on in a lab that is up
+lab-test: setup ## Build, validate, break, tear down on a fresh lab; CHAIN=zookeeper or stores, FROM=<step> to go on
 	@sh home-server-infra/local/setup.sh ansible
-	@$(CORE)/crm-lab test $(if $(FROM),--from "$(FROM)")
+	@$(CORE)/crm-lab test $(if $(CHAIN),--chain $(CHAIN)) $(if $(FROM),--from "$(FROM)")
 
 lab-down: setup ## End the lab; DELETE=1 also deletes its hosts
 	@$(CORE)/crm-lab down $(if $(DELETE),--delete)

@@ -7,6 +7,7 @@ to null is as if the other had never named it. Where there are `hosts`, `host:` 
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -245,8 +246,9 @@ class Topology(Frozen):
             ("object_store", self.object_store, Role.OBJECT_STORE),
             ("postgres", self.postgres, Role.POSTGRES_PRIMARY),
         ):
-            bearers = with_role(self.hosts, role)
-            if bearers and endpoint.host not in {host.address for host in bearers.values()}:
+            bearers = {host.address for host in with_role(self.hosts, role).values()}
+            # On loopback it is the embedded stack's: the hosts stand beside it.
+            if bearers and endpoint.host not in bearers and not ipaddress.ip_address(endpoint.host).is_loopback:
                 raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
         return self
 

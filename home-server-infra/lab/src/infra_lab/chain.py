@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_platform_core.errors import ServiceError
-from infra_lab import producer, refusals
+from data_platform_core.errors import ConfigurationError, ServiceError
+from infra_lab import producer, refusals, stores
 from infra_lab.kafka_archive import LINES
 from infra_lab.lab import Lab, answers
 from infra_lab.layout import CORE_BIN, ENVIRONMENT
 from infra_lab.playbooks import PlaybookRun, run_playbook
 from infra_lab.private_files import read_vault
+from infra_lab.refusals import BROKERS
 
 LOAD_TOPIC = "lab.acks"
 _PARTITIONS = 6
@@ -32,10 +33,11 @@ _DIES_AT = "kafka_broker : Make folders of the broker"
 _TASK_SECONDS = 900.0
 #: Seconds of the generator's traffic.
 _RUN_SECONDS = 30
-#: Parts of site.yml that the lab's hosts are for.
-_TAGS = ("--tags", "proxmox,common,kafka,schema_registry")
+#: The machines and the parts of site.yml of each chain.
+_KAFKA = (*BROKERS, "--tags", "proxmox,common,kafka,schema_registry")
+_OTHERS = ("--limit", "proxmox_vms:!kafka", "--tags", "proxmox,common,postgresql,minio,redis,monitoring")
 #: The last line of Kafka that knows ZooKeeper, and its quorum.
-_ON_ZOOKEEPER = ("-e", "kafka_broker_quorum=zookeeper", "-e", f"kafka_broker_version={LINES[-1].version}")
+_ON_ZOOKEEPER = (*_KAFKA, "-e", "kafka_broker_quorum=zookeeper", "-e", f"kafka_broker_version={LINES[-1].version}")
 #: Told the seconds and what was seen.
 Report = Callable[[str, float, str], None]
 
@@ -48,16 +50,7 @@ class Step:
     action: Callable[[Lab], str]
 
 
-def steps(zookeeper: bool = False) -> list[Step]:
-    """The chain; with `zookeeper`, a shorter one that forms the cluster on a ZooKeeper quorum."""
-    if zookeeper:
-        return [
-            Step("site.yml on ZooKeeper", lambda lab: _told(_site(lab, "site-zookeeper", *_ON_ZOOKEEPER))),
-            Step("topics are replicated there", _replicated),
-            Step("site.yml on ZooKeeper again: changed=0", _again_on_zookeeper),
-            Step("acks=all across a killed node on ZooKeeper", _killed_node),
-            Step("teardown.yml", _teardown),
-        ]
+def _kafka_steps() -> list[Step]:
     return [
         Step("wrong token is refused", refusals.wrong_token),
         Step("token that may only read is refused", refusals.auditor_token),
@@ -65,14 +58,14 @@ def steps(zookeeper: bool = False) -> list[Step]:
         Step("address in use is refused", refusals.address_in_use),
         Step("a clone that fails stops the run", refusals.failing_clone),
         Step("a boot that fails stops the run", refusals.failing_start),
-        Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox"))),
+        Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox", *BROKERS))),
         Step("more replicas than brokers is refused", refusals.too_few_brokers),
         Step("a host that dies in the middle of site.yml", _dies_midway),
-        Step("site.yml goes on", lambda lab: _told(_site(lab, "site"))),
+        Step("site.yml goes on", _site),
         Step("topics.yml", lambda lab: _told(run_playbook(lab, "topics"))),
         Step("validate.yml", lambda lab: _told(run_playbook(lab, "validate"))),
-        Step("site.yml again: changed=0", _again),
-        Step("site.yml --check: changed=0", _check_mode),
+        Step("site.yml again: changed=0", _site_again),
+        Step("site.yml --check: changed=0", _site_check),
         Step("topics.yml again: changed=0", _topics_again),
         Step("unauthorised principal is refused", _unauthorised),
         Step("wrong password is refused", _wrong_password),
@@ -86,9 +79,43 @@ def steps(zookeeper: bool = False) -> list[Step]:
     ]
 
 
-def run(lab: Lab, report: Report, first: str | None = None, zookeeper: bool = False) -> None:
+def _zookeeper_steps() -> list[Step]:
+    return [
+        Step("site.yml", lambda lab: _site(lab, *_ON_ZOOKEEPER)),
+        Step("topics are replicated", _replicated),
+        Step("site.yml again: changed=0", lambda lab: _site_again(lab, *_ON_ZOOKEEPER)),
+        Step("acks=all across a killed node", _killed_node),
+        Step("teardown.yml", _teardown),
+    ]
+
+
+def _stores_steps() -> list[Step]:
+    return [
+        Step("site.yml", lambda lab: _site(lab, *_OTHERS)),
+        Step("site.yml again: changed=0", lambda lab: _site_again(lab, *_OTHERS)),
+        Step("site.yml --check: changed=0", lambda lab: _site_check(lab, *_OTHERS)),
+        Step("PostgreSQL's replica follows", stores.replica_follows),
+        Step("the object store keeps to its policies", stores.store_keeps_to_its_policies),
+        Step("Redis is one cluster", stores.redis_is_one_cluster),
+        Step("Prometheus sees all", stores.prometheus_sees_all),
+        Step("teardown.yml", _teardown),
+    ]
+
+
+#: What `crm-lab test --chain` takes: KRaft cluster and everything that may go wrong; the same roles on ZooKeeper; the
+#: machines beside Kafka.
+CHAINS: Mapping[str, Callable[[], list[Step]]] = {
+    "kafka": _kafka_steps,
+    "zookeeper": _zookeeper_steps,
+    "stores": _stores_steps,
+}
+
+
+def run(lab: Lab, report: Report, name: str, first: str | None = None) -> None:
     """Every step, or those from the one whose name begins with `first`. Raises what the first failing step raises."""
-    chain = steps(zookeeper)
+    if name not in CHAINS:
+        raise ConfigurationError(f"chain {name} is unknown; one of: {', '.join(CHAINS)}")
+    chain = CHAINS[name]()
     if first is not None:
         starts = [number for number, step in enumerate(chain) if step.name.startswith(first)]
         if not starts:
@@ -106,8 +133,20 @@ def _told(done: PlaybookRun) -> str:
     return f"{done.seconds:.0f} s: {hosts}"
 
 
-def _site(lab: Lab, log: str, *options: str) -> PlaybookRun:
-    return run_playbook(lab, "site", *_TAGS, *options, log=log)
+def _run_site(lab: Lab, log: str, *options: str) -> PlaybookRun:
+    return run_playbook(lab, "site", *(options or _KAFKA), log=log)
+
+
+def _site(lab: Lab, *options: str) -> str:
+    return _told(_run_site(lab, "site", *options))
+
+
+def _site_again(lab: Lab, *options: str) -> str:
+    return _told(_run_site(lab, "site-again", *options).require_unchanged())
+
+
+def _site_check(lab: Lab, *options: str) -> str:
+    return _told(_run_site(lab, "site-check", *(options or _KAFKA), "--check", "--diff").require_unchanged())
 
 
 def _dies_midway(lab: Lab) -> str:
@@ -115,7 +154,7 @@ def _dies_midway(lab: Lab) -> str:
     name, log = refusals.last_broker(lab), lab.layout.logs / "site-host-dies.log"
     log.unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(_site, lab, log.stem)
+        running = pool.submit(_run_site, lab, log.stem)
         _wait_for_task(log, _DIES_AT)
         lab.hosts.kill(lab.test_host(name))
         done = running.result()
@@ -151,14 +190,6 @@ def _normal_run(lab: Lab) -> str:
     return f"{' '.join(verdicts)} in {time.monotonic() - began:.0f} s"
 
 
-def _again(lab: Lab) -> str:
-    return _told(_site(lab, "site-again").require_unchanged())
-
-
-def _again_on_zookeeper(lab: Lab) -> str:
-    return _told(_site(lab, "site-zookeeper-again", *_ON_ZOOKEEPER).require_unchanged())
-
-
 def _topics_again(lab: Lab) -> str:
     return _told(run_playbook(lab, "topics", log="topics-again").require_unchanged())
 
@@ -172,10 +203,6 @@ def _replicated(lab: Lab) -> str:
     if behind:
         raise ServiceError(f"partitions {behind} of {LOAD_TOPIC} have fewer replicas in sync than they should")
     return f"{_PARTITIONS} partitions with {lab.topology.kafka.replication_factor} replicas in sync"
-
-
-def _check_mode(lab: Lab) -> str:
-    return _told(_site(lab, "site-check", "--check", "--diff").require_unchanged())
 
 
 def _client(lab: Lab, principal: str) -> dict[str, Any]:

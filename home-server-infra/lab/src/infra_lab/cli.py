@@ -97,7 +97,7 @@ def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml."
 @app.command("test")
 def run_chain(
     first: Annotated[str | None, typer.Option("--from", help="Begin with the step whose name begins so.")] = None,
-    zookeeper: Annotated[bool, typer.Option("--zookeeper", help="Kafka on a ZooKeeper quorum.")] = False,
+    name: Annotated[str, typer.Option("--chain", help=f"One of: {', '.join(chain.CHAINS)}.")] = "kafka",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
 ) -> None:
     """The whole chain against a fresh lab: build, validate, break, refuse, tear down. Ends at the first surprise."""
@@ -106,7 +106,7 @@ def run_chain(
         needs.require(lab.layout.root)
         labs.down(lab, lambda text: None, delete=True)
     labs.up(lab, clock)
-    table = Table(title="lab test")
+    table = Table(title=f"lab test, chain {name}")
     for column in ("step", "s", "seen"):
         table.add_column(column, justify="right" if column == "s" else "left")
 
@@ -115,7 +115,7 @@ def run_chain(
         table.add_row(name, f"{seconds:.1f}", seen)
 
     try:
-        chain.run(lab, report, first, zookeeper)
+        chain.run(lab, report, name, first)
     except UserError:
         # Left as it is: whoever reads the error wants to look.
         _console.print(table)

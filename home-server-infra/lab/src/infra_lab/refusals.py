@@ -10,6 +10,8 @@ from infra_lab.lab import Lab
 from infra_lab.playbooks import PlaybookRun, run_playbook
 from infra_lab.private_files import AUDITOR_USER, token_secret, write_private
 
+#: The machines of Kafka; the lab has others too.
+BROKERS = ("--limit", "kafka")
 _FOREIGN_ID = 9
 #: The modules wait for the end of a failed task as long as for a running one.
 _IMPATIENT = ("-e", "proxmox_vm_clone_timeout=15", "-e", "proxmox_vm_task_timeout=15")
@@ -23,7 +25,9 @@ def _refused(done: PlaybookRun, *words: str) -> str:
 def wrong_token(lab: Lab) -> str:
     """The API does not know the secret."""
     wrong = "-e", "vault_proxmox_api_token_secret=00000000-0000-0000-0000-000000000000"
-    return _refused(run_playbook(lab, "proxmox", *wrong, log="wrong-token"), "401", "vault_proxmox_api_token_secret")
+    return _refused(
+        run_playbook(lab, "proxmox", *BROKERS, *wrong, log="wrong-token"), "401", "vault_proxmox_api_token_secret"
+    )
 
 
 def auditor_token(lab: Lab) -> str:
@@ -35,14 +39,16 @@ def auditor_token(lab: Lab) -> str:
     secret = token_secret(lab.layout, AUDITOR_USER)
     write_private(path, f"proxmox_vm_api_user: {AUDITOR_USER}\nvault_proxmox_api_token_secret: {secret}\n")
     try:
-        return _refused(run_playbook(lab, "proxmox", "-e", f"@{path}", log="auditor-token"), "403", "VM.Clone")
+        return _refused(
+            run_playbook(lab, "proxmox", *BROKERS, "-e", f"@{path}", log="auditor-token"), "403", "VM.Clone"
+        )
     finally:
         path.unlink()
 
 
 def missing_storage(lab: Lab) -> str:
     """A storage that no node has."""
-    done = run_playbook(lab, "proxmox", "-e", "proxmox_vm_storage=nowhere", log="missing-storage")
+    done = run_playbook(lab, "proxmox", *BROKERS, "-e", "proxmox_vm_storage=nowhere", log="missing-storage")
     return _refused(done, "proxmox_vm_storage", "nowhere")
 
 
@@ -50,7 +56,7 @@ def address_in_use(lab: Lab) -> str:
     """Somebody else answers at the address of a machine that is not made yet."""
     name, host = next(iter(lab.topology.hosts.items()))
     with lab.network.occupied(host.address, lab.proxmox.prefix_length):
-        done = run_playbook(lab, "proxmox", log="address-in-use")
+        done = run_playbook(lab, "proxmox", *BROKERS, log="address-in-use")
     return _refused(done, name, host.address, f"hosts.{name}.address")
 
 
@@ -66,13 +72,13 @@ def too_few_brokers(lab: Lab) -> str:
 def failing_clone(lab: Lab) -> str:
     """The first clone ends in an error of the storage; the other machines are made."""
     lab.faults.order("clone", 1)
-    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-clone"), "no space left on device")
+    return _refused(run_playbook(lab, "proxmox", *BROKERS, *_IMPATIENT, log="failing-clone"), "no space left on device")
 
 
 def failing_start(lab: Lab) -> str:
     """A machine that does not boot within the time it gets."""
     lab.faults.order("start", 1)
-    return _refused(run_playbook(lab, "proxmox", *_IMPATIENT, log="failing-start"), "got timeout")
+    return _refused(run_playbook(lab, "proxmox", *BROKERS, *_IMPATIENT, log="failing-start"), "got timeout")
 
 
 def changed_broker_id(lab: Lab) -> str:

@@ -1,0 +1,136 @@
+"""PostgreSQL with its replica, object store, Redis cluster and Prometheus, spoken to as their clients do.
+
+Each function is a step of `crm-lab test --chain stores`: it returns what is worth telling, and raises a UserError when
+something is not as it must be.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import ssl
+from typing import Any
+
+import httpx
+import psycopg
+from minio import Minio
+from minio.error import S3Error
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.infrastructure import Role, with_role
+from infra_lab.lab import Lab
+from infra_lab.private_files import read_vault
+
+_WAIT_S = 60.0
+_SLOTS = 16384
+
+
+def replica_follows(lab: Lab) -> str:
+    """What the primary commits is read from the replica, which takes no writes itself."""
+    with _postgres(lab, Role.POSTGRES_PRIMARY) as primary, _postgres(lab, Role.POSTGRES_REPLICA) as replica:
+        primary.execute("drop table if exists lab_written")
+        primary.execute("create table lab_written as select generate_series(1, 1000) as number")
+        _retrying(psycopg.errors.UndefinedTable)(replica.execute, "select from lab_written")
+        counted = replica.execute("select count(*) from lab_written").fetchone()
+        if counted != (1000,):
+            raise ServiceError(f"replica has {counted} of 1000 rows")
+        try:
+            replica.execute("insert into lab_written values (0)")
+        except psycopg.errors.ReadOnlySqlTransaction:
+            pass
+        else:
+            raise ServiceError("the replica took a write")
+        primary.execute("drop table lab_written")
+        tls = primary.execute("select version from pg_stat_ssl where pid = pg_backend_pid()").fetchone()
+    return f"1000 rows followed, a write was refused, {tls[0] if tls else 'no TLS'}"
+
+
+def _postgres(lab: Lab, role: Role) -> psycopg.Connection[tuple[Any, ...]]:
+    (host,) = with_role(lab.topology.hosts, role).values()
+    return psycopg.connect(
+        host=host.address,
+        port=lab.topology.postgres.port,
+        dbname=lab.topology.postgres.database,
+        user="crm_admin",
+        password=read_vault(lab.layout)["vault_postgres_passwords"]["crm_admin"],
+        sslmode="verify-full",
+        sslrootcert=str(lab.layout.authority),
+        autocommit=True,
+    )
+
+
+def store_keeps_to_its_policies(lab: Lab) -> str:
+    """The driver writes the lake, the generator may not."""
+    (host,) = with_role(lab.topology.hosts, Role.OBJECT_STORE).values()
+    passwords = read_vault(lab.layout)["vault_object_store_passwords"]
+    bucket, address = lab.topology.object_store.buckets.lake, f"{host.address}:{lab.topology.object_store.port}"
+
+    def put(service: str) -> None:
+        client = Minio(address, f"crm-{service}", passwords[service], secure=False)
+        client.put_object(bucket, "bronze/lab-test", io.BytesIO(b"lab"), 3)
+        client.remove_object(bucket, "bronze/lab-test")
+
+    put("streaming")
+    try:
+        put("generator")
+    except S3Error as error:
+        if error.code != "AccessDenied":
+            raise ServiceError(f"the generator was refused with {error.code}") from error
+        return "streaming writes the lake, generator: AccessDenied"
+    raise ServiceError("the generator wrote the lake")
+
+
+def redis_is_one_cluster(lab: Lab) -> str:
+    """All slots are served, and nobody comes in without the password."""
+    hosts = with_role(lab.topology.hosts, Role.REDIS)
+    for host in hosts.values():
+        if not _redis(lab, host.address, "PING").startswith("-NOAUTH"):
+            raise ServiceError(f"Redis at {host.address} answers without a password")
+        password = read_vault(lab.layout)["vault_redis_password"]
+        info = _redis(lab, host.address, f"AUTH {password}", "CLUSTER INFO")
+        wanted = ("cluster_state:ok", f"cluster_slots_ok:{_SLOTS}", f"cluster_known_nodes:{len(hosts)}")
+        if lacking := [word for word in wanted if word not in info]:
+            raise ServiceError(f"Redis at {host.address} does not say {', '.join(lacking)}")
+    return f"{len(hosts)} nodes, {_SLOTS} slots, NOAUTH without a password"
+
+
+def _redis(lab: Lab, address: str, *commands: str) -> str:
+    """What the server answers, over TLS."""
+    assert lab.topology.redis is not None
+    trust = ssl.create_default_context(cafile=str(lab.layout.authority))
+    with (
+        socket.create_connection((address, lab.topology.redis.port), _WAIT_S) as plain,
+        trust.wrap_socket(plain, server_hostname=address) as connection,
+    ):
+        connection.sendall("".join(f"{command}\r\n" for command in (*commands, "QUIT")).encode())
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer.decode()
+
+
+def prometheus_sees_all(lab: Lab) -> str:
+    """Every machine that is up is scraped, and the rules are loaded."""
+    (host,) = with_role(lab.topology.hosts, Role.MONITORING).values()
+    base = f"http://{host.address}:{lab.topology.monitoring.prometheus.port}/api/v1"
+    made = {lab.topology.hosts[name].address for name in lab.topology.hosts if lab.hosts.running(lab.test_host(name))}
+
+    def up() -> int:
+        with httpx.Client(trust_env=False, timeout=_WAIT_S) as client:
+            targets = client.get(f"{base}/targets").json()["data"]["activeTargets"]
+            rules = client.get(f"{base}/rules").json()["data"]["groups"]
+        ours = [target for target in targets if target["labels"]["instance"].rpartition(":")[0] in made]
+        if down := [target["scrapeUrl"] for target in ours if target["health"] != "up"]:
+            raise ServiceError(f"Prometheus does not reach {', '.join(down)}")
+        if not rules or len({target["labels"]["instance"] for target in ours}) < len(made):
+            raise ServiceError(f"Prometheus has {len(rules)} groups of rules and {len(ours)} targets")
+        return len(ours)
+
+    return f"{_retrying(ServiceError)(up)} targets up, rules loaded"
+
+
+def _retrying(error: type[BaseException]) -> Retrying:
+    return Retrying(
+        stop=stop_after_delay(_WAIT_S), wait=wait_fixed(1), retry=retry_if_exception_type(error), reraise=True
+    )

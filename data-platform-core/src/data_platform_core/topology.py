@@ -26,6 +26,14 @@ class Endpoint(Frozen):
     port: int = Field(ge=1, le=65535)
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
@@ -248,7 +256,7 @@ class Topology(Frozen):
         ):
             bearers = {host.address for host in with_role(self.hosts, role).values()}
             # On loopback it is the embedded stack's: the hosts stand beside it.
-            if bearers and endpoint.host not in bearers and not ipaddress.ip_address(endpoint.host).is_loopback:
+            if bearers and endpoint.host not in bearers and not endpoint.is_loopback:
                 raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
 import sys
 
@@ -47,18 +46,13 @@ def services(layout: Layout) -> tuple[Service, ...]:
         *cluster_services(layout),
         *monitoring_services(layout),
     )
-    here = tuple(service for service in every if all(_is_here(endpoint.host) for endpoint in service.endpoints))
+    here = tuple(service for service in every if all(endpoint.is_loopback for endpoint in service.endpoints))
     if all(service.on_demand for service in here):
         raise ConfigurationError(
             f"topology {layout.topology.environment} puts no service on this machine's loopback addresses, so the "
             "embedded stack has nothing to run; its machines are built by ansible/playbooks/site.yml"
         )
     return here
-
-
-def _is_here(host: str) -> bool:
-    """Whether an address is this machine's alone."""
-    return ipaddress.ip_address(host).is_loopback
 
 
 def java() -> str:

@@ -127,8 +127,9 @@ def observe(settings: KafkaSettings) -> tuple[AclBinding, ...]:
     everything = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
+    client = admin(settings)  # kept: an answer that is still out dies with its client
     with kafka_errors(settings, "asking for rules"):
-        answer = admin(settings).describe_acls(everything, request_timeout=REQUEST_TIMEOUT_S)
+        answer = client.describe_acls(everything, request_timeout=REQUEST_TIMEOUT_S)
         return tuple(answer.result(timeout=REQUEST_TIMEOUT_S))
 
 

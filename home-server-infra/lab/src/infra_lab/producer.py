@@ -133,8 +133,9 @@ def make_topic(config: Mapping[str, Any], topic: str, partitions: int, replicati
 
 def delete_topic(config: Mapping[str, Any], topic: str) -> None:
     """Raises ServiceError when the brokers refuse."""
+    admin = AdminClient(dict(config))  # kept: an answer that is still out dies with its client
     try:
-        for done in AdminClient(dict(config)).delete_topics([topic], operation_timeout=_ADMIN_SECONDS).values():
+        for done in admin.delete_topics([topic], operation_timeout=_ADMIN_SECONDS).values():
             done.result(_ADMIN_SECONDS)
     except KafkaException as error:
         raise ServiceError(f"topic {topic} can't be deleted: {error}") from error

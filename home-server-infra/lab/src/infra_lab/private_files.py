@@ -29,9 +29,10 @@ _CERTIFICATE_DAYS = 825
 
 def ensure_secrets(layout: LabLayout, topology: Topology) -> None:
     """Everything of this module, what is there stays."""
-    for path in (layout.api_state, layout.ssh_key, layout.vault):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o700)
+    # Not the root itself: PostgreSQL of a run passes through it as a user of its own.
+    for folder in (layout.api_state.parent, layout.ssh_key.parent, layout.logs, layout.run):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
     _ensure_certificate(layout, topology)
     if not layout.ssh_key.is_file():
         call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "crm-lab", "-f", str(layout.ssh_key)])

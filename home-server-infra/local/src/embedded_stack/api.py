@@ -200,13 +200,14 @@ def _quiet(_service: str, _event: str) -> None:
 def _only_one(layout: Layout) -> Iterator[None]:
     """Two `up` at the same time would start two supervisors: the second waits for the first."""
     layout.root.mkdir(parents=True, exist_ok=True)
+    # PostgreSQL's own user passes through it; before anything asks where its data can be.
+    layout.root.chmod(0o755)
     with (layout.root / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _prepare_folders(layout: Layout) -> dict[str, Account]:
-    layout.root.chmod(0o755)  # PostgreSQL's own user passes through it
     for folder in (layout.logs, layout.config, layout.registry_data):
         folder.mkdir(mode=0o700, exist_ok=True)
     return ensure_accounts(layout.secrets)

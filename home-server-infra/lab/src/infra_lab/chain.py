@@ -5,6 +5,7 @@ Steps stand in their order: each needs those before it. The first that is not as
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ _DIES_AT = "kafka_broker : Make folders of the broker"
 _TASK_SECONDS = 900.0
 #: Seconds of the generator's traffic.
 _RUN_SECONDS = 30
+_VERDICT = re.compile(r"A\d (PASS|FAIL)")
 #: The machines and the parts of site.yml of each chain.
 _KAFKA = (*BROKERS, "--tags", "proxmox,common,kafka,schema_registry")
 _OTHERS = ("--limit", "proxmox_vms:!kafka", "--tags", "proxmox,common,postgresql,minio,redis,monitoring")
@@ -182,12 +184,12 @@ def _normal_run(lab: Lab) -> str:
         with log.open("w", encoding="utf-8") as file:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
         told = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
-        verdicts = [line for line in told if line.startswith("A1 ")]
+        verdicts = [found[0] for line in told if (found := _VERDICT.match(line))]
         if done.returncode != 0 or "PASS" not in told:
             raise ServiceError(f"the run is not accounted for: {verdicts or told[-1:]}; see {log}")
     finally:
         subprocess.run([command[0], "down", "--env", ENVIRONMENT], check=False, capture_output=True)
-    return f"{' '.join(verdicts)} in {time.monotonic() - began:.0f} s"
+    return f"{', '.join(verdicts)} in {time.monotonic() - began:.0f} s"
 
 
 def _topics_again(lab: Lab) -> str:

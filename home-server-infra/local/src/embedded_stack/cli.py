@@ -167,12 +167,15 @@ def bench(
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of each measurement at a rate.")] = 90,
     warm_up: Annotated[int, typer.Option(min=1, help="Seconds of traffic that warm a driver.")] = 90,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="Beginning of a setting to compare in part settings; may be repeated.")
+    ] = None,
 ) -> None:
     """What this machine sustains, on a fresh stack of its own."""
     from embedded_stack.bench import runner
     from embedded_stack.bench.load import Load
 
-    runner.run(Load(backlog, seconds, warm_up), only or ())
+    runner.run(Load(backlog, seconds, warm_up, tuple(setting or ())), only or ())
 
 
 @app.command()

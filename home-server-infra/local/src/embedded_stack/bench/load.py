@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Load:
-    """`backlog` in records; the others in seconds of each measurement and of warming a driver before."""
+    """`backlog` in records; the others in seconds of each measurement and of warming a driver before.
+
+    `settings`: beginnings of the names of settings to compare; empty for all.
+    """
 
     backlog: int = 500_000
     seconds: int = 90
     warm_up: int = 90
+    settings: tuple[str, ...] = ()

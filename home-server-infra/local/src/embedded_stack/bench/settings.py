@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from data_platform_core.accounting.latency import commit_latency
 from data_platform_core.accounting.objects import s3_client
+from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.session import session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
@@ -53,7 +54,7 @@ class _Row:
 def measure(load: Load) -> Sequence[Measured]:
     """Print the table; every arm is printed as it ends, so that a broken-off bench has told what it knew."""
     rows: list[_Row] = []
-    arms = _arms()
+    arms = _chosen(load.settings)
     for number, (arm, changes) in enumerate(arms.items()):
         console.print(f"settings {number + 1}/{len(arms)}: {arm}")
         rows.append(_Row(arm, _arm(f"settings-{number}", changes, load)))
@@ -62,6 +63,17 @@ def measure(load: Load) -> Sequence[Measured]:
     table = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(_line(row) for row in rows)]
     console.print("\n".join(table), soft_wrap=True)
     return ()
+
+
+def _chosen(beginnings: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """The arms whose names begin so, and the first, which the others are compared with."""
+    every = _arms()
+    for beginning in beginnings:
+        if not any(arm.startswith(beginning) for arm in every):
+            raise ConfigurationError(f"no setting begins with {beginning!r}; one of: {', '.join(every)}")
+    first = next(iter(every))
+    wanted = (*beginnings, first) if beginnings else ("",)
+    return {arm: changes for arm, changes in every.items() if arm.startswith(wanted)}
 
 
 def _line(row: _Row) -> str:
@@ -87,6 +99,7 @@ def _arms() -> dict[str, Mapping[str, str]]:
         "checkpoint files by one PUT": spark(**{_FILES: _ABORTABLE}),
         "compaction off": {"COMPACT_EVERY_S": "0"},
         "compaction eager": {"COMPACT_EVERY_S": "5", "COMPACT_MIN_FILES": "10"},
+        "small pages": spark(**{_JAVA: java.replace(" -XX:+UseTransparentHugePages", "")}),
         "G1 collector": spark(**{_JAVA: java.replace("UseParallelGC", "UseG1GC")}),
         "serial collector": spark(**{_JAVA: java.replace("UseParallelGC", "UseSerialGC")}),
         "first compiler only": spark(**{_JAVA: f"{java} -XX:TieredStopAtLevel=1"}),

@@ -20,7 +20,7 @@ demo: setup ## Setup, stack, a minute of traffic, load, marts, and the proof tha
 .PHONY: test
 test: setup ## Lint, then every test against a stack of its own, beside a running demo
 	@$(MAKE) lint
-	@$(CORE)/python -m pytest $(PYTEST)
+	@$(CORE)/python -m pytest --durations=25 $(PYTEST)
 
 .PHONY: check
 check: setup ## Lint and the tests that need no server, in under two minutes

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SPARK_JARS = JARS_DIR / "spark"
+CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
 _STANDALONE = "spark://"
 
 # Large pages: a miss of the page tables costs a virtual machine most (ADR 0012).
@@ -141,4 +142,6 @@ def _s3a_conf(settings: Settings) -> dict[str, str]:
         # New objects only, never overwritten: the checks before each write are round trips without a use.
         "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",
         "spark.hadoop.fs.s3a.fast.upload.buffer": "bytebuffer",
+        # A checkpoint's file appears whole with one PUT; written aside and renamed it is a dozen requests (ADR 0012).
+        CHECKPOINT_FILES: "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
     }

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from data_platform_core.accounting.latency import commit_latency
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.lake.session import session_conf
+from data_platform_core.lake.session import CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -40,9 +40,7 @@ from embedded_stack.services import STREAMING
 
 _RATE = 3000
 _JAVA = "spark.driver.extraJavaOptions"
-_FILES = "spark.sql.streaming.checkpointFileManagerClass"
 _RENAMING = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
-_ABORTABLE = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,7 @@ def _arms() -> dict[str, Mapping[str, str]]:
         "maxOffsetsPerTrigger 25,000": {"MAX_OFFSETS_PER_TRIGGER": "25000"},
         "maxOffsetsPerTrigger 250,000": {"MAX_OFFSETS_PER_TRIGGER": "250000"},
         "shuffle partitions 1": {"SHUFFLE_PARTITIONS": "1"},
-        "checkpoint files renamed": spark(**{_FILES: _RENAMING}),
-        "checkpoint files by one PUT": spark(**{_FILES: _ABORTABLE}),
+        "checkpoint files renamed": spark(**{CHECKPOINT_FILES: _RENAMING}),
         "compaction off": {"COMPACT_EVERY_S": "0"},
         "compaction eager": {"COMPACT_EVERY_S": "5", "COMPACT_MIN_FILES": "10"},
         "small pages": spark(**{_JAVA: java.replace(" -XX:+UseTransparentHugePages", "")}),

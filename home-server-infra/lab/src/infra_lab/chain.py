@@ -29,6 +29,7 @@ _RATE = 200.0
 #: Seconds of load before and after a disturbance.
 _CALM_SECONDS = 5.0
 _PORT_SECONDS = 120.0
+_POLL_SECONDS = 0.2
 #: The task at which a host loses its power: Java is there, the broker's programs are not.
 _DIES_AT = "kafka_broker : Make folders of the broker"
 _TASK_SECONDS = 900.0
@@ -63,11 +64,11 @@ def _kafka_steps() -> list[Step]:
         Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox", *BROKERS))),
         Step("more replicas than brokers is refused", refusals.too_few_brokers),
         Step("a host that dies in the middle of site.yml", _dies_midway),
-        Step("site.yml goes on", _site),
+        Step("site.yml goes on", lambda lab: _site(lab, *_KAFKA)),
         Step("topics.yml", lambda lab: _told(run_playbook(lab, "topics"))),
         Step("validate.yml", lambda lab: _told(run_playbook(lab, "validate"))),
-        Step("site.yml again: changed=0", _site_again),
-        Step("site.yml --check: changed=0", _site_check),
+        Step("site.yml again: changed=0", lambda lab: _site_again(lab, *_KAFKA)),
+        Step("site.yml --check: changed=0", lambda lab: _site_check(lab, *_KAFKA)),
         Step("topics.yml again: changed=0", _topics_again),
         Step("unauthorised principal is refused", _unauthorised),
         Step("wrong password is refused", _wrong_password),
@@ -136,7 +137,7 @@ def _told(done: PlaybookRun) -> str:
 
 
 def _run_site(lab: Lab, log: str, *options: str) -> PlaybookRun:
-    return run_playbook(lab, "site", *(options or _KAFKA), log=log)
+    return run_playbook(lab, "site", *options, log=log)
 
 
 def _site(lab: Lab, *options: str) -> str:
@@ -148,7 +149,7 @@ def _site_again(lab: Lab, *options: str) -> str:
 
 
 def _site_check(lab: Lab, *options: str) -> str:
-    return _told(_run_site(lab, "site-check", *(options or _KAFKA), "--check", "--diff").require_unchanged())
+    return _told(_run_site(lab, "site-check", *options, "--check", "--diff").require_unchanged())
 
 
 def _dies_midway(lab: Lab) -> str:
@@ -156,7 +157,7 @@ def _dies_midway(lab: Lab) -> str:
     name, log = refusals.last_broker(lab), lab.layout.logs / "site-host-dies.log"
     log.unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(_run_site, lab, log.stem)
+        running = pool.submit(_run_site, lab, log.stem, *_KAFKA)
         _wait_for_task(log, _DIES_AT)
         lab.hosts.kill(lab.test_host(name))
         done = running.result()
@@ -168,11 +169,20 @@ def _dies_midway(lab: Lab) -> str:
 
 def _wait_for_task(log: Path, task: str) -> None:
     """Until a playbook that is running has begun `task`."""
-    end = time.monotonic() + _TASK_SECONDS
-    while not log.is_file() or task not in log.read_text(encoding="utf-8"):
+    _until(
+        lambda: log.is_file() and task in log.read_text(encoding="utf-8"),
+        _TASK_SECONDS,
+        f"no task '{task}' within {_TASK_SECONDS:g} s; see {log}",
+    )
+
+
+def _until(ready: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Raises ServiceError(`otherwise`) when it takes longer."""
+    end = time.monotonic() + seconds
+    while not ready():
         if time.monotonic() > end:
-            raise ServiceError(f"no task '{task}' within {_TASK_SECONDS:g} s; see {log}")
-        time.sleep(0.2)
+            raise ServiceError(otherwise)
+        time.sleep(_POLL_SECONDS)
 
 
 def _normal_run(lab: Lab) -> str:
@@ -287,11 +297,11 @@ def _comes_back(lab: Lab) -> str:
     name = refusals.last_broker(lab)
     done = run_playbook(lab, "proxmox", "--limit", name, log="proxmox-again").require_success()
     host, port = lab.topology.hosts[name].address, lab.topology.kafka.brokers[-1].port
-    end = time.monotonic() + _PORT_SECONDS
-    while not answers(host, port):
-        if time.monotonic() > end:
-            raise ServiceError(f"{name}: no broker at {host}:{port} after {_PORT_SECONDS:g} s; see its journal")
-        time.sleep(1)
+    _until(
+        lambda: answers(host, port),
+        _PORT_SECONDS,
+        f"{name}: no broker at {host}:{port} after {_PORT_SECONDS:g} s; see its journal",
+    )
     checked = run_playbook(lab, "validate", log="validate-again").require_success()
     return f"up again in {done.seconds:.0f} s, cluster valid after {checked.seconds:.0f} s more"
 

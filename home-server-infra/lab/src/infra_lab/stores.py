@@ -84,10 +84,10 @@ def store_keeps_to_its_policies(lab: Lab) -> str:
 def redis_is_one_cluster(lab: Lab) -> str:
     """All slots are served, and nobody comes in without the password."""
     hosts = with_role(lab.topology.hosts, Role.REDIS)
+    password = read_vault(lab.layout)["vault_redis_password"]
     for host in hosts.values():
         if not _redis(lab, host.address, "PING").startswith("-NOAUTH"):
             raise ServiceError(f"Redis at {host.address} answers without a password")
-        password = read_vault(lab.layout)["vault_redis_password"]
         info = _redis(lab, host.address, f"AUTH {password}", "CLUSTER INFO")
         wanted = ("cluster_state:ok", f"cluster_slots_ok:{_SLOTS}", f"cluster_known_nodes:{len(hosts)}")
         if lacking := [word for word in wanted if word not in info]:

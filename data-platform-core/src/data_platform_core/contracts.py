@@ -45,6 +45,19 @@ class Freshness(_Frozen):
     error_after_minutes: int = Field(ge=1)
 
 
+class MaxLength(BaseModel):
+    """Characters at most of a text field: `default`, and the fields that differ, by name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, int]
+
+    default: int = Field(ge=1)
+
+    def of(self, field: str) -> int:
+        """The bound of a field."""
+        return self.__pydantic_extra__.get(field, self.default)
+
+
 class _ContractFile(_Frozen):
     entity: str
     description: str
@@ -57,6 +70,7 @@ class _ContractFile(_Frozen):
     dlq: TopicSpec
     silver: SilverSpec
     accepted_values: dict[str, tuple[str, ...]]
+    max_length: MaxLength
     checks: dict[str, str]
     relationships: dict[str, str]
     freshness: Freshness
@@ -80,6 +94,17 @@ class Contract(_ContractFile):
     def columns(self) -> tuple[str, ...]:
         """Field names in wire order, envelope first."""
         return tuple(field["name"] for field in self.avro["fields"])
+
+    @property
+    def max_lengths(self) -> dict[str, int]:
+        """Characters at most by text field; one with accepted values needs no other bound."""
+        texts = (field["name"] for field in self.avro["fields"] if "string" in _branches(field["type"]))
+        return {name: self.max_length.of(name) for name in texts if name not in self.accepted_values}
+
+
+def _branches(avro_type: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    return tuple(avro_type) if isinstance(avro_type, list) else (avro_type,)
 
 
 def entities(folder: Path = CONTRACTS_DIR) -> tuple[str, ...]:
@@ -155,6 +180,7 @@ def _check_against_schema(contract: Contract, where: Path) -> None:
         ("pii", contract.pii),
         ("accepted_values", tuple(contract.accepted_values)),
         ("relationships", tuple(contract.relationships)),
+        ("max_length", tuple(contract.max_length.__pydantic_extra__)),
     ):
         for field in fields:
             if field not in contract.columns:

@@ -135,3 +135,20 @@ def test_a_field_without_a_description_is_named(folder: Path) -> None:
 def test_a_column_that_the_schema_lacks_is_named(folder: Path, role: str, value: object) -> None:
     change_yaml(folder, lambda raw: raw.update({role: value}))
     assert f"{role} names order_nr" in refusal(folder)
+
+
+@pytest.mark.parametrize("entity", entities())
+def test_every_text_field_has_a_bound_or_accepted_values(entity: str, contracts: dict[str, Contract]) -> None:
+    contract = contracts[entity]
+    texts = {field["name"] for field in contract.avro["fields"] if "string" in str(field["type"])}
+    assert texts == {*contract.max_lengths, *contract.accepted_values}
+
+
+def test_a_field_may_have_a_bound_of_its_own(contracts: dict[str, Contract]) -> None:
+    assert contracts["profiles"].max_lengths["email"] == 320
+    assert contracts["profiles"].max_lengths["run_id"] == contracts["profiles"].max_length.default
+
+
+def test_a_bound_of_an_unknown_field_is_refused(folder: Path) -> None:
+    change_yaml(folder, lambda raw: raw["max_length"].update(nickname=5))
+    assert "max_length names nickname, not in schema.avsc" in refusal(folder)

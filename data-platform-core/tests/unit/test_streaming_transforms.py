@@ -14,7 +14,8 @@ import fastavro
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from data_platform_core.contracts import Contract
+from data_platform_core.contracts import ENVELOPE, Contract
+from data_platform_core.kafka.dlq import contract_reason
 from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.positions import position
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
@@ -72,6 +73,24 @@ def order(**changes: Any) -> dict[str, Any]:
         "ip": "10.0.0.1",
     }
     return {**record, **changes}
+
+
+def product(**changes: Any) -> dict[str, Any]:
+    envelope = {name: event()[name] for name in ENVELOPE}
+    record = {"product_id": 9, "name": "a book", "category": "books", "price_krw": 1, "stock": 1, "status": "active"}
+    return {**envelope, **record, **changes}
+
+
+def profile(**changes: Any) -> dict[str, Any]:
+    envelope = {name: event()[name] for name in ENVELOPE}
+    record = {
+        "profile_id": 3, "email": "user3@test.com", "grade": "gold", "segment": "loyal", "signup_channel": "email",
+        "signup_date": NOW.date(), "marketing_consent": True,
+    }  # fmt: skip
+    return {**envelope, **record, **changes}
+
+
+MAKERS = {"events": event, "orders": order, "products": product, "profiles": profile}
 
 
 def framed(contract: Contract, record: dict[str, Any], schema_id: int = SCHEMA_ID) -> bytes:
@@ -303,3 +322,38 @@ def test_a_record_cost_delays_each_record_and_changes_none(spark: SparkSession) 
 def test_no_record_cost_leaves_the_frame_alone(spark: SparkSession) -> None:
     rows = spark.range(1)
     assert slowed(rows, 0) is rows
+
+
+@pytest.mark.parametrize(
+    ("entity", "changes", "rule"),
+    [
+        ("profiles", {"signup_date": 2147483647}, "signup_plausible"),
+        ("profiles", {"signup_date": -2147483648}, "signup_plausible"),
+        ("profiles", {"signup_date": 106751992}, "signup_plausible"),
+        ("profiles", {"email": "a@" + "b" * 319}, "email_length"),
+        ("events", {"site_category": "x" * 9_000}, "site_category_length"),
+        ("events", {"produced_ts": 9223372036854775}, "produced_ts_plausible"),
+        ("events", {"produced_ts": -9223372036854775}, "produced_ts_plausible"),
+        ("events", {"produced_ts": NOW + timedelta(days=2)}, "produced_ts_plausible"),
+        ("orders", {"order_id": "o" * 201}, "order_id_length"),
+        (
+            "orders",
+            {"lines": [{"product_id": 9, "quantity": 1, "unit_price_krw": 9 * 10**18}], "amount_krw": 9 * 10**18},
+            "amounts_in_bounds",
+        ),
+        (
+            "orders",
+            {"lines": [{"product_id": 9, "quantity": 1, "unit_price_krw": 1}] * 10_001, "amount_krw": 10_001},
+            "lines_in_bounds",
+        ),
+        ("products", {"price_krw": 10**12 + 1}, "price_in_bounds"),
+    ],
+)
+def test_nonsense_is_a_dead_letter_with_the_rules_name(
+    spark: SparkSession, contracts: dict[str, Contract], entity: str, changes: dict[str, Any], rule: str
+) -> None:
+    contract, make = contracts[entity], MAKERS[entity]
+    assert reasons(spark, contract, framed(contract, make()), framed(contract, make(**changes))) == [
+        None,
+        contract_reason(rule),
+    ]

@@ -22,6 +22,7 @@ _MAGIC = b"\x00"
 _HEADER_BYTES = 5
 _DECODED = "decoded"
 _PLAUSIBLE = "event_time_plausible"
+_PRODUCED_PLAUSIBLE = "produced_ts_plausible"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
 ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
@@ -115,17 +116,24 @@ def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
 
 
 def contract_checks(contract: Contract) -> dict[str, str]:
-    """Spark SQL condition by check name: a plausible event time, the accepted values, the contract's own."""
+    """Spark SQL condition by check name: plausible times, lengths of text, the accepted values, the contract's own.
+
+    Conditions may name the contract's columns and Kafka's (`kafka_ts` is the broker's clock).
+    """
+    lengths = {
+        f"{column}_length": f"{column} IS NULL OR length({column}) <= {most}"
+        for column, most in contract.max_lengths.items()
+    }
     accepted = {
         f"{column}_accepted": f"{column} IS NULL OR {column} IN ({', '.join(repr(value) for value in values)})"
         for column, values in contract.accepted_values.items()
     }
-    return {_PLAUSIBLE: _plausible(contract), **accepted, **contract.checks}
+    times = {_PLAUSIBLE: _plausible(contract.event_time), _PRODUCED_PLAUSIBLE: _plausible("produced_ts")}
+    return {**times, **lengths, **accepted, **contract.checks}
 
 
-def _plausible(contract: Contract) -> str:
-    """Event time neither before this century nor well ahead of its arrival: microseconds sent as milliseconds are."""
-    time = contract.event_time
+def _plausible(time: str) -> str:
+    """A time neither before this century nor well ahead of its arrival: microseconds sent as milliseconds are."""
     return f"{time} >= TIMESTAMP '2000-01-01' AND {time} <= kafka_ts + INTERVAL 1 DAY"
 
 

@@ -153,3 +153,9 @@ def test_a_state_that_was_sent_again_counts_once_as_it_was_produced_last() -> No
     rows = not_replaced(table(again, sent, order(1, "paid", 100), order(2, "placed", 7)), ORDERS)
     found = sorted((row["order_id"], row["order_status"], row["amount_krw"]) for row in rows.to_pylist())
     assert found == [("o1", "paid", 100), ("o1", "placed", 150), ("o2", "placed", 7)]
+
+
+def test_amounts_beyond_an_int64_are_summed_exactly() -> None:
+    most = 9_000_000_000_000_000_000
+    found = sums(table(order(1, "paid", most), order(2, "paid", most)), ORDERS)
+    assert found[Group(SATURDAY, "paid")] == Total(2, 2 * most)

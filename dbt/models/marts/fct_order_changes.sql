@@ -3,7 +3,7 @@
         unique_key='order_id',
         indexes=[
             {'columns': ['event_id'], 'unique': true},
-            {'columns': ['order_id']},
+            {'columns': ['order_id'], 'type': 'hash'},
             {'columns': ['business_date']},
             {'columns': ['order_load_id'], 'type': 'brin'},
         ]

@@ -2,7 +2,7 @@
     config(
         unique_key='order_id',
         indexes=[
-            {'columns': ['order_id'], 'unique': true},
+            {'columns': ['order_id'], 'type': 'hash'},
             {'columns': ['profile_id']},
             {'columns': ['load_id'], 'type': 'brin'},
         ]

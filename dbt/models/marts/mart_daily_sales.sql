@@ -1,6 +1,8 @@
 {{
     config(
         unique_key='business_date',
+        -- An older table has its sums as bigint.
+        on_schema_change='sync_all_columns',
         indexes=[{'columns': ['business_date'], 'unique': true}]
     )
 }}
@@ -28,11 +30,11 @@ daily as (
         count(*) filter (where order_status = 'paid') as paid_orders,
         count(*) filter (where order_status = 'cancelled') as cancelled_orders,
         count(*) filter (where order_status = 'refunded') as refunded_orders,
-        coalesce(sum(amount_krw) filter (where order_status = 'placed'), 0)::bigint as placed_krw,
-        coalesce(sum(amount_krw) filter (where order_status = 'paid'), 0)::bigint as paid_krw,
-        coalesce(sum(amount_krw) filter (where order_status = 'cancelled'), 0)::bigint as cancelled_krw,
-        coalesce(sum(amount_krw) filter (where order_status = 'refunded'), 0)::bigint as refunded_krw,
-        coalesce(sum(amount_krw) filter (where order_status = 'cancelled' and was_paid), 0)::bigint
+        coalesce(sum(amount_krw) filter (where order_status = 'placed'), 0)::numeric as placed_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'paid'), 0)::numeric as paid_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'cancelled'), 0)::numeric as cancelled_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'refunded'), 0)::numeric as refunded_krw,
+        coalesce(sum(amount_krw) filter (where order_status = 'cancelled' and was_paid), 0)::numeric
             as cancelled_after_payment_krw,
         max(order_load_id) as load_id
     from changes
@@ -53,6 +55,6 @@ select
     cancelled_after_payment_krw,
     refunded_krw,
     paid_krw - refunded_krw - cancelled_after_payment_krw as net_sales_krw,
-    round(paid_krw::numeric / nullif(paid_orders, 0), 2) as average_paid_krw,
+    round(paid_krw / nullif(paid_orders, 0), 2) as average_paid_krw,
     load_id
 from daily

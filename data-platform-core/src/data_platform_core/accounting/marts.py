@@ -98,7 +98,7 @@ def table_sums(
     Raises AccountingError when there is no such table, ServiceError when we may not read it.
     """
     query = sql.SQL(
-        "SELECT coalesce(run_id = {run}, false), {day}, {kind}, count(*), coalesce(sum({amount}), 0)::bigint "
+        "SELECT coalesce(run_id = {run}, false), {day}, {kind}, count(*), coalesce(sum({amount}), 0) "
         "FROM {table} GROUP BY 1, 2, 3"
     ).format(
         run=sql.Literal(run_id),
@@ -128,7 +128,7 @@ def daily_sums(connection: psycopg.Connection, daily: DailyMart) -> Sums:
     )
     table = mart(daily.name)
     query = sql.SQL(
-        "SELECT business_date::text, v.kind, sum(v.rows)::bigint, sum(v.krw)::bigint FROM {table} "
+        "SELECT business_date::text, v.kind, sum(v.rows), sum(v.krw) FROM {table} "
         "CROSS JOIN LATERAL (VALUES {values}) AS v (kind, rows, krw) GROUP BY 1, 2"
     ).format(table=sql.Identifier(*table.split(".")), values=values)
     return {

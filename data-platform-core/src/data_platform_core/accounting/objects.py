@@ -24,6 +24,8 @@ CONNECT_TIMEOUT_S = 3
 _DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403 Forbidden", "401 Unauthorized")
 _ABSENT = ("NoSuchBucket",)
 _TRIES = 3
+#: Spark writes times as INT96, which Arrow would read as nanoseconds: those end in 1677 and 2262.
+_MICROSECONDS = ds.ParquetReadOptions(coerce_int96_timestamp_unit="us")
 
 
 class TableMissingError(ServiceError):
@@ -71,7 +73,7 @@ def table_rows(settings: ObjectStoreSettings, table: DeltaTable) -> ds.Dataset:
     )
     root = table.table_uri.removeprefix("s3://").rstrip("/")
     with store_errors(settings, settings.lake_bucket):
-        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, store))
+        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, store), parquet_read_options=_MICROSECONDS)
 
 
 @contextmanager

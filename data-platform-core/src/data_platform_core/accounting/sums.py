@@ -36,6 +36,9 @@ class Total(NamedTuple):
 
 Sums = Mapping[Group, Total]
 
+#: Holds a sum of 10^19 amounts of any int64.
+_EXACT = pa.decimal128(38, 0)
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -57,6 +60,9 @@ def sums(rows: pa.Table, measure: Measure, day: str | None = "event_date") -> Su
     keys = [column for column in (day, measure.kind) if column]
     counted: list[tuple[object, str]] = [([], "count_all")]
     if measure.amount:
+        # Arrow's sum of whole numbers wraps around in silence.
+        at = rows.column_names.index(measure.amount)
+        rows = rows.set_column(at, measure.amount, rows[measure.amount].cast(_EXACT))
         counted.append((measure.amount, "sum"))
     found: dict[Group, Total] = {}
     for row in rows.group_by(keys).aggregate(counted).to_pylist():

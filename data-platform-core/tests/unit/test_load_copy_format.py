@@ -32,6 +32,12 @@ def line(spark: SparkSession, sql_type: str, expression: str) -> Any:
         ("boolean", "true", "true"),
         ("double precision", "CAST('NaN' AS DOUBLE)", "NaN"),
         ("date", "DATE'2026-02-28'", "2026-02-28 AD"),
+        ("date", "date_from_unix_date(-719163)", "0001-12-31 BC"),
+        ("date", "date_from_unix_date(106751992)", "294247-01-11 AD"),  # no time in microseconds has this day
+        ("date", "date_from_unix_date(-2440588)", "-infinity"),
+        ("date", "date_from_unix_date(-2147483648)", "-infinity"),
+        ("date", "date_from_unix_date(2147483647)", "infinity"),
+        ("date", "CAST(NULL AS DATE)", r"\N"),
         ("timestamp with time zone", "timestamp_millis(1767225599999)", "2025-12-31 23:59:59.999000+00 AD"),
         ("timestamp with time zone", "timestamp_millis(253402300800000)", "10000-01-01 00:00:00.000000+00 AD"),
         ("timestamp with time zone", "timestamp_millis(-62135596800001)", "0001-12-31 23:59:59.999000+00 BC"),

@@ -1,7 +1,8 @@
 """Rows as lines of PostgreSQL's COPY text format, made by Spark's own expressions.
 
 Exact for what PostgreSQL can hold. What it can't hold is replaced, so that one such record does not stop all loads: NUL
-characters and invalid UTF-8 become U+FFFD, a time before 4713 BC becomes -infinity.
+characters and invalid UTF-8 become U+FFFD, a day or time before 4713 BC becomes -infinity, a day after the year
+5874897 infinity.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ _REPLACEMENT = "\ufffd"
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 #: PostgreSQL's times begin in 4713 BC, which is year -4712 here; they end after Spark's (int64 microseconds) do.
 _FIRST_YEAR = -4_711
+#: PostgreSQL's days end with this year; Spark's, an int32 of days since 1970, go on for some thousand years.
+_LAST_YEAR_OF_DAYS = 5_874_897
 # The era makes years before 1 readable; the zone makes it independent of the session's.
 _TIMESTAMP_FORMAT = "yyyy-MM-dd HH:mm:ss.SSSSSS'+00' G"
-_DATE_FORMAT = "yyyy-MM-dd G"
 
 
 def copy_lines(rows: DataFrame, columns: Sequence[LandingColumn]) -> DataFrame:
@@ -42,9 +44,9 @@ def _text(column: LandingColumn) -> Column:
     if column.sql_type == "jsonb":
         return _escaped(_json(value))
     if column.sql_type == "timestamp with time zone":
-        return _moment(value, _TIMESTAMP_FORMAT)
+        return _moment(value)
     if column.sql_type == "date":
-        return _moment(value, _DATE_FORMAT)
+        return _day(value)
     return value.cast("string")
 
 
@@ -64,8 +66,20 @@ def _json(value: Column) -> Column:
     return F.regexp_replace(text, r"(?<!\\)((?:\\\\)*)\\u0000", r"$1\\ufffd")
 
 
-def _moment(value: Column, pattern: str) -> Column:
+def _moment(value: Column) -> Column:
     from pyspark.sql import functions as F
 
-    text = F.regexp_replace(F.date_format(value, pattern), r"^\+", "")  # Java signs years above 9999
+    text = F.regexp_replace(F.date_format(value, _TIMESTAMP_FORMAT), r"^\+", "")  # Java signs years above 9999
     return F.when(F.year(value) < _FIRST_YEAR, "-infinity").otherwise(text)
+
+
+def _day(value: Column) -> Column:
+    """A day by its parts: `date_format` makes a time of it first, which overflows 292,277 years from 1970."""
+    from pyspark.sql import functions as F
+
+    year = F.year(value)
+    era = F.when(year > 0, " AD").otherwise(" BC")
+    counted = F.when(year > 0, year).otherwise(1 - year)  # there is no year 0 before the era's change
+    text = F.concat(F.format_string("%04d-%02d-%02d", counted, F.month(value), F.dayofmonth(value)), era)
+    beyond = F.when(year < _FIRST_YEAR, "-infinity").when(year > _LAST_YEAR_OF_DAYS, "infinity").otherwise(text)
+    return F.when(value.isNotNull(), beyond)

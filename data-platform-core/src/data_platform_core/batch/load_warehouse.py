@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 import structlog
@@ -31,6 +31,7 @@ from data_platform_core.batch.delta_log import (
 from data_platform_core.batch.progress import JobProgress
 from data_platform_core.contracts import Contract, load_contract, load_contracts
 from data_platform_core.errors import ServiceError
+from data_platform_core.lake.spark_errors import cause, one_line, store_advice
 from data_platform_core.settings import PostgresSettings, Settings
 from data_platform_core.warehouse import loads
 from data_platform_core.warehouse.columns import silver_columns
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 #: Commits per step: bounds the list of files on the driver and the final transaction, however long no load ran.
 MAX_COMMITS_PER_STEP = 1_000
+
+#: Classes of SQLSTATE that say the server or the way to it went away.
+_CONNECTION_LOST = ("08", "57")
 
 _Result = TypeVar("_Result")
 
@@ -99,12 +103,19 @@ def _load_entity(
             f"PostgreSQL user {settings.postgres.user!r} may not load {entity} ({error.diag.message_primary}); "
             "check CRM_POSTGRES__USER, or run the migrations again"
         ) from None
-    except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ServiceError(
-            f"PostgreSQL {settings.postgres.host}:{settings.postgres.port} was lost while loading {entity} ({reason}); "
-            "nothing of the current step was stored, run the load again"
-        ) from None
+    except psycopg.Error as error:
+        raise ServiceError(_refusal(settings.postgres, entity, error)) from None
+
+
+def _refusal(postgres: PostgresSettings, entity: str, error: psycopg.Error) -> str:
+    """One line for an error of the driver's own connection."""
+    reason = error.diag.message_primary or one_line(str(error))
+    if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in _CONNECTION_LOST:
+        return (
+            f"PostgreSQL {postgres.host}:{postgres.port} was lost while loading {entity} ({reason}); nothing of the "
+            "current step was stored, run the load again"
+        )
+    return f"{postgres_failure(postgres, entity, f'{type(error).__name__}: {reason}')}; nothing was stored"
 
 
 def _steps(
@@ -116,7 +127,9 @@ def _steps(
     rebuild: bool,
 ) -> Iterator[LoadResult]:
     """Load step by step until the version that was the newest at the start."""
-    state = _from_lake(settings, lambda: table_state(spark, settings.object_store.lake_uri(contract.names.silver)))
+    state = _from_lake(
+        settings, contract.entity, lambda: table_state(spark, settings.object_store.lake_uri(contract.names.silver))
+    )
     last = loads.last_load(connection, contract.entity)
     if next_mode(state, last, rebuild) is None:
         log.info("up to date", entity=contract.entity, delta_version=state.version)
@@ -163,13 +176,13 @@ def _load_step(
 ) -> LoadResult:
     if step.mode == "incremental":
         try:
-            rows, expected = _from_lake(settings, lambda: _gained(spark, step, state.uri))
+            rows, expected = _from_lake(settings, step.entity, lambda: _gained(spark, step, state.uri))
         except LogGapError as gap:
             log.warning("log or files are gone, reading the whole table", entity=step.entity, reason=str(gap)[:200])
             values = vars(step) | {"mode": "snapshot", "delta_version": state.version}
             return _load_step(spark, settings, contract, connection, Step(**values), state)
     else:
-        rows, expected = _from_lake(settings, lambda: (read_snapshot(spark, state), None))
+        rows, expected = _from_lake(settings, step.entity, lambda: (read_snapshot(spark, state), None))
     table = loads.create_loading_table(connection, contract)
     attempts = _copy(spark, settings, contract, rows, table) if rows is not None else {}
     copied = sum(attempts.values())
@@ -195,7 +208,7 @@ def _copy(
     lines = copy_lines(rows, silver_columns(contract))
     copied = lines.mapInArrow(_copy_task(settings.postgres, table), "attempt LONG, rows LONG")
     with JobProgress(spark, f"load {contract.entity}", entity=contract.entity):
-        return {row["attempt"]: row["rows"] for row in _from_lake(settings, copied.collect)}
+        return {row["attempt"]: row["rows"] for row in _from_lake(settings, contract.entity, copied.collect)}
 
 
 def _copy_task(
@@ -235,7 +248,7 @@ def _report(result: LoadResult) -> None:
         log.warning("rows were stored before under the same event_id", entity=step.entity, rows=result.rows_known)
 
 
-def _from_lake(settings: Settings, action: Callable[[], _Result]) -> _Result:
+def _from_lake(settings: Settings, entity: str, action: Callable[[], _Result]) -> _Result:
     """Run what reads the lake; Spark's errors become one line."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -243,21 +256,29 @@ def _from_lake(settings: Settings, action: Callable[[], _Result]) -> _Result:
     try:
         return action()
     except (Py4JJavaError, PySparkException) as error:
-        raise ServiceError(_one_line(settings, error)) from None
+        raise ServiceError(_explained(settings, entity, error)) from None
 
 
-def _one_line(settings: Settings, error: Any) -> str:
-    text = str(error)
-    # An executor's own ServiceError arrives as the last line of a Python traceback.
-    ours = [line.split("ServiceError: ", 1)[1] for line in text.splitlines() if "errors.ServiceError: " in line]
-    if ours:
-        return ours[-1]
-    java = getattr(error, "java_exception", None)
-    while java is not None and java.getCause() is not None:
-        java = java.getCause()
-    reason = str(java.toString()) if java is not None else text
-    store = settings.object_store
+def _explained(settings: Settings, entity: str, error: Exception) -> str:
+    """One line that names what failed: PostgreSQL, the object store, or a value of the entity."""
+    found = cause(error)
+    if found.kind == "ours":
+        return found.text
+    if found.kind == "postgres":
+        what = postgres_failure(settings.postgres, entity, found.text)
+    elif found.kind == "store":
+        what = store_advice(settings.object_store, found.text)
+    else:
+        what = (
+            f"a value in silver of {entity} can't be loaded: {found.text}; the services are well: report it with "
+            "this line"
+        )
+    return f"{what}; nothing of the current step was stored"
+
+
+def postgres_failure(postgres: PostgresSettings, entity: str, reason: str) -> str:
+    """What PostgreSQL said while it loaded an entity, as itself."""
     return (
-        f"reading {store.lake_bucket} at {store.url} failed: {' '.join(reason.split())[:300]}; check that it runs, and "
-        "CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY; nothing of the current step was stored"
+        f"PostgreSQL {postgres.host}:{postgres.port} could not load {entity} ({reason}); mend that, then run the load "
+        "again"
     )

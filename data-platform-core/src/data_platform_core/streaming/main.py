@@ -19,6 +19,7 @@ from data_platform_core.contracts import load_contract, load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
+from data_platform_core.lake.spark_errors import cause
 from data_platform_core.lake.store import require_lake
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
@@ -71,7 +72,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
         log.info("streaming", entities=list(contracts))
         _until_stopped(spark, stopping)
     except Py4JJavaError as error:
-        raise ServiceError(f"streaming can't start: {_cause(error)}; see the log above") from None
+        raise ServiceError(f"streaming can't start: {cause(error).text}; see the log above") from None
     finally:
         maintenance.close()
         watch.close()
@@ -102,21 +103,4 @@ def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
             if spark.streams.awaitAnyTermination(1):
                 raise ServiceError("a streaming query ended by itself; see the log above it")
         except StreamingQueryException as error:
-            raise ServiceError(f"streaming query failed: {_reason(str(error))}") from None
-
-
-def _cause(error: Exception) -> str:
-    cause = error.java_exception  # type: ignore[attr-defined]
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    return _first_line(str(cause.toString()))
-
-
-def _reason(text: str) -> str:
-    """An error of ours from inside a batch when there is one, else the first line."""
-    ours = [line.split("ServiceError: ", 1)[1] for line in text.splitlines() if "errors.ServiceError: " in line]
-    return ours[-1] if ours else _first_line(text)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:500] if text.strip() else "no message"
+            raise ServiceError(f"streaming query failed: {cause(error).text}") from None

@@ -1,0 +1,66 @@
+"""What a Spark error says, as one line: the cause at its root, wherever it was raised."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from data_platform_core.settings import ObjectStoreSettings
+
+_LONGEST = 300
+_OURS = re.compile(r"data_platform_core\.errors\.\w+: (.*)")
+_POSTGRES = re.compile(r"^\s*(psycopg\.(?:errors\.)?\w+): (.*)", re.MULTILINE)
+#: What the JVM raises when the object store is away, refuses us or lacks a file.
+_STORE_CLASSES = (
+    "org.apache.hadoop.fs.s3a.", "software.amazon.", "java.net.", "java.nio.file.AccessDenied", "java.io.FileNotFound",
+    "org.apache.http.",
+)  # fmt: skip
+
+
+class Cause(NamedTuple):
+    """Where an error comes from: `ours` (a UserError of this project), `postgres`, `store` or `value`; and its text."""
+
+    kind: str
+    text: str
+
+
+def cause(error: BaseException) -> Cause:
+    """The root cause of a Py4JJavaError or PySparkException.
+
+    An executor's Python error arrives as the text of a traceback, the JVM's own as a chain of causes. What is neither
+    a service of ours nor the store is a value or an expression that failed on one.
+    """
+    text = str(error)
+    ours = _OURS.findall(text)
+    if ours:
+        return Cause("ours", ours[-1])
+    postgres = _POSTGRES.findall(text)
+    if postgres:
+        name, message = postgres[-1]
+        return Cause("postgres", one_line(f"{name.rpartition('.')[2]}: {message}"))
+    root = _root(error)
+    kind = "store" if any(name in (root or text) for name in _STORE_CLASSES) else "value"
+    return Cause(kind, one_line(root or text))
+
+
+def store_advice(store: ObjectStoreSettings, reason: str) -> str:
+    """A failure of the object store, with what to check: the credentials only where it refused them."""
+    refused = any(word in reason for word in ("AccessDenied", "Forbidden", "403", "InvalidAccessKeyId", "Signature"))
+    check = (
+        "CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY" if refused else "that it runs: `make status`"
+    )
+    return f"object store {store.url}, bucket {store.lake_bucket}, failed: {reason}; check {check}"
+
+
+def one_line(text: str) -> str:
+    """The text without line ends, cut to a readable length."""
+    return " ".join(text.split())[:_LONGEST] or "no message"
+
+
+def _root(error: BaseException) -> str:
+    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    if java is None:
+        return ""
+    while java.getCause() is not None:
+        java = java.getCause()
+    return str(java.toString()).strip()

@@ -1,0 +1,74 @@
+"""A Spark error as one line: what failed is named as itself, never as a credential problem."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_platform_core.batch.load_warehouse import _explained
+from data_platform_core.lake.spark_errors import cause
+from data_platform_core.settings import Settings, load_settings
+
+pytestmark = pytest.mark.unit
+
+_TRACEBACK = """An exception was thrown from the Python worker. Please see the stack trace below.
+Traceback (most recent call last):
+  File "loads.py", line 142, in copy_lines
+{last}
+"""
+
+
+class JavaError(Exception):
+    """Stands for Py4JJavaError: a chain of causes."""
+
+    def __init__(self, *chain: str) -> None:
+        super().__init__("An error occurred while calling o1.collect")
+        self.java_exception = Java(chain)
+
+
+class Java:
+    def __init__(self, chain: tuple[str, ...]) -> None:
+        self._chain = chain
+
+    def getCause(self) -> Java | None:
+        return Java(self._chain[1:]) if len(self._chain) > 1 else None
+
+    def toString(self) -> str:
+        return self._chain[0]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings("batch", "test")
+
+
+def test_a_full_disk_of_postgresql_is_told_as_postgresqls(settings: Settings) -> None:
+    error = RuntimeError(_TRACEBACK.format(last="psycopg.errors.DiskFull: could not extend file: No space left"))
+    line = _explained(settings, "orders", error)
+    assert "PostgreSQL" in line
+    assert "could not load orders (DiskFull: could not extend file: No space left)" in line
+    assert "KEY" not in line
+
+
+def test_a_value_that_fails_names_its_entity_and_no_credentials(settings: Settings) -> None:
+    line = _explained(
+        settings, "profiles", JavaError("SparkException: task", "java.lang.ArithmeticException: long overflow")
+    )
+    assert "a value in silver of profiles" in line
+    assert "long overflow" in line
+    assert "KEY" not in line
+
+
+def test_a_refused_key_is_told_as_one(settings: Settings) -> None:
+    error = JavaError("SparkException", "java.nio.file.AccessDeniedException: s3a://lake: 403 Forbidden")
+    assert "CRM_OBJECT_STORE__ACCESS_KEY" in _explained(settings, "events", error)
+
+
+def test_a_store_that_is_away_is_told_without_the_credentials(settings: Settings) -> None:
+    line = _explained(settings, "events", JavaError("SparkException", "java.net.ConnectException: Connection refused"))
+    assert settings.object_store.url in line
+    assert "KEY" not in line
+
+
+def test_an_error_of_ours_inside_an_executor_stays_as_it_is() -> None:
+    error = RuntimeError(_TRACEBACK.format(last="data_platform_core.errors.ServiceError: PostgreSQL does not answer"))
+    assert cause(error) == ("ours", "PostgreSQL does not answer")

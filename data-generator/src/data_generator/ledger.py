@@ -6,7 +6,8 @@ The shape, and what a reader may conclude from it, is `data_platform_core.ledger
 - no number is used before the summary in the object store reserves it: `tick` stops the sender until it does.
 
 Sending must not wait for the object store, so a thread writes: parts of what was settled every FLUSH_S, and the
-reservation while half of it is still left. A delivery report costs three appends to arrays; all else is done per part.
+reservation while half of it is still left. A send costs a digest and an append, a delivery report three appends to
+arrays; all else is done per part.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class Account:
         # Of the numbers that were settled: all below `floor`, and `ahead`.
         self._floor = 0
         self._ahead = np.empty(0, dtype=np.int64)
+        # Of each send from number `_digests_from` on: kept until it is settled.
+        self.digests = array("Q")
+        self._digests_from = 0
         self._begin_part()
 
     def _begin_part(self) -> None:
@@ -62,7 +66,7 @@ class Account:
 
     def resume(self, seq: int) -> None:
         """All numbers below `seq` were sent and acknowledged, and their rows written, by a process before this one."""
-        self.sent = self._acked_before = self._floor = seq
+        self.sent = self._acked_before = self._floor = self._digests_from = seq
 
     @property
     def acked(self) -> int:
@@ -92,6 +96,7 @@ class Account:
         numbers = np.concatenate(
             [np.frombuffer(seqs, dtype=np.int64), np.array([seq for seq, _ in troubled], dtype=np.int64)]
         )
+        digests = np.array(self.digests, dtype=np.uint64)[numbers - self._digests_from]
         self._settle(numbers)
         outcomes = [Outcome.OK.value] * len(seqs) + [outcome.value for _, outcome in troubled]
         return {
@@ -100,6 +105,7 @@ class Account:
             "injected": strings(self._injected_of(numbers)),
             "partition": integers_then_nulls(partitions, len(troubled), pa.int32()),
             "offset": integers_then_nulls(offsets, len(troubled), pa.int64()),
+            "digest": integers(digests, pa.uint64()),
         }
 
     def _injected_of(self, numbers: Any) -> list[str]:
@@ -113,6 +119,8 @@ class Account:
         gapless = int(np.count_nonzero(known == self._floor + np.arange(len(known))))
         self._floor += gapless
         self._ahead = known[gapless:]
+        del self.digests[: self._floor - self._digests_from]
+        self._digests_from = self._floor
 
     def give_up(self) -> None:
         """Whatever has no outcome by now never will: it is unknown. Call after a cut."""

@@ -1,4 +1,4 @@
-"""The ledger's objects in the object store, through the S3 API."""
+"""The ledger's objects in the object store, through the S3 API. Evidence is written once: nothing lies over another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from minio.error import MinioException, S3Error
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.ledger import LEDGER_SCHEMA, ProducerSummary, part_key, summary_key
+from data_platform_core.ledger import (
+    LEDGER_SCHEMA,
+    ProducerSummary,
+    newest_summary,
+    part_key,
+    summary_key,
+    summary_number,
+)
 from data_platform_core.naming import ledger_prefix
 from data_platform_core.object_store import s3_client
 from data_platform_core.settings import ObjectStoreSettings
@@ -37,6 +44,7 @@ class LedgerStore:
         self._bucket, self._lake_bucket = settings.ledger_bucket, settings.lake_bucket
         self._run_id, self._producer_id = run_id, producer_id
         self._prefix = ledger_prefix(run_id)
+        self._summaries = 0  # written so far, by this process and those before it
         self._patience_s: float = FIRST_PATIENCE_S
         self._client = s3_client(settings, urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=False))
 
@@ -57,8 +65,11 @@ class LedgerStore:
     def read_summary(self) -> ProducerSummary | None:
         """What this producer wrote of the run before; None when it never did."""
 
-        content = self.get(summary_key(self._prefix, self._producer_id))
-        return ProducerSummary.model_validate_json(content) if content is not None else None
+        newest = newest_summary(self.keys(f"{self._prefix}{self._producer_id}/"))
+        if newest is None:
+            return None
+        self._summaries = summary_number(newest)
+        return ProducerSummary.model_validate_json(self.get(newest) or b"")
 
     def get(self, key: str) -> bytes | None:
         """An object of the ledger's bucket; None when there is none."""
@@ -79,16 +90,34 @@ class LedgerStore:
         return self._call(read)
 
     def put_part(self, entity: str, number: int, columns: dict[str, Any]) -> None:
+        """Write a part. One that is there already with the same rows stays: a process that died had written it."""
         table = pa.table(columns, schema=LEDGER_SCHEMA)
         buffer = io.BytesIO()
         # A dictionary of numbers that are all different is larger than the numbers, and slower.
         pq.write_table(table, buffer, compression="zstd", use_dictionary=["outcome", "injected"])
-        self.put(part_key(self._prefix, self._producer_id, entity, number), buffer.getvalue())
+        key = part_key(self._prefix, self._producer_id, entity, number)
+        if not self.put_new(key, buffer.getvalue()):
+            there = pq.read_table(io.BytesIO(self.get(key) or b""))
+            if not there.sort_by("seq").equals(table.sort_by("seq")):
+                raise self._taken(key)
 
     def put_summary(self, summary: ProducerSummary) -> None:
-        self.put(summary_key(self._prefix, self._producer_id), summary.model_dump_json(indent=1).encode())
+        """Write the next summary."""
+        key, content = self._next_summary(), summary.model_dump_json(indent=1).encode()
+        if not self.put_new(key, content) and self.get(key) != content:
+            raise self._taken(key)
+        self._summaries += 1
         # The store was there and let us in: from now on a gap is an outage to sit out.
         self._patience_s = PATIENCE_S
+
+    def _next_summary(self) -> str:
+        return summary_key(self._prefix, self._producer_id, self._summaries + 1)
+
+    def _taken(self, key: str) -> ServiceError:
+        return ServiceError(
+            f"{self._where}: {key} exists with other content, and evidence is written once; does another process send "
+            f"run {self._run_id!r}? End one of them, or start a new run"
+        )
 
     def put_landing(self, key: str, data: bytes) -> None:
         """Write an object of the lake's bucket; ours is below `landing/` alone."""

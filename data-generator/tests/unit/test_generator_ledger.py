@@ -56,10 +56,15 @@ def no_wait(seconds: float) -> None:
 
 
 def send(account: Account, count: int) -> range:
-    """Use the next `count` numbers."""
+    """Use the next `count` numbers; the digest of send `seq` is `digest_of(seq)`."""
     begin = account.sent
     account.sent += count
+    account.digests.extend(map(digest_of, range(begin, account.sent)))
     return range(begin, account.sent)
+
+
+def digest_of(seq: int) -> int:
+    return 2**64 - 1 - seq
 
 
 def test_rows_hold_each_number_once_with_its_outcome_in_whatever_order_answers_came() -> None:
@@ -82,6 +87,8 @@ def test_rows_hold_each_number_once_with_its_outcome_in_whatever_order_answers_c
         assert row["outcome"] == ("fail" if failed else "ok")
         assert row["offset"] == (None if failed else 1_000 + row["seq"])
         assert row["partition"] == (None if failed else row["seq"] % 3)
+        assert row["digest"] == digest_of(row["seq"])
+    assert len(events.digests) == 0, "kept until a send is settled, and no longer"
     assert (summary.finished, summary.sent) == (True, {"events": 1_500, "orders": 0})
 
 
@@ -99,6 +106,17 @@ def test_what_was_never_answered_is_unknown_at_the_end_and_absent_before() -> No
     ledger.close({})
     assert {row["seq"] for row in shelf.rows if row["outcome"] == "info"} == {13, 77, 99}
     assert len(shelf.rows) == 100
+    assert all(row["digest"] == digest_of(row["seq"]) for row in shelf.rows)
+
+
+def test_a_resumed_account_keeps_the_digests_of_its_own_sends() -> None:
+    account = Account("events")
+    account.resume(500)
+    for seq in send(account, 10):
+        account.acknowledged(seq, 0, seq)
+    columns = account.cut()
+    assert columns is not None
+    assert columns["digest"].to_pylist() == [digest_of(seq) for seq in range(500, 510)]
 
 
 def test_injected_sends_are_marked() -> None:

@@ -20,9 +20,10 @@ pytestmark = pytest.mark.unit
 
 def part(*seqs: int, schema: pa.Schema = LEDGER_SCHEMA) -> bytes:
     rows = [
-        {"seq": seq, "outcome": "ok", "injected": "late" if seq == 2 else "none", "partition": 0, "offset": 100 + seq}
+        {"seq": seq, "outcome": "ok", "injected": "late" if seq == 2 else "none", "partition": 0, "offset": 100 + seq,
+         "digest": 2**63 + seq}
         for seq in seqs
-    ]
+    ]  # fmt: skip
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), buffer)
     return buffer.getvalue()
@@ -39,10 +40,10 @@ def summary(producer: int, **changes: Any) -> bytes:
 @pytest.fixture
 def objects() -> dict[str, bytes]:
     return {
-        summary_key("", 0): summary(0),
+        summary_key("", 0, 1): summary(0),
         part_key("", 0, "orders", 1): part(1, 0),
         part_key("", 0, "orders", 2): part(3, 2),
-        summary_key("", 1): summary(1, finished=False, sent={}, reserved={"orders": 50}),
+        summary_key("", 1, 1): summary(1, finished=False, sent={}, reserved={"orders": 50}),
         part_key("", 1, "orders", 1): part(0),
     }
 
@@ -62,14 +63,21 @@ def test_an_entity_that_the_run_did_not_send_has_an_empty_ledger(objects: dict[s
     assert (len(ledger.rows), produced(ledger), ledger.topic) == (0, 0, "crm.events.v1")
 
 
+def test_a_ledger_from_before_digests_is_read_without_them(objects: dict[str, bytes]) -> None:
+    old = part(3, 2, schema=LEDGER_SCHEMA.remove(LEDGER_SCHEMA.get_field_index("digest")))
+    run = assemble("r", {**objects, part_key("", 0, "orders", 2): old})
+    digests = dict(zip(run.rows["orders"]["seq"].to_pylist(), run.rows["orders"]["digest"].to_pylist(), strict=True))
+    assert digests == {0: 2**63, 1: 2**63 + 1, 2: None, 3: None}
+
+
 @pytest.mark.parametrize(
     ("key", "content", "told"),
     [
         ("0/orders/part-000003.parquet", b"no parquet", "part-000003.parquet is no ledger part"),
         ("0/orders/part-000003.parquet", part(4, schema=pa.schema([("seq", pa.int64())])), "is no ledger part"),
-        ("0/summary.json", b"{}", "0/summary.json"),
+        ("0/summary-000001.json", b"{}", "0/summary-000001.json"),
         ("0/notes.txt", b"", "0/notes.txt is neither a summary nor a part"),
-        ("7/orders/part-000001.parquet", part(0), "producer 7 has parts but no summary.json"),
+        ("7/orders/part-000001.parquet", part(0), "producer 7 has parts but no summary"),
     ],
 )
 def test_a_broken_ledger_names_its_object(objects: dict[str, bytes], key: str, content: bytes, told: str) -> None:

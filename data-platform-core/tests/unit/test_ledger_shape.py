@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from data_platform_core.ledger import Origin, PhaseCount, ProducerSummary, origin, parse_origin, unsettled_below
+from data_platform_core.ledger import (
+    Origin,
+    PhaseCount,
+    ProducerSummary,
+    newest_summary,
+    origin,
+    parse_origin,
+    record_digest,
+    summary_key,
+    unsettled_below,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -46,3 +56,16 @@ def test_what_the_phases_asked_for_and_got_is_read_back() -> None:
     phases = {"hold": PhaseCount(seconds=300, due=900_000, acked=410_000)}
     written = summary(finished=True, due=900_000, worst_behind_s=358.2, phases=phases)
     assert ProducerSummary.model_validate_json(written.model_dump_json()) == written
+
+
+def test_the_summary_with_the_highest_number_counts() -> None:
+    keys = ["7/orders/part-000009.parquet", *(summary_key("", 7, number) for number in (2, 10, 1))]
+    assert newest_summary(keys) == "7/summary-000010.json"
+    assert newest_summary(["7/summary.json"]) == "7/summary.json"  # from before they had numbers
+    assert newest_summary(keys[:1]) is None
+
+
+def test_a_digest_is_of_key_and_value_and_of_where_one_ends() -> None:
+    found = {record_digest(key, value) for key, value in ((b"1", b"23"), (b"12", b"3"), (b"1", b"24"), (b"", b"123"))}
+    assert len(found) == 4
+    assert record_digest(b"1", b"23") == 0x3B8EE28FF42DBDDD  # as in every ledger that was written

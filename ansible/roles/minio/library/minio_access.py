@@ -82,6 +82,20 @@ class Access:
             self._client.make_bucket(bucket)
         return [f"bucket {bucket}" for bucket in missing]
 
+    def versions(self) -> list[str]:
+        """Keep every version of the ledger's objects: evidence is added to, never replaced."""
+        from minio.commonconfig import ENABLED
+        from minio.versioningconfig import VersioningConfig
+
+        ledger = self._parameters["ledger"]
+        if not self._client.bucket_exists(ledger):  # check mode, before the first run
+            return [f"versions of bucket {ledger}"]
+        if self._client.get_bucket_versioning(ledger).status == ENABLED:
+            return []
+        if not self._dry:
+            self._client.set_bucket_versioning(ledger, VersioningConfig(ENABLED))
+        return [f"versions of bucket {ledger}"]
+
     def policies(self, policies: dict[str, dict[str, Any]]) -> list[str]:
         """Write the policies that are missing or differ."""
         held = json.loads(self._admin.policy_list())
@@ -153,7 +167,7 @@ def main() -> None:
     policies = {f"{ACCESS_KEY_PREFIX}{service}": policy(service, buckets) for service in module.params["passwords"]}
     try:
         access = Access(module.params, module.check_mode)
-        changes = access.buckets() + access.policies(policies) + access.users(passwords)
+        changes = access.buckets() + access.versions() + access.policies(policies) + access.users(passwords)
     except (MinioException, MinioAdminException) as error:
         module.fail_json(msg=f"object store at {module.params['endpoint']} refuses its root account: {error}")
     module.exit_json(changed=bool(changes), changes=changes)

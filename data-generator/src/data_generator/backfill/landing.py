@@ -20,6 +20,7 @@ from data_generator.model import Send
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.landing import HIGHEST_NUMBER, LANDING_SCHEMA, Manifest, partition_of
+from data_platform_core.ledger import record_digest
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
 
 #: In the ledger's bucket: an empty object per number given out.
@@ -50,6 +51,7 @@ class LandingTarget:
     def send(self, account: Account, contract: Contract, send: Send) -> None:
         """Keep it for the chunk's file."""
         self._waiting.setdefault(account.entity, (account, []))[1].append(send)
+        account.digests.append(record_digest(send.key, send.value))
         account.sent = send.seq + 1
 
     def poll(self) -> None:

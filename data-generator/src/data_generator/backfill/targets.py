@@ -13,6 +13,7 @@ from data_generator.model import Send
 from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
+from data_platform_core.ledger import record_digest
 from data_platform_core.settings import KafkaSettings
 
 #: Between looks at progress while waiting for acknowledgements, seconds.
@@ -77,6 +78,7 @@ class KafkaTarget:
             place = tail.places.get(send.seq)
             if place:
                 account.sent = send.seq + 1
+                account.digests.append(record_digest(send.key, send.value))
                 account.acknowledged(send.seq, *place)
                 return
             later = tail.highest.get(send.key, -1)

@@ -107,4 +107,4 @@ class SeedRun(Run):
     def _put_labels(self, fixtures: Fixtures) -> None:
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(fixtures.labels(), schema=_LABELS), buffer, compression="zstd")
-        self._objects.put(labels_key(self.status.run_id), buffer.getvalue())
+        self._objects.put_new(labels_key(self.status.run_id), buffer.getvalue())

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from data_generator.ledger import Account
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import connection
-from data_platform_core.ledger import ORIGIN_HEADER, Outcome, origin
+from data_platform_core.ledger import ORIGIN_HEADER, Outcome, origin, record_digest
 from data_platform_core.settings import KafkaSettings
 
 #: A send without an answer for this long is given up as unknown, ms: brokers restart, leaders move, machines pause.
@@ -80,6 +80,7 @@ class KafkaSink:
     def send(self, account: Account, topic: str, seq: int, key: bytes, value: bytes) -> None:
         """Queue one record; waits while the buffer is full. The account hears of it in either case."""
         headers = [(ORIGIN_HEADER, self._prefix + b"%d" % seq)]
+        account.digests.append(record_digest(key, value))
         while True:
             try:
                 self._produce(topic, value, key, headers=headers, on_delivery=partial(self._report, account, seq))
@@ -96,6 +97,7 @@ class KafkaSink:
     def send_all(self, account: Account, topic: str, seq: int, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Queue many records, numbered from `seq`: `send` without its price per record."""
         produce, prefix, report, bound = self._produce, self._prefix, self._report, partial
+        digest, keep = record_digest, account.digests.append
         for key, value in records:
             try:
                 produce(
@@ -107,6 +109,8 @@ class KafkaSink:
                 )
             except (BufferError, KafkaException):
                 self.send(account, topic, seq, key, value)
+            else:
+                keep(digest(key, value))
             seq += 1
         account.sent = seq
 

@@ -11,10 +11,10 @@ from data_platform_core.topology import Buckets, Topology
 from embedded_stack.credentials import MONITORING, STACK, STORE_SERVICES, Account, write_secret
 from embedded_stack.layout import Layout
 
-READ = ("s3:GetObject",)
+READ = ("s3:GetObject", "s3:GetObjectVersion")
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 DELETE = ("s3:DeleteObject",)
-LIST = ("s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
+LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
 
 
 def policy(service: str, buckets: Buckets) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def policy(service: str, buckets: Buckets) -> dict[str, Any]:
     if service == MONITORING:
         return {"Version": "2012-10-17", "Statement": [_allow(("admin:Prometheus",), "arn:aws:s3:::*")]}
     grants: dict[str, dict[str, tuple[str, ...]]] = {
-        # A ledger is evidence: written and read, never deleted.
+        # A ledger is evidence: written and read, never deleted. Its bucket keeps versions: nothing is overwritten.
         "generator": {buckets.ledger: READ + WRITE},
         "streaming": {buckets.lake: READ + WRITE + DELETE},
         "batch": {buckets.lake: READ},
@@ -53,8 +53,10 @@ def prepare_minio(layout: Layout, stack: Account) -> None:
 def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
     """Buckets, users and policies as topology and secrets say. Repeating it changes nothing."""
     from minio import Minio, MinioAdmin
+    from minio.commonconfig import ENABLED
     from minio.credentials import StaticProvider
     from minio.error import MinioException
+    from minio.versioningconfig import VersioningConfig
 
     store = topology.object_store
     root = accounts[STACK].store_login
@@ -64,6 +66,7 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
         for bucket in (store.buckets.lake, store.buckets.ledger):
             if not client.bucket_exists(bucket):
                 client.make_bucket(bucket)
+        client.set_bucket_versioning(store.buckets.ledger, VersioningConfig(ENABLED))
         for name in STORE_SERVICES:
             login = accounts[name].store_login
             admin.policy_add(login[0], policy=policy(name, store.buckets))

@@ -166,6 +166,8 @@ def test_policies_allow_what_a_service_does_and_nothing_else(layout: Layout) -> 
     buckets = layout.topology.object_store.buckets
     allowed = {name: _pairs(object_store.policy(name, buckets)) for name in STORE_SERVICES}
     assert ("s3:DeleteObject", buckets.ledger) not in set().union(*allowed.values()), "a ledger is evidence"
+    versions = {"s3:DeleteObjectVersion", "s3:PutBucketVersioning"}
+    assert versions.isdisjoint({action for actions in allowed.values() for action, _ in actions}), "so are its versions"
     assert {place for _, place in allowed["generator"]} == {buckets.ledger, f"{buckets.lake}/landing"}
     in_lake = {action for action, place in allowed["generator"] if place.startswith(buckets.lake)}
     assert in_lake.isdisjoint({"s3:GetObject", "s3:DeleteObject", "s3:ListBucket"}), "written, never read"

@@ -1,7 +1,7 @@
+{# on_schema_change: a table that was built before has its sums as bigint. #}
 {{
     config(
         unique_key='business_date',
-        -- An older table has its sums as bigint.
         on_schema_change='sync_all_columns',
         indexes=[{'columns': ['business_date'], 'unique': true}]
     )
@@ -55,6 +55,7 @@ select
     cancelled_after_payment_krw,
     refunded_krw,
     paid_krw - refunded_krw - cancelled_after_payment_krw as net_sales_krw,
-    round(paid_krw / nullif(paid_orders, 0), 2) as average_paid_krw,
+    -- With ten decimals before it is rounded to two: of a large sum PostgreSQL's division keeps too few.
+    round(paid_krw::numeric(38, 10) / nullif(paid_orders, 0), 2) as average_paid_krw,
     load_id
 from daily

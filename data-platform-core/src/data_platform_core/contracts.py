@@ -21,6 +21,9 @@ from data_platform_core.paths import CONTRACTS_DIR
 #: Every record of every entity starts with these; accounting and deduplication stand on them.
 ENVELOPE = ("event_id", "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
 
+#: `source` of records whose event times lie in the past on purpose: they are not late.
+BACKFILL_SOURCE, SEED_SOURCE = HISTORICAL_SOURCES = ("backfill", "seed")
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -17,15 +17,13 @@ from data_generator.backfill.plan import Plan
 from data_generator.entities.events import Visit
 from data_generator.entities.orders import Order
 from data_generator.model import Model, Send
-from data_platform_core.contracts import Contract
-
-SOURCE = "backfill"
+from data_platform_core.contracts import BACKFILL_SOURCE, Contract
 
 
 class HistoryModel(Model):
     """`Model` for the past."""
 
-    source = SOURCE
+    source = BACKFILL_SOURCE
 
     def __init__(
         self,

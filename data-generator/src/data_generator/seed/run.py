@@ -18,12 +18,11 @@ from data_generator.run import Report, Run
 from data_generator.seed.fixtures import Fixtures
 from data_generator.seed.plan import Reached, SeedScenario
 from data_generator.status import Status
-from data_platform_core.contracts import load_contracts
+from data_platform_core.contracts import SEED_SOURCE, load_contracts
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.naming import labels_key
 from data_platform_core.settings import Settings
 
-SOURCE = "seed"
 #: One seed at a time: two would give out the same numbers.
 PRODUCER_ID = 0
 #: What a seed reserves numbers for, records/s.
@@ -38,7 +37,7 @@ _LABELS = pa.schema(
 class SeedModel(Model):
     """Gives fixtures their envelope."""
 
-    source = SOURCE
+    source = SEED_SOURCE
     fixtures: Fixtures
 
     def catalogue(self, now_ms: int) -> Iterator[Send]:

@@ -19,6 +19,8 @@ from data_platform_core.settings import ObjectStoreSettings
 
 _BRONZE_COLUMNS = ["producer_id", "seq", "partition", "offset", "key"]
 _SILVER_COLUMNS = ["producer_id", "seq", "kafka_partition", "kafka_offset", "kafka_ts", "is_late", "event_id"]
+#: Rows of a batch: large enough for Arrow, some 20 MB of bronze.
+SCAN_ROWS = 50_000
 
 
 class LakeReader:
@@ -48,6 +50,18 @@ class LakeReader:
         """`columns` of every row (of `run_id` only, when given), at `version` of the table (default: the newest)."""
         rows = None if run_id is None else ds.field("run_id") == run_id
         return self._read(self._contract.names.silver, list(columns), rows, version)
+
+    def scan(self, folder: str, columns: Iterable[str], run_id: str) -> pa.RecordBatchReader:
+        """A run's rows of a table (`names.bronze` or `names.silver`), a batch at a time."""
+        with store_errors(self._settings, self._settings.lake_bucket):
+            scanner = self._dataset(folder).scanner(
+                columns=list(columns),
+                filter=ds.field("run_id") == run_id,
+                batch_size=SCAN_ROWS,
+                batch_readahead=2,
+                fragment_readahead=2,
+            )
+            return scanner.to_reader()
 
     def repeats(self, run_id: str, candidates: Longs, schemas: Mapping[int, str]) -> dict[int, int]:
         """Where silver has the event that the bronze record at each of `candidates` (positions) repeats.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -139,8 +140,15 @@ def daily_sums(connection: psycopg.Connection, daily: DailyMart) -> Sums:
 
 
 def _rows(connection: psycopg.Connection, table: str, query: sql.Composed) -> list[tuple[Any, ...]]:
-    try:
+    with warehouse_errors(connection, table):
         return connection.execute(query).fetchall()
+
+
+@contextmanager
+def warehouse_errors(connection: psycopg.Connection, table: str) -> Iterator[None]:
+    """What PostgreSQL refuses, as one line: AccountingError for a table that is not there, ServiceError for access."""
+    try:
+        yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         command = "crm dbt build" if table.startswith(MARTS_SCHEMA) else "crm warehouse migrate"
         raise AccountingError(f"table {table} does not exist; `{command}` makes it") from None

@@ -1,4 +1,4 @@
-"""Reconcile a run: read every station by a reader of its own, evaluate A1-A7, say PASS or what is missing.
+"""Reconcile a run: read every station by a reader of its own, evaluate A1-A8, say PASS or what is missing.
 
 Order matters, because streams may be under way: the ledger is read first, then the topics' ends, and every table
 afterwards and only up to those ends. So what the ledger says was written must be found, and what came later is no
@@ -7,6 +7,7 @@ violation.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ import psycopg
 from rich.console import Console
 
 from data_platform_core.accounting import equations, marts
+from data_platform_core.accounting.content.engine import comparing
+from data_platform_core.accounting.content.lake import check_lake
+from data_platform_core.accounting.content.warehouse import check_warehouse
 from data_platform_core.accounting.equations import Layers, Ledger, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.ledger_reader import RunLedger, read_ledger
@@ -32,7 +36,7 @@ from data_platform_core.accounting.sums import (
     total_rows,
     with_business_date,
 )
-from data_platform_core.accounting.verdict import Longs, Violation, halves, pack
+from data_platform_core.accounting.verdict import EXAMPLES, Longs, Violation, halves, pack
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
@@ -75,7 +79,7 @@ def reconcile(
 ) -> Report:
     """Evaluate every equation for a run. `tell` hears what is being done. Raises ServiceError, or AccountingError
     when the run has no ledger."""
-    counts = []
+    counts, compared, compared_s = [], 0, 0.0
     # Connected first, though read last: a wrong password is told before anything that takes long.
     with connect(settings.postgres, "crm-reconcile", autocommit=True) as warehouse:
         tell("reading the ledger")
@@ -84,12 +88,26 @@ def reconcile(
             settings, contracts, wait_s, lambda lags: tell(f"waiting for {', '.join(lags)}" if lags else "drained")
         )
         findings = [Finding("A7", entity, (_late(lag, wait_s),)) for entity, lag in drained.waiting.items()]
+        findings.append(Finding("A8", "ledger", _overwritten(ledger)))
         for entity, contract in contracts.items():
             tell(f"accounting for {entity}")
             entity_run = _EntityRun(settings, contract, run_id, ledger, drained.marks[entity], warehouse)
             findings += entity_run.findings()
             counts.append(entity_run.counts())
-    return Report(run_id, tuple(counts), tuple(findings), drained.seconds, ledger.unfinished)
+            tell(f"comparing the content of {counts[-1].bronze:,} {entity}")
+            began = time.monotonic()
+            findings.append(Finding("A8", entity, entity_run.content()))
+            compared, compared_s = compared + counts[-1].bronze, compared_s + time.monotonic() - began
+    return Report(run_id, tuple(counts), tuple(findings), drained.seconds, ledger.unfinished, compared, compared_s)
+
+
+def _overwritten(ledger: RunLedger) -> tuple[Violation, ...]:
+    keys = ledger.overwritten
+    return (
+        (Violation("objects of the ledger that were written again or deleted", len(keys), keys[:EXAMPLES]),)
+        if keys
+        else ()
+    )
 
 
 def _late(lag: int, wait_s: float) -> Violation:
@@ -121,6 +139,8 @@ class _EntityRun:
         self._contract = contract
         self._run_id = run_id
         self._marks = marks
+        self._warehouse = warehouse
+        self._schemas = RegistryClient(settings.registry).writer_schemas(contract, "skip")
         self._lake = LakeReader(settings.object_store, contract)
         self._ledger = ledger.of(contract.entity)
         # Silver first: what it holds, bronze holds too by the time that is read, up to the marks.
@@ -150,14 +170,13 @@ class _EntityRun:
         dead = dead_positions(contract.names.topic, read_dlq(self._settings, contract, run_id), run_id)
         dead = self._until_marks(dead)
         left = equations.unplaced(bronze, self._silver_positions, dead)
-        schemas = RegistryClient(self._settings.registry).writer_schemas(contract, "skip") if len(left) else {}
         return Layers(
             bronze=bronze,
             silver=silver,
             silver_positions=self._silver_positions,
             bronze_positions=bronze_positions,
             dlq_positions=dead,
-            repeats=self._lake.repeats(run_id, left, schemas),
+            repeats=self._lake.repeats(run_id, left, self._schemas),
             dedup_window_ms=contract.silver.dedup_window_minutes * _MS_PER_MINUTE,
         )
 
@@ -175,6 +194,14 @@ class _EntityRun:
             "A6": equations.a6_order(topic, self._layers.bronze),
         }
         return [Finding(equation, entity, tuple(violations)) for equation, violations in found.items()]
+
+    def content(self) -> tuple[Violation, ...]:
+        """A8: the run's rows at every station, value by value."""
+        with comparing() as engine:
+            return (
+                *check_lake(engine, self._lake, self._contract, self._run_id, self._later_ledger, self._schemas),
+                *check_warehouse(engine, self._warehouse, self._contract, self._run_id),
+            )
 
     def counts(self) -> EntityCounts:
         layers = self._layers

@@ -21,6 +21,7 @@ EQUATIONS: Final = {
     "A5": "sums: warehouse and marts = silver, per day and kind",
     "A6": "order: per key nothing overtakes",
     "A7": "liveness: topics drained",
+    "A8": "content: bytes as acknowledged; silver, landing and marts as recomputed from them",
 }
 # What the table needs: a pipe has no width of its own, and would get 80 columns.
 _PIPE_WIDTH: Final = 120
@@ -53,13 +54,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is known of a run. `drained_s`: seconds until the topics were drained, from the moment of asking."""
+    """All that is known of a run. `drained_s`: seconds until the topics were drained, from the moment of asking.
+
+    `compared`: records of bronze whose content was compared, in `compared_s` seconds.
+    """
 
     run_id: str
     counts: tuple[EntityCounts, ...]
     findings: tuple[Finding, ...]
     drained_s: float
     unfinished: tuple[int, ...] = ()
+    compared: int = 0
+    compared_s: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -87,12 +93,18 @@ def render(report: Report, console: Console) -> None:
     for equation, meaning in EQUATIONS.items():
         broken = report.broken(equation)
         verdict = "[bold red]FAIL[/]" if broken else "[green]PASS[/]"
-        extra = f" in {report.drained_s:.1f} s" if equation == "A7" and not broken else ""
+        extra = "" if broken else _took(report, equation)
         console.print(f"{equation} {verdict}  {meaning}{extra}", highlight=False)
         for finding in broken:
             for violation in finding.violations:
                 console.print(f"         {finding.entity}: {violation}", highlight=False, soft_wrap=True, markup=False)
     console.print("[bold green]PASS[/]" if report.passed else "[bold red]FAIL[/]")
+
+
+def _took(report: Report, equation: str) -> str:
+    if equation == "A7":
+        return f" in {report.drained_s:.1f} s"
+    return f" ({report.compared:,} records in {report.compared_s:.1f} s)" if equation == "A8" else ""
 
 
 def _table(report: Report) -> Table:
@@ -117,6 +129,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "run_id": report.run_id,
         "passed": report.passed,
         "drained_s": round(report.drained_s, 1),
+        "compared": report.compared,
+        "compared_s": round(report.compared_s, 1),
         "unfinished_producers": list(report.unfinished),
         "counts": [asdict(counts) for counts in report.counts],
         "equations": {

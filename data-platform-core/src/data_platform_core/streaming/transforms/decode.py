@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from data_platform_core.contracts import Contract
+from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
 from data_platform_core.kafka.dlq import Reason, contract_reason
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.streaming.transforms.projection import Projection
@@ -26,9 +26,6 @@ _PRODUCED_PLAUSIBLE = "produced_ts_plausible"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
 ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
-
-#: Event times of these sources lie in the past on purpose: they are not late.
-HISTORICAL_SOURCES = ("backfill", "seed")
 
 
 class KafkaRows:

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from data_platform_core.accounting.verdict import EXAMPLES, Violation
+from data_platform_core.errors import AccountingError, ServiceError
 
 #: What a comparison may hold in memory, MB; the rest goes to a temporary folder.
 MEMORY_MB = 1_024
@@ -42,6 +43,8 @@ class Engine:
         self.sql.register("arriving", rows)
         try:
             self.sql.execute(f"CREATE OR REPLACE TABLE {quoted(table)} AS SELECT * FROM arriving")
+        except duckdb.Error as error:  # whatever a reader raises comes out as an error of DuckDB
+            raise ServiceError(f"reading {table} to compare its content failed: {_line(error)}") from None
         finally:
             self.sql.unregister("arriving")
         return self.count(table)
@@ -53,12 +56,15 @@ class Engine:
         """
         parsed = ", ".join(f"CAST({quoted(name)} AS {kind}) AS {quoted(name)}" for name, kind in nested.items())
         replaced = f"REPLACE ({parsed})" if set(nested) & set(types) else ""
-        self.sql.execute(
+        query = (
             f"CREATE OR REPLACE TABLE {quoted(table)} AS SELECT * {replaced} FROM read_csv(?, columns = ?, "
             "header = false, delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, "
-            f"auto_detect = false, max_line_size = {_MAX_LINE})",
-            [str(file), dict(types)],
+            f"auto_detect = false, max_line_size = {_MAX_LINE})"
         )
+        try:
+            self.sql.execute(query, [str(file), dict(types)])
+        except duckdb.Error as error:
+            raise AccountingError(f"{table} can't be compared: {_line(error)}") from None
         return self.count(table)
 
     def count(self, table: str) -> int:
@@ -121,6 +127,10 @@ class Side:
 
     table: str
     name: str
+
+
+def _line(error: duckdb.Error) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _differs(column: str) -> str:

@@ -28,7 +28,7 @@ RECOMPUTED: Final = Path(__file__).parent / "recomputed"
 _LANDING_KEY = ("kafka_partition", "kafka_offset")
 #: What PostgreSQL can't hold is replaced by the load; silver is compared as the load must write it.
 _NUL, _REPLACEMENT = "chr(0)", "chr(65533)"
-_MACROS = """
+MACROS = """
 CREATE OR REPLACE MACRO local_time(moment) AS timezone('{timezone}', moment);
 CREATE OR REPLACE MACRO business_day(moment) AS CAST(timezone('{timezone}', moment) AS DATE);
 CREATE OR REPLACE MACRO won(total) AS CAST(ifnull(total, 0) AS DECIMAL(38, 6));
@@ -90,7 +90,7 @@ class _Warehouse:
         self._engine, self._connection, self._contract = engine, connection, contract
         self._scope = scopes().get(contract.entity, Scope("run_id = %(run_id)s", ()))
         self._run_id, self._timezone = run_id, business_timezone()
-        self._engine.sql.execute(_MACROS.format(timezone=self._timezone))
+        self._engine.sql.execute(MACROS.format(timezone=self._timezone))
         self._values = {"run_id": run_id, "timezone": self._timezone, "days": self._days()}
 
     def violations(self) -> list[Violation]:

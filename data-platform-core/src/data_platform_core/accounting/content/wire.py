@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -14,13 +15,23 @@ import pyarrow.compute as pc
 
 from data_platform_core.accounting.content.types import contract_types, plain
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
-from data_platform_core.kafka.serialisation import schema_id_of
+from data_platform_core.kafka.serialisation import MAGIC
 from data_platform_core.ledger import record_digest
 
-_FRAME_BYTES = 5
+#: Confluent's: a zero byte, the schema's id.
+_FRAME = struct.Struct(">BI")
 #: Columns of bronze that the proof reads.
 BRONZE_COLUMNS = ("key", "value", "producer_id", "seq", "partition", "offset", "kafka_ts")
+#: What a digest stands for, in a report's words.
+BYTES = "bytes"
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
+#: Beside silver's columns, of each row of bronze: its send, its digest, whether topic and day are its own.
+_ORIGIN = (
+    pa.field("origin_producer_id", pa.int32()),
+    pa.field("origin_seq", pa.int64()),
+    pa.field(BYTES, pa.uint64()),
+    pa.field("in_place", pa.bool_()),
+)
 
 
 class SilverOf:
@@ -32,9 +43,15 @@ class SilverOf:
     def __init__(self, contract: Contract, schemas: Mapping[int, str]) -> None:
         self._contract = contract
         self._types = contract_types(contract)
-        self._reader = fastavro.parse_schema(plain(contract.avro))
-        self._writers = {
-            number: fastavro.parse_schema(plain(json.loads(text))) for number, text in sorted(schemas.items())
+        reader = plain(contract.avro)
+        writers = {number: plain(json.loads(text)) for number, text in sorted(schemas.items())}
+        # A schema that is the reader's own needs no resolution, which costs as much as decoding.
+        self._frames = {
+            _FRAME.pack(MAGIC, number): (
+                fastavro.parse_schema(writer),
+                None if writer == reader else fastavro.parse_schema(reader),
+            )
+            for number, writer in writers.items()
         }
 
     @property
@@ -52,19 +69,31 @@ class SilverOf:
             ]
         )
 
-    def rows(self, bronze: pa.Table) -> pa.RecordBatch:
+    @property
+    def batch_schema(self) -> pa.Schema:
+        """Of `batch`: origin, digest and `in_place`, then `schema`."""
+        return pa.schema([*_ORIGIN, *self.schema])
+
+    def batch(self, bronze: pa.RecordBatch) -> pa.RecordBatch:
+        """`rows` with origin and digest. `bronze` also has `wanted`, which must decode, and `in_place`."""
+        values = pc.if_else(bronze["wanted"], bronze["value"], pa.scalar(None, bronze["value"].type))
+        rows = self.rows(bronze.set_column(bronze.schema.get_field_index("value"), "value", values))
+        origin = (bronze["producer_id"], bronze["seq"], digests(bronze), bronze["in_place"])
+        return pa.record_batch([*origin, *rows.columns], schema=self.batch_schema)
+
+    def rows(self, bronze: pa.RecordBatch) -> pa.RecordBatch:
         """A row per row of `bronze` (BRONZE_COLUMNS), in order; contract columns null where `decodes` is false."""
         records = [self._decoded(value) for value in bronze["value"].to_pylist()]
         columns = [self._column(name, kind, records) for name, kind in self._types.items()]
         event_ts = columns[list(self._types).index(self._contract.event_time)].cast(_MICROSECONDS, safe=False)
         source = columns[list(self._types).index("source")]
-        kafka_ts = bronze["kafka_ts"].combine_chunks().cast(_MICROSECONDS)
+        kafka_ts = bronze["kafka_ts"].cast(_MICROSECONDS)
         return pa.record_batch(
             [
                 pa.array([record is not None for record in records], pa.bool_()),
                 *columns,
-                bronze["partition"].combine_chunks().cast(pa.int32()),
-                bronze["offset"].combine_chunks().cast(pa.int64()),
+                bronze["partition"],
+                bronze["offset"],
                 kafka_ts,
                 self._late(kafka_ts, event_ts, source),
                 pc.cast(event_ts, pa.date32(), safe=False),
@@ -73,11 +102,11 @@ class SilverOf:
         )
 
     def _decoded(self, value: bytes | None) -> Mapping[str, Any] | None:
+        schemas = self._frames.get(value[: _FRAME.size]) if value else None
+        if value is None or schemas is None:
+            return None
         try:
-            writer = self._writers[schema_id_of(value)]
-            body = io.BytesIO(value or b"")
-            body.seek(_FRAME_BYTES)
-            return fastavro.schemaless_reader(body, writer, self._reader)
+            return fastavro.schemaless_reader(io.BytesIO(value[_FRAME.size :]), *schemas)
         except Exception:  # no record of ours, whatever the decoder stumbled over
             return None
 
@@ -94,7 +123,22 @@ class SilverOf:
         return pc.and_(behind, pc.invert(past_on_purpose))
 
 
-def digests(bronze: pa.Table) -> pa.Array:
+_decoder: SilverOf | None = None
+
+
+def set_decoder(expected: SilverOf) -> None:
+    """What `decode_batch` uses in this process."""
+    global _decoder  # noqa: PLW0603 - a pool's worker has no other place for it
+    _decoder = expected
+
+
+def decode_batch(bronze: pa.RecordBatch) -> pa.RecordBatch:
+    """`SilverOf.batch` in a process of its own."""
+    assert _decoder is not None
+    return _decoder.batch(bronze)
+
+
+def digests(bronze: pa.RecordBatch) -> pa.Array:
     """The ledger's digest of each row of `bronze`."""
     pairs = zip(bronze["key"].to_pylist(), bronze["value"].to_pylist(), strict=True)
     return pa.array([record_digest(key or b"", value or b"") for key, value in pairs], pa.uint64())

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from alterations import IN_LAKE, IN_WAREHOUSE, Alteration, Tables
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 from minio import Minio
@@ -28,7 +29,7 @@ RUN = "e2e-broken"
 @pytest.fixture(scope="module")
 def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A run that passes, and a streaming driver that stands still while its tables are tampered with."""
-    pipeline.generate(RUN, seconds=8, rate=50)
+    pipeline.generate(RUN, seconds=15, rate=60)
     pipeline.drain()
     pipeline.load_and_build()
     report = pipeline.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
@@ -52,6 +53,21 @@ def failed(report: dict[str, object], *equations: str) -> None:
     printed = str(report["printed"])
     for equation in equations:
         assert any(equation in line and "FAIL" in line for line in printed.splitlines()), printed
+
+
+@pytest.mark.parametrize("alterations", [IN_LAKE, IN_WAREHOUSE], ids=["lake", "warehouse"])
+def test_altered_content_is_named_row_and_column(
+    stopped: Pipeline, tmp_path: Path, alterations: tuple[Alteration, ...]
+) -> None:
+    """All at once, since a reconciliation takes seconds; `make test-faults` makes each alone."""
+    tables = Tables(stopped, RUN)
+    with tables.restored():
+        for alteration in alterations:
+            alteration.apply(tables)
+        report = stopped.reconcile(RUN, tmp_path / "altered.json")
+    failed(report, "A8")
+    unnamed = [alteration.what for alteration in alterations if alteration.reported not in str(report["printed"])]
+    assert not unnamed, report["printed"]
 
 
 def test_a_record_lost_from_bronze_is_missed(stopped: Pipeline, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_spike_is_drained_by_executors_and_new_partitions_without_losing_a_rec
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     report = (tmp_path / "report.md").read_text()
-    assert "A1 PASS A2 PASS A3 PASS A4 PASS A5 PASS A6 PASS A7 PASS" in report
+    assert "A1 PASS A2 PASS A3 PASS A4 PASS A5 PASS A6 PASS A7 PASS A8 PASS" in report
     with (tmp_path / "samples-all.csv").open() as file:
         samples = list(csv.DictReader(file))
     assert {"baseline", "hold", "after"} <= {sample["phase"] for sample in samples}

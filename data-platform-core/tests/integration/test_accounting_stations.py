@@ -6,6 +6,7 @@ tables are read in the end-to-end tests.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -25,7 +26,11 @@ from confluent_kafka.admin import AdminClient
 from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 from minio import Minio
+from minio.commonconfig import SUSPENDED
+from minio.error import S3Error
+from minio.versioningconfig import VersioningConfig
 
+from data_generator.ledger_store import LedgerStore
 from data_platform_core.accounting import reconcile
 from data_platform_core.accounting.equations import a3_offsets, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
@@ -36,7 +41,8 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import AccountingError, ServiceError
 from data_platform_core.kafka import topics
 from data_platform_core.kafka.serialisation import AvroEncoder
-from data_platform_core.ledger import ORIGIN_HEADER, origin
+from data_platform_core.ledger import ORIGIN_HEADER, ProducerSummary, origin, summary_key
+from data_platform_core.naming import ledger_prefix
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse.schema import migrate
 
@@ -203,6 +209,65 @@ class TestDrained:
         waited = wait_until_drained(accounting, {"e": scratch.contract}, 30.0)
         assert waited.waiting == {}
         assert waited.marks["e"] == {0: (0, 1)}
+
+
+def a_summary(run_id: str, **news: Any) -> bytes:
+    values = {"run_id": run_id, "producer_id": 0, "scenario": "s", "seed": 1, "started_at": NOW.isoformat()}
+    return ProducerSummary.model_validate(values | news).model_dump_json().encode()
+
+
+class TestEvidence:
+    """The generator's account adds to a ledger; what it writes over what is there changes nothing and is found."""
+
+    @pytest.fixture
+    def generator(self, settings: Callable[[str], Settings]) -> Settings:
+        return settings("generator")
+
+    def test_the_newest_summary_counts(self, generator: Settings, accounting: Settings) -> None:
+        run, client = f"run-{uuid4().hex[:8]}", client_of(generator)
+        for number, sent in ((1, {}), (2, {"orders": 5})):
+            put(client, generator, summary_key(ledger_prefix(run), 0, number), a_summary(run, sent=sent, finished=True))
+        ledger = read_ledger(accounting.object_store, run)
+        assert [summary.sent for summary in ledger.summaries] == [{"orders": 5}]
+        assert ledger.overwritten == ()
+
+    def test_an_object_that_was_written_over_is_read_as_it_first_was_and_reported(
+        self, generator: Settings, accounting: Settings
+    ) -> None:
+        run, client = f"run-{uuid4().hex[:8]}", client_of(generator)
+        key = summary_key(ledger_prefix(run), 0, 1)
+        put(client, generator, key, a_summary(run, sent={"orders": 5}, finished=True))
+        put(client, generator, key, a_summary(run, sent={"orders": 4}, finished=True))
+        ledger = read_ledger(accounting.object_store, run)
+        assert [summary.sent for summary in ledger.summaries] == [{"orders": 5}]
+        assert ledger.overwritten == (key,)
+
+    def test_no_version_of_it_can_be_deleted_and_versions_stay_on(self, generator: Settings) -> None:
+        run, client = f"run-{uuid4().hex[:8]}", client_of(generator)
+        bucket, key = generator.object_store.ledger_bucket, summary_key(ledger_prefix(run), 0, 1)
+        version = put(client, generator, key, b"{}")
+        for forbidden in (
+            lambda: client.remove_object(bucket, key),
+            lambda: client.remove_object(bucket, key, version_id=version),
+            lambda: client.set_bucket_versioning(bucket, VersioningConfig(SUSPENDED)),
+        ):
+            with pytest.raises(S3Error, match="AccessDenied"):
+                forbidden()
+
+    def test_the_generator_leaves_a_part_with_the_same_rows_and_refuses_another(self, generator: Settings) -> None:
+        run = f"run-{uuid4().hex[:8]}"
+        columns = {"seq": [1, 0], "outcome": ["ok"] * 2, "injected": ["none"] * 2, "partition": [0, 0],
+                   "offset": [8, 7], "digest": [2, 1]}  # fmt: skip
+        LedgerStore(generator.object_store, run, 0).put_part("orders", 1, columns)
+        again = LedgerStore(generator.object_store, run, 0)
+        again.put_part("orders", 1, {name: values[::-1] for name, values in columns.items()})
+        with pytest.raises(ServiceError, match="part-000001.parquet exists with other content"):
+            again.put_part("orders", 1, {**columns, "offset": [8, 9]})
+
+
+def put(client: Minio, settings: Settings, key: str, content: bytes) -> str | None:
+    """The version that was written."""
+    return client.put_object(settings.object_store.ledger_bucket, key, io.BytesIO(content), len(content)).version_id
 
 
 class TestLake:

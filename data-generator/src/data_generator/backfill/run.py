@@ -7,8 +7,8 @@ A chunk is `chunk_records` sends in the history's order; the first is catalogue 
 3. the rows of the ledger are written, one part per entity, named by the chunk.
 
 Killed anywhere in between, the next process deals out the same sends again, silently up to the mark. Of the
-unfinished chunk it sends what its target doesn't have; the chunk's parts are written whole, over what is there of
-them (ADR 0009).
+unfinished chunk it sends what its target doesn't have; a part of the chunk that is there already
+stays, since its rows are the same (ADR 0009).
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer
 
 def _account(arm: Arm, measured: _Measured) -> ArmResult:
     """Down to the marts, and what the lake's log tells of latency and order."""
-    _say(arm, "drained; load, marts and the equations A1-A7")
+    _say(arm, "drained; load, marts and the equations A1-A8")
     crm = (command_path("crm"), "--env", ENVIRONMENT)
     checked([*crm, "load"])
     checked([*crm, "dbt", "build", "--quiet"])

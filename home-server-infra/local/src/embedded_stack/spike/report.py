@@ -66,7 +66,7 @@ def table(results: Sequence[ArmResult]) -> tuple[list[str], list[list[str]]]:
     """The summary, as text: (header, rows)."""
     header = [
         "arm", "peak lag, records", "peak lag, s", "out while held, /s", "best 15 s, /s", "drained after hold, s",
-        "p50 / p95 to silver, s", "executors", "partitions", "consumer cores", "A1-A7",
+        "p50 / p95 to silver, s", "executors", "partitions", "consumer cores", "A1-A8",
     ]  # fmt: skip
     return header, [_row(result) for result in results]
 

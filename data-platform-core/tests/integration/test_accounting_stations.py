@@ -261,7 +261,7 @@ class TestEvidence:
         LedgerStore(generator.object_store, run, 0).put_part("orders", 1, columns)
         again = LedgerStore(generator.object_store, run, 0)
         again.put_part("orders", 1, {name: values[::-1] for name, values in columns.items()})
-        with pytest.raises(ServiceError, match="part-000001.parquet exists with other content"):
+        with pytest.raises(ServiceError, match=r"part-000001\.parquet exists with other content"):
             again.put_part("orders", 1, {**columns, "offset": [8, 9]})
 
 

@@ -5,7 +5,6 @@ Exit codes: 0 all acknowledged, 2 a mistake in scenario, options or settings, 3 
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +31,8 @@ from data_generator.commands import (
 from data_generator.run import Run
 from data_generator.scenario import load_scenario
 from data_generator.seed.command import seed
-from data_platform_core.errors import ConfigurationError, UserError
+from data_platform_core import command_line
+from data_platform_core.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(backfill)
@@ -155,12 +155,8 @@ def _overrides(
 
 
 def main() -> None:
-    """Entry point: mistakes end in one line on stderr."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    command_line.run(app)
 
 
 if __name__ == "__main__":

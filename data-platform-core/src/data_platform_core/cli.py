@@ -6,13 +6,12 @@ service is missing or not as it must be.
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
-from data_platform_core.errors import UserError
 from data_platform_core.kafka.cli import acls, registry, topics
 from data_platform_core.settings import load_settings
 
@@ -115,12 +114,8 @@ def generate_files(
 
 
 def main() -> None:
-    """Entry point: mistakes end in one line on stderr."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    command_line.run(app)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ class UserError(Exception):
 
     exit_code = 2
 
+    @property
+    def lines(self) -> list[str]:
+        """What the command line prints, an error each; one, but for errors that gather several."""
+        return [str(self)]
+
 
 class ConfigurationError(UserError):
     """A file or a setting says something impossible."""

@@ -27,7 +27,7 @@ def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_each_kind_of_mistake_has_its_exit_code(
     error: type[UserError], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(**_options: object) -> None:
         raise error("topic x is missing; create it")
 
     monkeypatch.setattr(cli, "app", fail)

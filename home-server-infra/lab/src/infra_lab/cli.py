@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from data_platform_core import command_line
 from data_platform_core.errors import ConfigurationError, UserError
 from infra_lab import chain, needs
 from infra_lab import lab as labs
@@ -129,8 +130,4 @@ def run_chain(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and its exit code."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    command_line.run(app)

@@ -36,6 +36,10 @@ class PreflightError(ServiceError):
         super().__init__("; ".join(problems))
         self.problems = problems
 
+    @property
+    def lines(self) -> list[str]:
+        return self.problems
+
 
 @dataclass(frozen=True)
 class ServiceStatus:

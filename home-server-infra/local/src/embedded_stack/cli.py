@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.errors import ConfigurationError, ServiceError, UserError
+from data_platform_core import command_line
+from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.topology import load_topology
 from embedded_stack import api
 from embedded_stack.credentials import read_account
@@ -204,12 +205,4 @@ def spike(  # noqa: PLR0913 - options of a command
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and its exit code."""
-    try:
-        app()
-    except api.PreflightError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    command_line.run(app)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from data_platform_core.errors import UserError
+from data_platform_core import command_line
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -38,8 +37,4 @@ def grafana_env(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and its exit code."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    command_line.run(app)

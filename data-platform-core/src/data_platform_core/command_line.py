@@ -1,0 +1,37 @@
+"""The entry point of every command line: a user's mistake is one line on stderr and the exit code of its kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from data_platform_core.errors import UserError
+
+
+def run(app: Callable[..., Any]) -> None:
+    """Run a Typer app and exit: 0, what the command asked for, or an error's code (2 for wrong options)."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        # No message: a group was called without a command, and its help is on the screen.
+        if message := " ".join(error.format_message().split()):
+            print(f"error: {_advised(message, error)}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except typer.Abort:
+        raise SystemExit(UserError.exit_code) from None
+    except UserError as error:
+        for line in error.lines:
+            print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _advised(message: str, error: Exception) -> str:
+    """The message with the value that it leaves out, and where the help is."""
+    cause, context = error.__cause__, getattr(error, "ctx", None)
+    value = f" (it is {cause.errors()[0]['input']!r})" if isinstance(cause, ValidationError) else ""
+    return f"{message.rstrip('.')}{value}" + (f"; see `{context.command_path} --help`" if context else "")

@@ -19,10 +19,11 @@ from typing import Any
 
 from data_generator.ledger_store import LedgerStore
 from data_generator.load.shapes import Share
-from data_generator.run import Report, Run, check_run_id
+from data_generator.run import Report, Run
 from data_generator.scenario import Scenario
 from data_generator.status import Counts, Status, added, together
 from data_platform_core.errors import ConfigurationError, ServiceError, UserError
+from data_platform_core.ledger import check_run_id
 from data_platform_core.settings import Settings, load_settings
 
 #: More would only take turns on any machine that this is made for.

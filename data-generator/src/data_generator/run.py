@@ -7,7 +7,6 @@ of sending.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +25,9 @@ from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
 from data_generator.status import Counts, Status
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.ledger import check_run_id
 from data_platform_core.settings import Settings
 
-_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 #: Seconds between looks at progress and metrics.
 REPORT_S = 0.5
 #: What a flood plans for when it reserves numbers, records/s: the fastest that was seen.
@@ -40,13 +39,6 @@ DRAIN_S = DELIVERY_TIMEOUT_MS / 1000 + 10
 Report = Callable[[Status], None]
 #: Called when all is ready to send; returns the moment at which the schedule begins, None to send nothing.
 Gate = Callable[[], datetime | None]
-
-
-def check_run_id(run_id: str) -> str:
-    """`run_id`, or ConfigurationError when it can't be part of an object key, a header and a client id."""
-    if not _RUN_ID.fullmatch(run_id) or set(run_id) <= {"."}:
-        raise ConfigurationError(f"run id {run_id!r}: use 1 to 100 characters of A-Z a-z 0-9 . _ -")
-    return run_id
 
 
 def default_run_id(name: str) -> str:

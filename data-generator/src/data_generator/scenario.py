@@ -5,6 +5,7 @@ Shares are between 0 and 1. A file that asks for something impossible is refused
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 VISITS = "visits"
 #: Records/s; a scenario that asks for more has a slip of the keyboard in it.
 HIGHEST_RATE = 1_000_000
+#: Of a scenario file: some hundred times what the largest has.
+MAX_BYTES = 1024 * 1024
 
 
 def check_shares(what: str, shares: Mapping[str, float], known: frozenset[str]) -> None:
@@ -227,7 +230,7 @@ def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Sce
 def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | None = None) -> Model:
     """`load_scenario` for a file of another kind."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(_text(path))
     except FileNotFoundError:
         known = ", ".join(sorted(p.name for p in SCENARIOS_DIR.glob("*.yaml"))) or "none"
         raise ConfigurationError(f"scenario {path} does not exist; {SCENARIOS_DIR.name}/ holds: {known}") from None
@@ -243,6 +246,16 @@ def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | Non
         return kind.model_validate(raw)
     except ValidationError as error:
         raise ConfigurationError(f"scenario {path}: {_explain(error)}") from None
+
+
+def _text(path: Path) -> str:
+    """The file's text. Raises ConfigurationError for what is no regular file or too large: a device never ends."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigurationError(f"scenario {path} is not a regular file; give a YAML file")
+    if found.st_size > MAX_BYTES:
+        raise ConfigurationError(f"scenario {path} has {found.st_size:,} bytes, a scenario has at most {MAX_BYTES:,}")
+    return path.read_text(encoding="utf-8")
 
 
 def _set(raw: dict[str, Any], keys: list[str], value: Any) -> None:

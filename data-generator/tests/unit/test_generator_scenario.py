@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from typer.testing import CliRunner
 
 from data_generator.backfill.plan import BackfillScenario
 from data_generator.cli import app
-from data_generator.run import check_run_id
-from data_generator.scenario import Scenario, load_model, load_scenario, scenario_path
+from data_generator.scenario import MAX_BYTES, Scenario, load_model, load_scenario, scenario_path
 from data_generator.seed.plan import SeedScenario
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.ledger import check_run_id
 from data_platform_core.paths import SCENARIOS_DIR
 
 pytestmark = pytest.mark.unit
@@ -92,6 +93,27 @@ def test_a_file_that_is_no_scenario_is_refused(tmp_path: Path, text: str, expect
 def test_a_file_that_is_not_there_is_refused_and_the_known_ones_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"absent\.yaml does not exist; .*normal\.yaml"):
         load_scenario(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("path", [Path("/dev/zero"), Path("/")], ids=["device", "folder"])
+def test_what_is_no_regular_file_is_refused_unread(path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"^scenario {path} is not a regular file; give a YAML file$"):
+        load_scenario(path)
+
+
+def test_a_pipe_is_refused_unread(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match="is not a regular file"):
+        load_scenario(pipe)
+
+
+def test_a_file_far_larger_than_a_scenario_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(ConfigurationError, match=r"huge\.yaml has 1,048,577 bytes, a scenario has at most 1,048,576"):
+        load_scenario(path)
 
 
 @pytest.mark.parametrize("run_id", ["", "a/b", "a b", "é", "a\n", "x" * 101, ".."])

@@ -40,7 +40,19 @@ import pyarrow as pa
 import xxhash
 from pydantic import BaseModel, ConfigDict
 
+from data_platform_core.errors import ConfigurationError
+
 ORIGIN_HEADER = "crm-origin"
+_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def check_run_id(run_id: str) -> str:
+    """`run_id`, or ConfigurationError when it can't be part of an object key, a header and a client id."""
+    if not _RUN_ID.fullmatch(run_id) or set(run_id) <= {"."}:
+        raise ConfigurationError(f"run id {run_id!r}: use 1 to 100 characters of A-Z a-z 0-9 . _ -")
+    return run_id
+
+
 _SUMMARY = re.compile(r"(?:^|/)summary(?:-(\d+))?\.json$")
 
 
@@ -122,7 +134,7 @@ def unsettled_below(summary: ProducerSummary, entity: str) -> int:
 
 
 def origin(run_id: str, producer_id: int, seq: int) -> bytes:
-    """The header's value. A run id holds no '/' (the generator refuses one)."""
+    """The header's value. A run id holds no '/': `check_run_id`."""
     return b"%s/%d/%d" % (run_id.encode(), producer_id, seq)
 
 

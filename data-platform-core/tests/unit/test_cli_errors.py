@@ -70,3 +70,15 @@ def test_a_report_into_a_folder_that_does_not_exist_is_refused_before_any_work()
     done = crm("reconcile", "--run-id", "r", "--json", "/nowhere/report.json")
     assert done.returncode == 2
     assert "/nowhere does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["reconcile", "lake import"])
+@pytest.mark.parametrize("run_id", ["../../x", "", "a/b"])
+def test_a_run_id_that_can_not_be_one_is_refused_before_any_work(
+    command: str, run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["crm", *command.split(), "--run-id", run_id])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: run id {run_id!r}: use 1 to 100 characters of A-Z a-z 0-9 . _ -\n"

@@ -32,11 +32,11 @@ from data_generator.backfill.targets import KafkaTarget, Target
 from data_generator.ledger import Account, new_summary
 from data_generator.ledger_store import LedgerStore
 from data_generator.model import Send
-from data_generator.run import REPORT_S, Report, Run, check_run_id
+from data_generator.run import REPORT_S, Report, Run
 from data_generator.status import Status
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.ledger import ProducerSummary
+from data_platform_core.ledger import ProducerSummary, check_run_id
 from data_platform_core.settings import Settings
 
 #: A backfill is one process: its order is what makes it resumable.

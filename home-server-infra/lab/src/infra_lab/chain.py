@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,16 +114,21 @@ CHAINS: Mapping[str, Callable[[], list[Step]]] = {
 }
 
 
-def run(lab: Lab, report: Report, name: str, first: str | None = None) -> None:
-    """Every step, or those from the one whose name begins with `first`. Raises what the first failing step raises."""
+def steps(name: str, first: str | None = None) -> list[Step]:
+    """The steps of a chain, or those from the one whose name begins with `first`. Raises ConfigurationError."""
     if name not in CHAINS:
         raise ConfigurationError(f"chain {name} is unknown; one of: {', '.join(CHAINS)}")
     chain = CHAINS[name]()
-    if first is not None:
-        starts = [number for number, step in enumerate(chain) if step.name.startswith(first)]
-        if not starts:
-            raise ServiceError(f"no step begins with {first!r}; steps: {', '.join(step.name for step in chain)}")
-        chain = chain[starts[0] :]
+    if first is None:
+        return chain
+    starts = [number for number, step in enumerate(chain) if step.name.startswith(first)]
+    if not starts:
+        raise ConfigurationError(f"no step begins with {first!r}; steps: {', '.join(step.name for step in chain)}")
+    return chain[starts[0] :]
+
+
+def run(lab: Lab, report: Report, chain: Sequence[Step]) -> None:
+    """Every step of `chain`, in order. Raises what the first failing step raises."""
     for step in chain:
         began = time.monotonic()
         seen = step.action(lab)

@@ -102,6 +102,7 @@ def run_chain(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
 ) -> None:
     """The whole chain against a fresh lab: build, validate, break, refuse, tear down. Ends at the first surprise."""
+    steps = chain.steps(name, first)  # checked before any host is deleted
     lab, clock = labs.this_lab(), _Clock()
     if first is None:
         needs.require(lab.layout.root)
@@ -116,7 +117,7 @@ def run_chain(
         table.add_row(name, f"{seconds:.1f}", seen)
 
     try:
-        chain.run(lab, report, name, first)
+        chain.run(lab, report, steps)
     except UserError:
         # Left as it is: whoever reads the error wants to look.
         _console.print(table)

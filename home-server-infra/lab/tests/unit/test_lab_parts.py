@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import sys
 import tarfile
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from data_platform_core.errors import AccountingError, ConfigurationError, ServiceError
-from infra_lab import chain
+from infra_lab import chain, cli
 from infra_lab.apt_cache import INDEX_SECONDS, PackageCache, server
 from infra_lab.background import Background
 from infra_lab.kafka_archive import LINES, write_archive
@@ -233,3 +234,30 @@ def test_the_vault_has_a_secret_for_every_placeholder() -> None:
 def test_steps_have_names_of_their_own(name: str) -> None:
     names = [step.name for step in chain.CHAINS[name]()]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--chain", "typo"), "error: chain typo is unknown; one of: kafka, zookeeper, stores\n"),
+        (("--from", "typo"), "error: no step begins with 'typo'; steps: "),
+    ],
+)
+def test_a_chain_or_step_that_does_not_exist_is_refused_before_the_lab_is_touched(
+    options: tuple[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touched: list[str] = []
+    for name in ("down", "up"):
+        monkeypatch.setattr(cli.labs, name, lambda *_arguments, name=name, **_options: touched.append(name))
+    monkeypatch.setattr(cli.needs, "require", lambda *_arguments: None)
+    monkeypatch.setattr(sys, "argv", ["crm-lab", "test", *options])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, touched) == (2, [])
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_chain_can_begin_at_a_later_step() -> None:
+    names = [step.name for step in chain.steps("kafka", "teardown.yml")]
+    assert names == [step.name for step in chain.steps("kafka")][-len(names) :]
+    assert names[0].startswith("teardown.yml")

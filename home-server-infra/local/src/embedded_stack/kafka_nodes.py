@@ -51,7 +51,14 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
         # A dead broker's partitions move within seconds (default 9 s).
         "broker.session.timeout.ms": 6000,
     }
-    return "".join(f"{key}={value}\n" for key, value in properties.items())
+    return "".join(f"{key}={java_property(str(value))}\n" for key, value in properties.items())
+
+
+def java_property(value: str) -> str:
+    """A value as it stands in a properties file, which Java reads as Latin-1: all but plain ASCII is escaped."""
+    utf16 = value.encode("utf-16-be")
+    units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
+    return "".join(chr(unit) if 0x20 < unit < 0x7F and unit != ord("\\") else f"\\u{unit:04x}" for unit in units)
 
 
 def prepare_broker(layout: Layout, broker: Broker) -> None:
@@ -59,7 +66,7 @@ def prepare_broker(layout: Layout, broker: Broker) -> None:
     kafka = layout.topology.kafka
     log_dir = layout.kafka_data(broker.id)
     config = layout.config / f"{kafka_name(broker)}.properties"
-    config.write_text(broker_properties(kafka, broker, log_dir), encoding="utf-8")
+    config.write_text(broker_properties(kafka, broker, log_dir), encoding="ascii")
     if (log_dir / "meta.properties").is_file():
         return
     command = [java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]

@@ -86,6 +86,16 @@ def test_brokers_bind_their_own_loopback_address_and_keep_internal_topics_safe(l
         assert int(properties["min.insync.replicas"]) == kafka.min_insync_replicas
 
 
+@pytest.mark.parametrize("name", ["plain", "gärten über ñ", "한국어 𝄞", "back\\slash", " led by a space", "a=b:c#d!e"])
+def test_a_path_of_any_letters_reaches_java_as_it_is(layout: Layout, name: str) -> None:
+    kafka, folder = layout.topology.kafka, Path("/somewhere") / name
+    text = broker_properties(kafka, kafka.brokers[0], folder)
+    assert text.isascii(), "Java reads properties files as Latin-1"
+    (value,) = re.findall(r"^log\.dirs=(.*)$", text, re.MULTILINE)
+    read = re.sub(r"\\u([0-9a-f]{4})", lambda unit: chr(int(unit[1], 16)), value)
+    assert read.encode("utf-16", "surrogatepass").decode("utf-16") == str(folder)
+
+
 def test_secrets_are_readable_by_their_owner_only(layout: Layout) -> None:
     ensure_accounts(layout.secrets)
     assert stat.S_IMODE(layout.secrets.stat().st_mode) == 0o700

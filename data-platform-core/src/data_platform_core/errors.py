@@ -27,6 +27,17 @@ class ServiceError(UserError):
     exit_code = 3
 
 
+class UnreachableError(ServiceError):
+    """A service does not answer, or is not ready yet: the one trouble of a service that waiting may cure.
+
+    `service` names it as people and the metric `crm_streaming_waiting` do.
+    """
+
+    def __init__(self, service: str, message: str) -> None:
+        super().__init__(message)
+        self.service = service
+
+
 class AccountingError(UserError):
     """An equation does not hold, or can't be evaluated."""
 

@@ -9,6 +9,9 @@ from minio import Minio
 
 from data_platform_core.settings import ObjectStoreSettings
 
+#: The service's name in messages and metrics.
+OBJECT_STORE = "object store"
+
 
 def s3_client(store: ObjectStoreSettings, pool: urllib3.PoolManager) -> Minio:
     """A client with our credentials, `pool` its timeouts and retries; it connects with the first request."""

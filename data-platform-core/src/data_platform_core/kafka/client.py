@@ -10,11 +10,13 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.kafka.access import READER_GROUP
 from data_platform_core.kafka.security import librdkafka_security
 from data_platform_core.settings import KafkaSettings
 
+#: The service's name in messages and metrics.
+KAFKA = "Kafka"
 #: One request to a broker, seconds. A healthy cluster answers in milliseconds, a restarting one within a few seconds.
 REQUEST_TIMEOUT_S = 10.0
 #: A change of topics is carried through all brokers, seconds.
@@ -23,6 +25,8 @@ CHANGE_TIMEOUT_S = 30.0
 METADATA_LAG_S = 2.0
 #: Pause between looks at something that is about to change, seconds.
 POLL_S = 0.2
+#: How librdkafka names a broker that can't be reached or does not answer.
+_SILENCE = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -69,17 +73,15 @@ def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise ServiceError(f"Kafka {settings.bootstrap_servers}: {doing}: {_said(error, settings)}") from None
-
-
-def _said(error: KafkaException, settings: KafkaSettings) -> str:
-    cause = error.args[0] if error.args else error
-    if hasattr(cause, "name") and cause.name() in ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN"):
-        silence = f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
-        # A refused login looks like a broker that does not answer: librdkafka goes on trying.
-        return f"{silence}; is the password of {settings.username} right?" if settings.secured else silence
-    text = cause.str() if hasattr(cause, "str") else str(cause)
-    return " ".join(text.split())
+        where = f"Kafka {settings.bootstrap_servers}: {doing}"
+        cause = error.args[0] if error.args else error
+        if hasattr(cause, "name") and cause.name() in _SILENCE:
+            silence = f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
+            # A refused login looks like a broker that does not answer: librdkafka goes on trying.
+            password = f"; is the password of {settings.username} right?" if settings.secured else ""
+            raise UnreachableError(KAFKA, f"{where}: {silence}{password}") from None
+        text = cause.str() if hasattr(cause, "str") else str(cause)
+        raise ServiceError(f"{where}: {' '.join(text.split())}") from None
 
 
 def partitions(consumer: Consumer, topic: str) -> list[int]:

@@ -13,10 +13,12 @@ import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from data_platform_core.contracts import Contract
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.kafka.resolution import unreadable
 from data_platform_core.settings import RegistrySettings
 
+#: The service's name in messages and metrics.
+REGISTRY = "registry"
 #: A new connection, seconds: loopback or home network.
 CONNECT_TIMEOUT_S = 3.0
 #: One answer, seconds: a registry that just started compiles its first queries for a while.
@@ -127,15 +129,19 @@ class RegistryClient:
 
     def _call(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
         try:
-            return self._request(method, path, body)
+            answer = self._request(method, path, body)
         except httpx.TimeoutException:
-            raise ServiceError(
-                f"registry {self._url}: no answer within {ANSWER_TIMEOUT_S:g} s; is it healthy? `make status`"
+            raise UnreachableError(
+                REGISTRY, f"registry {self._url}: no answer within {ANSWER_TIMEOUT_S:g} s; is it healthy? `make status`"
             ) from None
         except httpx.HTTPError as error:
-            raise ServiceError(
-                f"registry {self._url}: no connection ({type(error).__name__}); is the stack up? `make status`"
+            raise UnreachableError(
+                REGISTRY,
+                f"registry {self._url}: no connection ({type(error).__name__}); is the stack up? `make status`",
             ) from None
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise UnreachableError(REGISTRY, f"registry {self._url}: is not ready (HTTP 503); `make status`")
+        return answer
 
     @retry(
         # Only what certainly never reached the registry is tried again.

@@ -72,6 +72,8 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.ansi.enabled": "false",
         # The keys of the whole deduplication window are read back at start.
         "spark.driver.maxResultSize": "0",
+        # A query whose batch hangs in a service that is away: the driver ends without it. Else it would wait for ever.
+        "spark.sql.streaming.stopTimeout": "5s",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ui.retainedExecutions": "5",

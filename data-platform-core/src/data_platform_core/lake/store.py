@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from data_platform_core.errors import ServiceError
-from data_platform_core.object_store import s3_client
+from data_platform_core.errors import ServiceError, UnreachableError
+from data_platform_core.object_store import OBJECT_STORE, s3_client
 from data_platform_core.settings import ObjectStoreSettings
 
 #: One small request, seconds: a store that takes longer is not well.
@@ -61,9 +62,13 @@ def _refusals(store: ObjectStoreSettings) -> Iterator[Minio]:
     except S3Error as error:
         if error.code == "NoSuchBucket":
             raise ServiceError(f"{where}: the bucket does not exist; `make up` creates it") from None
+        if error.response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise UnreachableError(OBJECT_STORE, f"{where}: is not ready ({error.code}); `make status`") from None
         raise ServiceError(
             f"{where}: refuses our credentials ({error.code}); check CRM_OBJECT_STORE__ACCESS_KEY and "
             "CRM_OBJECT_STORE__SECRET_KEY"
         ) from None
     except (MinioException, urllib3.exceptions.HTTPError, OSError):
-        raise ServiceError(f"{where}: does not answer; is it up? `make status` shows it") from None
+        raise UnreachableError(
+            OBJECT_STORE, f"{where}: does not answer; is it up? `make status` shows it"
+        ) from None

@@ -17,9 +17,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.access import LAG_GROUP
-from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, admin, connection
+from data_platform_core.kafka.client import KAFKA, REQUEST_TIMEOUT_S, admin, connection
 from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.metrics import LAG, LAG_SECONDS
+from data_platform_core.streaming.waiting import waiting
 
 #: Between looks, seconds.
 LOOK_S = 1.0
@@ -89,6 +90,12 @@ class LagWatch:
                 self.look()
                 self._on_look()
                 blind = False
+                waiting(KAFKA, False)
+            except KafkaException as error:  # the queries wait for it as well
+                waiting(KAFKA, True)
+                if not blind:
+                    log.warning("lag not known", error=str(error))
+                blind = True
             except Exception as error:  # only visibility suffers; told once, tried again each second
                 if not blind:
                     log.warning("lag not known", error=str(error))

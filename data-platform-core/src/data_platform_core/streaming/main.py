@@ -1,7 +1,8 @@
-"""The streaming driver: verify the surroundings, start one query per entity, run until told to stop.
+"""The streaming driver: wait for its services, start one query per entity, run until told to stop.
 
 It runs under a supervisor (supervisord locally, the Spark operator on Kubernetes): when a query fails it ends with a
-non-zero exit code, and the supervisor starts it again from the checkpoint.
+non-zero exit code, and the supervisor starts it again from the checkpoint. An outage ends the queries; the next driver
+waits for the service before it starts Spark (`waiting.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ import structlog
 
 from data_platform_core.contracts import load_contract, load_contracts
 from data_platform_core.errors import ServiceError
-from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
 from data_platform_core.lake.spark_errors import cause
-from data_platform_core.lake.store import require_lake
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
 
@@ -34,21 +33,24 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     """Ingest `entities` (default: all) until SIGTERM or SIGINT.
 
     Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, or when a query
-    fails while running.
+    fails while running. A service that does not answer at the start is waited for.
     """
     from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
 
     from data_platform_core.streaming.jobs.ingest import EntityIngest
     from data_platform_core.streaming.lag import LagWatch
     from data_platform_core.streaming.maintenance import Maintenance
-    from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
+    from data_platform_core.streaming.metrics import READY, refuse_second_driver, serve_metrics
     from data_platform_core.streaming.progress import ProgressReporter, publish_cluster
+    from data_platform_core.streaming.waiting import checks, wait_for_services
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
-    refuse_second_driver(settings)
-    require_lake(settings.object_store)
-    verify_topics(settings, contracts)
     stopping = _stop_on_signals()
+    refuse_second_driver(settings)
+    serve_metrics(settings)
+    if not wait_for_services(checks(settings, contracts), stopping):
+        return
     spark = spark_session(settings, "crm-streaming")
     watch = LagWatch(settings, contracts.values())
     reporter = ProgressReporter(settings, contracts, watch)
@@ -68,18 +70,19 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
             ingest.start()
         watch.start(lambda: publish_cluster(spark))
         maintenance.start()
-        serve_metrics(settings)  # its answer tells a health check that every query has started
+        READY.set(1)
         log.info("streaming", entities=list(contracts))
         _until_stopped(spark, stopping)
-    except Py4JJavaError as error:
+    except (Py4JJavaError, PySparkException) as error:
         raise ServiceError(f"streaming can't start: {cause(error).text}; see the log above") from None
     finally:
         maintenance.close()
         watch.close()
-        # With a JVM that died, stopping fails too: the first error is the one to tell.
+        # With a JVM that died or a service away, stopping fails too: the first error is the one to report.
         with suppress(Exception):
             for query in spark.streams.active:
                 query.stop()
+        with suppress(Exception):
             spark.stop()
         reporter.close()
 

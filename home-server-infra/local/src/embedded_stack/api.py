@@ -21,7 +21,7 @@ import psutil
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import postgres_server, preflight
-from embedded_stack.bring_up import Progress, apply_platform, prepare, start_all, wait_healthy
+from embedded_stack.bring_up import Progress, apply_platform, log_tail, prepare, start_all, wait_healthy
 from embedded_stack.credentials import Account, ensure_accounts
 from embedded_stack.layout import FALLBACK_ROOT, LOCAL_ROOT, Layout
 from embedded_stack.service import Service
@@ -168,15 +168,13 @@ def status(environment: str) -> list[ServiceStatus]:
     known = Supervisor(layout).processes()
     wanted = services(layout)
     with ThreadPoolExecutor(len(wanted)) as pool:
-        return list(pool.map(lambda service: _status_of(service, known.get(service.name)), wanted))
+        return list(pool.map(lambda service: _status_of(layout, service, known.get(service.name)), wanted))
 
 
-def _status_of(service: Service, process: ProcessInfo | None) -> ServiceStatus:
+def _status_of(layout: Layout, service: Service, process: ProcessInfo | None) -> ServiceStatus:
     if process is None or not process.pid:
         state = process.state if process else "DOWN"
-        # What nobody asked to run is as it should be when it does not.
-        wanted = not (service.on_demand and state in ("STOPPED", "DOWN"))
-        return ServiceStatus(service.name, state, 0, service.address, 0.0, 0.0, "not running" if wanted else None)
+        return ServiceStatus(service.name, state, 0, service.address, 0.0, 0.0, _why_down(layout, service, process))
     return ServiceStatus(
         name=service.name,
         state=process.state,
@@ -186,6 +184,17 @@ def _status_of(service: Service, process: ProcessInfo | None) -> ServiceStatus:
         rss_mb=_rss_mb(process.pid),
         problem=service.healthy(),
     )
+
+
+def _why_down(layout: Layout, service: Service, process: ProcessInfo | None) -> str | None:
+    """Why a service has no process; None when nobody asked it to run."""
+    if process is not None and process.failed_starts:
+        return (
+            f"{process.failed_starts} failed starts, the next in {process.retry_s} s: "
+            f"{log_tail(layout, service.name, lines=1)}"
+        )
+    stopped = process is None or process.state == "STOPPED"
+    return None if service.on_demand and stopped else "not running"
 
 
 def _rss_mb(pid: int) -> float:

@@ -33,6 +33,8 @@ START_TIMEOUT_SECONDS = 300.0
 PLATFORM_TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _LOG_LINES_IN_ERROR = 3
+#: A person who starts a service is told after so many failed starts in a row; the supervisor goes on trying.
+MAX_FAILED_STARTS = 5
 
 #: Commands of `crm` that bring the empty services to what contracts and migrations say. Each may be repeated.
 PLATFORM_STEPS = (("topics", "apply"), ("registry", "apply"), ("warehouse", "migrate"))
@@ -114,7 +116,7 @@ def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, faile
     while (problem := service.healthy()) is not None:
         if failed.is_set():
             raise _GivenUpError(f"service {service.name} was not waited for")
-        if supervisor.processes()[service.name].state in ("FATAL", "UNKNOWN"):
+        if supervisor.processes()[service.name].failed_starts >= MAX_FAILED_STARTS:
             raise ServiceError(f"service {service.name} does not stay up: {log_tail(layout, service.name)}")
         if time.monotonic() > deadline:
             raise ServiceError(
@@ -124,11 +126,11 @@ def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, faile
         time.sleep(_POLL_SECONDS)
 
 
-def log_tail(layout: Layout, service: str) -> str:
-    """The last words of a service, on one line, and where the rest is."""
+def log_tail(layout: Layout, service: str, lines: int = _LOG_LINES_IN_ERROR) -> str:
+    """The end of a service's log, on one line, and where the rest is."""
     path = layout.logs / f"{service}.log"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return f"{' / '.join(line.strip() for line in lines[-_LOG_LINES_IN_ERROR:])} (see {path})"
+    found = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return f"{' / '.join(line.strip() for line in found[-lines:])} (see {path})"
 
 
 def apply_platform(environment: str, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 
@@ -27,6 +28,17 @@ def http_says(url: str, line: str) -> str | None:
     if response.status_code != httpx.codes.OK:
         return f"HTTP {response.status_code}"
     return None if not line or line in response.text.splitlines() else f"does not say {line!r}"
+
+
+def streaming_driver(url: str) -> str | None:
+    """The driver's metrics say that every query runs and that it waits for no service."""
+    try:
+        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    if waiting := re.findall(r'^crm_streaming_waiting\{for="([^"]+)"\} 1\.0$', response.text, re.MULTILINE):
+        return f"waits for {', '.join(waiting)}"
+    return None if "crm_streaming_ready 1.0" in response.text.splitlines() else "starting"
 
 
 def kafka_broker(broker: Broker) -> str | None:

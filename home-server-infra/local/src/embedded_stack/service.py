@@ -17,6 +17,8 @@ class Service:
     endpoints: tuple[Endpoint, ...]
     healthy: Callable[[], str | None]
     stop_seconds: int
+    #: One that ends sooner has failed to start: the supervisor waits before the next start, longer each time.
+    start_seconds: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     stop_signal: str = "TERM"

@@ -29,6 +29,9 @@ STREAMING = "streaming"
 #: Seconds that a service gets to stop before it is killed; all of them stop at once.
 STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": 30}
 
+#: A driver refuses a wrong password after 5 s and a wrong checkpoint after 20-40 s: its next start must wait then, too.
+DRIVER_START_SECONDS = 60
+
 
 def services(layout: Layout) -> tuple[Service, ...]:
     """Every service of the environment that is on this machine, in the order in which people think of them.
@@ -197,9 +200,9 @@ def _streaming(layout: Layout) -> Service:
             "run",
         ),
         endpoints=(metrics,),
-        # The driver serves its metrics once every query has started.
-        healthy=lambda: health.http_ok(f"http://{metrics.address}/metrics"),
+        healthy=lambda: health.streaming_driver(f"http://{metrics.address}/metrics"),
         stop_seconds=STOP_SECONDS["streaming"],
+        start_seconds=DRIVER_START_SECONDS,
         environment=_marked(layout),
         stop_group=False,  # the driver ends its queries, then its JVM
         on_demand=True,

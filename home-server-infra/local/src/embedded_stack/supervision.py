@@ -13,14 +13,12 @@ from typing import Any
 import psutil
 
 from data_platform_core.errors import ServiceError
+from embedded_stack.backoff import MAX_BACKOFF_SECONDS
 from embedded_stack.layout import MARKER_VARIABLE, Layout
 from embedded_stack.service import Service
 
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
-#: A service that dies within START_SECONDS counts as a failed start; so many in a row and it is given up.
-START_SECONDS = 2
-START_RETRIES = 5
 DAEMON_START_SECONDS = 10.0
 #: All services stop at once; above the longest of their own limits.
 DAEMON_STOP_SECONDS = 60.0
@@ -29,13 +27,17 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """What the supervisor knows of a service. `uptime` in seconds; `pid` 0 when it does not run."""
+    """What the supervisor knows of a service. `uptime` in seconds; `pid` 0 when it does not run.
+
+    `failed_starts` in a row, since it last ran or was stopped; the next one is due in `retry_s` seconds.
+    """
 
     name: str
     state: str
     pid: int
     uptime: float
-    detail: str
+    failed_starts: int = 0
+    retry_s: int = 0
 
 
 def render_config(layout: Layout, services: tuple[Service, ...]) -> str:
@@ -59,6 +61,9 @@ chmod=0600
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[rpcinterface:backoff]
+supervisor.rpcinterface_factory = embedded_stack.backoff:make_interface
 """
     return head + "".join(_program(layout, service) for service in services)
 
@@ -74,8 +79,8 @@ environment={environment}
 directory=/
 {user}autostart=false
 autorestart=true
-startsecs={START_SECONDS}
-startretries={START_RETRIES}
+startsecs={service.start_seconds}
+startretries={MAX_BACKOFF_SECONDS}
 stopsignal={service.stop_signal}
 stopwaitsecs={service.stop_seconds}
 stopasgroup={group}
@@ -100,11 +105,15 @@ class Supervisor:
 
     @property
     def _rpc(self) -> Any:
+        return self._namespaces.supervisor
+
+    @property
+    def _namespaces(self) -> Any:
         from supervisor.xmlrpc import SupervisorTransport
 
         # A connection of its own per call: calls come from several threads.
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._layout.supervisor_socket}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
     def running(self) -> bool:
         """Whether it answers."""
@@ -139,19 +148,22 @@ class Supervisor:
         """By service name; empty when the supervisor does not run."""
         if not self.running():
             return {}
+        failed = self._namespaces.backoff.getFailedStarts()
         return {
             raw["name"]: ProcessInfo(
-                name=raw["name"],
-                state=raw["statename"],
-                pid=raw["pid"],
-                uptime=float(max(0, raw["now"] - raw["start"])) if raw["pid"] else 0.0,
-                detail=raw["spawnerr"] or raw["description"],
+                raw["name"],
+                raw["statename"],
+                raw["pid"],
+                float(max(0, raw["now"] - raw["start"])) if raw["pid"] else 0.0,
+                *failed.get(raw["name"], (0, 0)),
             )
             for raw in self._rpc.getAllProcessInfo()
         }
 
     def start(self, name: str) -> None:
-        """Ask for the service to run; it does already when it does."""
+        """Ask for the service to run, at once when it waits for its next start; no error when it runs."""
+        if (known := self.processes().get(name)) is not None and known.state == "BACKOFF":
+            self.stop(name)
         try:
             self._rpc.startProcess(name, False)
         except xmlrpc.client.Fault as fault:

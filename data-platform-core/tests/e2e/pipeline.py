@@ -43,13 +43,13 @@ class Pipeline:
 
     def generate(self, run_id: str, *, seconds: float, rate: float) -> None:
         """Send the normal scenario at a constant rate; fails unless every record was acknowledged."""
-        done = self._run(self._generator(run_id, seconds, rate), None, seconds + 120)
+        done = self._run(self.generator(run_id, seconds, rate), None, seconds + 120)
         assert done.code == 0, done.err + done.out
 
     @contextmanager
     def generating(self, run_id: str, *, seconds: float, rate: float) -> Iterator[subprocess.Popen[str]]:
         """The same in the background; on leaving, waits for its end and fails unless it was clean."""
-        with self._in_background(self._generator(run_id, seconds, rate), seconds) as process:
+        with self._in_background(self.generator(run_id, seconds, rate), seconds) as process:
             yield process
 
     @contextmanager
@@ -76,7 +76,7 @@ class Pipeline:
                 process.kill()
                 process.wait()
 
-    def _generator(self, run_id: str, seconds: float, rate: float) -> list[str]:
+    def generator(self, run_id: str, seconds: float, rate: float) -> list[str]:
         return [
             str(SCRIPTS / "crm-generator"), "normal", "--env", self.environment, "--run-id", run_id, "--flat",
             "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet",

@@ -2,7 +2,8 @@
 
 Per entity and step: read what the Delta table gained since the version in `platform.loads`, COPY it from the executors
 into a loading table, then take it over in one transaction that also records the new version. A run that dies before
-that commit has changed nothing; the next one starts from the same version (ADR 0006).
+that commit has changed nothing; the next one starts from the same version (ADR 0006). So an outage of PostgreSQL or the
+object store during a load is waited for, within bounds, and the entity's load begins again from what is committed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,13 +32,15 @@ from data_platform_core.batch.delta_log import (
 )
 from data_platform_core.batch.progress import JobProgress
 from data_platform_core.contracts import Contract, load_contract, load_contracts
-from data_platform_core.errors import ServiceError
-from data_platform_core.lake.spark_errors import cause, one_line, store_advice
+from data_platform_core.errors import ServiceError, UnreachableError
+from data_platform_core.lake.spark_errors import cause, is_outage, one_line, store_advice
+from data_platform_core.object_store import OBJECT_STORE
 from data_platform_core.settings import PostgresSettings, Settings
 from data_platform_core.warehouse import loads
 from data_platform_core.warehouse.columns import silver_columns
-from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.connections import POSTGRES, connect
 from data_platform_core.warehouse.loads import LastLoad, LoadResult, Mode, Step
+from data_platform_core.warehouse.outage import PATIENCE_S, connected, resumed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,15 +81,23 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
 
 
 def load_all(
-    spark: SparkSession, settings: Settings, contracts: Iterable[Contract], *, rebuild: bool = False
+    spark: SparkSession,
+    settings: Settings,
+    contracts: Iterable[Contract],
+    *,
+    rebuild: bool = False,
+    patience_s: float = PATIENCE_S,
 ) -> list[LoadResult]:
-    """`run` in a session that is there already."""
+    """`run` in a session that is there already; `patience_s` bounds how long an outage is waited for."""
     if spark.sparkContext.master.startswith("local"):
         # Local workers must be this environment's Python; elsewhere the image decides.
         spark.sparkContext.pythonExec = sys.executable
     load_run = f"load-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
     return list(
-        chain.from_iterable(_load_entity(spark, settings, contract, load_run, rebuild) for contract in contracts)
+        chain.from_iterable(
+            resumed(partial(_load_entity, spark, settings, contract, load_run, rebuild), patience_s)
+            for contract in contracts
+        )
     )
 
 
@@ -95,7 +107,7 @@ def _load_entity(
     entity = contract.entity
     try:
         # Closing the connection lets go of the lock, whatever happened.
-        with connect(settings.postgres, "crm-load", autocommit=True) as connection:
+        with connected(settings.postgres, "crm-load", autocommit=True) as connection:
             loads.lock_entity(connection, entity)
             return list(_steps(spark, settings, contract, connection, load_run, rebuild))
     except psycopg.errors.InsufficientPrivilege as error:
@@ -104,18 +116,21 @@ def _load_entity(
             "check CRM_POSTGRES__USER, or run the migrations again"
         ) from None
     except psycopg.Error as error:
-        raise ServiceError(_refusal(settings.postgres, entity, error)) from None
+        raise _refusal(settings.postgres, entity, error) from None
 
 
-def _refusal(postgres: PostgresSettings, entity: str, error: psycopg.Error) -> str:
+def _refusal(postgres: PostgresSettings, entity: str, error: psycopg.Error) -> ServiceError:
     """One line for an error of the driver's own connection."""
     reason = error.diag.message_primary or one_line(str(error))
     if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in _CONNECTION_LOST:
-        return (
+        return UnreachableError(
+            POSTGRES,
             f"PostgreSQL {postgres.host}:{postgres.port} was lost while loading {entity} ({reason}); nothing of the "
-            "current step was stored, run the load again"
+            "current step was stored, run the load again",
         )
-    return f"{postgres_failure(postgres, entity, f'{type(error).__name__}: {reason}')}; nothing was stored"
+    return ServiceError(
+        f"{postgres_failure(postgres, entity, f'{type(error).__name__}: {reason}')}; nothing was stored"
+    )
 
 
 def _steps(
@@ -256,7 +271,10 @@ def _from_lake(settings: Settings, entity: str, action: Callable[[], _Result]) -
     try:
         return action()
     except (Py4JJavaError, PySparkException) as error:
-        raise ServiceError(_explained(settings, entity, error)) from None
+        line = _explained(settings, entity, error)
+        if is_outage(error):
+            raise UnreachableError(OBJECT_STORE if cause(error).kind == "store" else POSTGRES, line) from None
+        raise ServiceError(line) from None
 
 
 def _explained(settings: Settings, entity: str, error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from data_platform_core.errors import UnreachableError
 from data_platform_core.settings import ObjectStoreSettings
 
 _LONGEST = 300
@@ -15,6 +16,10 @@ _STORE_CLASSES = (
     "org.apache.hadoop.fs.s3a.", "software.amazon.", "java.net.", "java.nio.file.AccessDenied", "java.io.FileNotFound",
     "org.apache.http.",
 )  # fmt: skip
+#: In what the store says when it refuses us.
+_REFUSED = ("AccessDenied", "Forbidden", "403", "InvalidAccessKeyId", "Signature")
+#: psycopg's errors of a server that went away, or is coming or going.
+_POSTGRES_LOST = ("OperationalError", "ConnectionTimeout", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 
 
 class Cause(NamedTuple):
@@ -43,9 +48,19 @@ def cause(error: BaseException) -> Cause:
     return Cause(kind, one_line(root or text))
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that a service was away, so that the same work may succeed once it is back."""
+    found = cause(error)
+    if found.kind == "ours":
+        return f"{UnreachableError.__name__}: " in str(error)
+    if found.kind == "postgres":
+        return found.text.partition(":")[0] in _POSTGRES_LOST
+    return found.kind == "store" and not any(word in found.text for word in (*_REFUSED, "FileNotFound"))
+
+
 def store_advice(store: ObjectStoreSettings, reason: str) -> str:
     """A failure of the object store, with what to check: the credentials only where it refused them."""
-    refused = any(word in reason for word in ("AccessDenied", "Forbidden", "403", "InvalidAccessKeyId", "Signature"))
+    refused = any(word in reason for word in _REFUSED)
     check = (
         "CRM_OBJECT_STORE__ACCESS_KEY and CRM_OBJECT_STORE__SECRET_KEY" if refused else "that it runs: `make status`"
     )

@@ -69,6 +69,4 @@ def _refusals(store: ObjectStoreSettings) -> Iterator[Minio]:
             "CRM_OBJECT_STORE__SECRET_KEY"
         ) from None
     except (MinioException, urllib3.exceptions.HTTPError, OSError):
-        raise UnreachableError(
-            OBJECT_STORE, f"{where}: does not answer; is it up? `make status` shows it"
-        ) from None
+        raise UnreachableError(OBJECT_STORE, f"{where}: does not answer; is it up? `make status` shows it") from None

@@ -20,7 +20,7 @@ from data_platform_core.kafka.access import LAG_GROUP
 from data_platform_core.kafka.client import KAFKA, REQUEST_TIMEOUT_S, admin, connection
 from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.metrics import LAG, LAG_SECONDS
-from data_platform_core.streaming.waiting import waiting
+from data_platform_core.streaming.waiting import set_waiting
 
 #: Between looks, seconds.
 LOOK_S = 1.0
@@ -90,9 +90,9 @@ class LagWatch:
                 self.look()
                 self._on_look()
                 blind = False
-                waiting(KAFKA, False)
-            except KafkaException as error:  # the queries wait for it as well
-                waiting(KAFKA, True)
+                set_waiting(KAFKA, False)
+            except (KafkaException, TimeoutError) as error:  # the queries wait for it as well
+                set_waiting(KAFKA, True)
                 if not blind:
                     log.warning("lag not known", error=str(error))
                 blind = True

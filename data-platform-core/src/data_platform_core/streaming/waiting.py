@@ -56,7 +56,7 @@ def wait_for_services(wanted: Checks, stopping: threading.Event, patience_s: flo
     Raises what a check raises: UnreachableError only after `patience_s` for one service.
     """
     for service in wanted:
-        waiting(service, False)
+        set_waiting(service, False)
     for service, check in wanted.items():
         attempts = Retrying(
             retry=retry_if_exception_type(UnreachableError),
@@ -73,11 +73,11 @@ def wait_for_services(wanted: Checks, stopping: threading.Event, patience_s: flo
                 return False
             raise
         finally:
-            waiting(service, False)
+            set_waiting(service, False)
     return not stopping.is_set()
 
 
-def waiting(service: str, now: bool) -> None:
+def set_waiting(service: str, now: bool) -> None:
     """Publish whether the driver waits for this service."""
     WAITING.labels(service).set(now)
 
@@ -85,5 +85,5 @@ def waiting(service: str, now: bool) -> None:
 def _report(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, UnreachableError):
-        waiting(error.service, True)
+        set_waiting(error.service, True)
         log.warning("waiting", service=error.service, attempt=state.attempt_number, reason=str(error))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import psycopg
 
-from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
 from data_platform_core.settings import PostgresSettings
 
+#: The service's name in messages and metrics.
+POSTGRES = "PostgreSQL"
 #: A server that doesn't answer within this is reported, not waited for.
 CONNECT_TIMEOUT_S = 10
-#: A backend whose client was killed lets go of its locks within this, though a statement of it is running.
-_DEAD_CLIENT_CHECK_MS = 2_000
+#: libpq's options with which a backend lets go of its locks within seconds when its client was killed, though a
+#: statement of it is running, or when the client's machine vanished.
+DEAD_CLIENT_CHECK = (
+    "-c client_connection_check_interval=2000 -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "
+    "-c tcp_keepalives_count=3"
+)
 
 _REFUSALS = ("password authentication failed", "no password supplied", "authentication failed", "pg_hba.conf")
 
@@ -34,7 +40,7 @@ def connect(postgres: PostgresSettings, application: str, *, autocommit: bool = 
             application_name=application,
             connect_timeout=CONNECT_TIMEOUT_S,
             client_encoding="UTF8",
-            options=f"-c TimeZone=UTC -c client_connection_check_interval={_DEAD_CLIENT_CHECK_MS}",
+            options=f"-c TimeZone=UTC {DEAD_CLIENT_CHECK}",
             autocommit=autocommit,
             # A server whose machine vanished is noticed: probes after 10 s of silence, three at 5 s.
             keepalives_idle=10,
@@ -42,10 +48,19 @@ def connect(postgres: PostgresSettings, application: str, *, autocommit: bool = 
             keepalives_count=3,
         )
     except psycopg.OperationalError as error:
-        raise ServiceError(_explanation(postgres, where, str(error))) from None
+        raise _explained(postgres, where, str(error)) from None
 
 
-def _explanation(postgres: PostgresSettings, where: str, message: str) -> str:
+def _explained(postgres: PostgresSettings, where: str, message: str) -> ServiceError:
+    refusal = _refusal(postgres, where, message)
+    if refusal is not None:
+        return ServiceError(refusal)
+    # libpq: `connection to server at ..., port ... failed: <reason>`, then hints on lines of their own.
+    reason = message.strip().partition("\n")[0].rpartition("failed: ")[2] or "no reason given"
+    return UnreachableError(POSTGRES, f"{where} does not answer ({reason}); is it up? `make status` shows it")
+
+
+def _refusal(postgres: PostgresSettings, where: str, message: str) -> str | None:
     if any(refusal in message for refusal in _REFUSALS):
         return (
             f"{where} refuses user {postgres.user!r}; check CRM_POSTGRES__USER and CRM_POSTGRES__PASSWORD "
@@ -55,6 +70,4 @@ def _explanation(postgres: PostgresSettings, where: str, message: str) -> str:
         return f"{where} does not let user {postgres.user!r} in yet; `crm warehouse migrate` grants it"
     if "does not exist" in message and "database" in message:
         return f"{where} has no database {postgres.database!r}; `make up` creates it, or set CRM_POSTGRES__DATABASE"
-    # libpq: `connection to server at ..., port ... failed: <reason>`, then hints on lines of their own.
-    reason = message.strip().partition("\n")[0].rpartition("failed: ")[2] or "no reason given"
-    return f"{where} does not answer ({reason}); is it up? `make status` shows it"
+    return None

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import Settings
 from data_platform_core.topology import load_topology
-from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.connections import DEAD_CLIENT_CHECK, POSTGRES, connect
 from data_platform_core.warehouse.dbt_sources import DBT_PROJECT
+from data_platform_core.warehouse.outage import resumed, watch
 
 #: On a laptop `make setup` makes this one; in an image dbt is on the PATH.
 _VENV_DBT = REPOSITORY_ROOT / ".local" / "venvs" / "dbt" / "bin" / "dbt"
 #: Failures named in the error line; the rest are in dbt's own output above it.
 _NAMED_FAILURES = 3
+_LOST = (
+    "server closed the connection unexpectedly",
+    "terminating connection due to administrator command",
+    "terminating connection because of crash",
+    "the database system is",  # starting up, shutting down, in recovery mode
+    "connection to server at",  # ... failed: Connection refused, timeout expired
+    "connection already closed",
+    "SSL SYSCALL error",
+    "could not receive data from server",
+)
 
 
 def dbt_build(settings: Settings, arguments: Sequence[str] = ()) -> None:
@@ -37,24 +49,55 @@ def dbt_docs(settings: Settings, arguments: Sequence[str] = ()) -> Path:
 
 
 def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
-    """One dbt command in the project, its output passed through. Raises as `dbt_build` does."""
+    """One dbt command in the project, its output passed through. Raises as `dbt_build` does.
+
+    An outage of PostgreSQL in the middle is waited for, within bounds, and the command is run again from its beginning:
+    each model is replaced in a transaction of its own, so a repetition is safe.
+    """
     # Asked first: dbt's own word on a wrong password is a page long.
+    connect(settings.postgres, "crm-dbt-check").close()
+    resumed(lambda: _run_once(settings, command, arguments))
+
+
+def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[str]) -> None:
     connect(settings.postgres, "crm-dbt-check").close()
     output = _output(settings)
     results = output / "target" / "run_results.json"
     results.unlink(missing_ok=True)
+    log = output / "logs" / "dbt.log"
+    logged = log.stat().st_size if log.is_file() else 0
     options = (
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
         *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
     )
-    ended = subprocess.run(
-        (str(_dbt()), *command, *options, *arguments),
-        env=_environment(settings, output),
-        cwd=DBT_PROJECT,
-        check=False,
+    child = subprocess.Popen(
+        (str(_dbt()), *command, *options, *arguments), env=_environment(settings, output), cwd=DBT_PROJECT
     )
-    if ended.returncode:
-        raise ServiceError(f"dbt {command[0]} failed{_failures(results)}; its log is {output / 'logs' / 'dbt.log'}")
+    # dbt sets no limit to a statement: with a frozen server it would wait for ever.
+    with watch(settings.postgres, child.kill):
+        try:
+            code = child.wait()
+        except BaseException:  # an interrupt: dbt has it too, and ends by itself
+            child.wait()
+            raise
+    if not code:
+        return
+    failed = f"dbt {command[0]} failed{_failures(results)}; its log is {log}"
+    if code == -signal.SIGKILL or connection_lost(_since(log, logged)):
+        postgres = settings.postgres
+        raise UnreachableError(POSTGRES, f"PostgreSQL {postgres.host}:{postgres.port} was lost: {failed}")
+    raise ServiceError(failed)
+
+
+def connection_lost(log: str) -> bool:
+    """Whether dbt's log tells of a server that went away, in the words of libpq and PostgreSQL."""
+    return any(words in log for words in _LOST)
+
+
+def _since(log: Path, logged: int) -> str:
+    """What dbt has logged beyond the first `logged` bytes; all of it when it has begun a new file."""
+    content = log.read_bytes() if log.is_file() else b""
+    return content[logged if len(content) >= logged else 0 :].decode(errors="replace")
 
 
 def _output(settings: Settings) -> Path:
@@ -85,6 +128,8 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "PATH": os.defpath,
+        # Backends of a dbt that was killed end within seconds, though a statement of theirs is running.
+        "PGOPTIONS": DEAD_CLIENT_CHECK,
     }
 
 

@@ -22,7 +22,7 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.naming import LANDING_SCHEMA
 from data_platform_core.settings import PostgresSettings
 from data_platform_core.warehouse.columns import LANDING_KEY, silver_columns
-from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.outage import connected
 from data_platform_core.warehouse.roles import LOADING_SCHEMA, LOADS_TABLE
 
 Mode = Literal["snapshot", "incremental", "rebuild"]
@@ -131,7 +131,7 @@ def copy_lines(postgres: PostgresSettings, table: sql.Identifier, attempt: int, 
     end = f"\t{attempt}\n"
     rows = 0
     with (
-        connect(postgres, f"crm-load-{attempt}") as connection,
+        connected(postgres, f"crm-load-{attempt}") as connection,
         connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy,
     ):
         for lines in chunks:

@@ -35,7 +35,16 @@ RUNBOOK = REPOSITORY_ROOT / "docs" / "ai-context" / "runbooks" / "alerts.md"
 TESTS = sorted((MONITORING_DIR / "tests").glob("*.yaml"))
 #: What the platform must tell of.
 WANTED = {
-    *("StreamingDown", "StreamingWaiting", "LagGrowing", "LagHigh", "ThroughputLow", "LatencyHigh", "ErrorRateHigh", "BrokerDown"),
+    *(
+        "StreamingDown",
+        "StreamingWaiting",
+        "LagGrowing",
+        "LagHigh",
+        "ThroughputLow",
+        "LatencyHigh",
+        "ErrorRateHigh",
+        "BrokerDown",
+    ),
     *("UnderReplicatedPartitions", "OfflinePartitions", "HostCpuHigh", "HostMemoryHigh", "HostDiskFull", "TargetDown"),
 }
 

@@ -1,0 +1,243 @@
+"""Services away for OUTAGE_S seconds (default 40), really: everything resumes unaided, and every record is accounted for.
+
+Each case is one row of `outages.jsonl` in the environment's data folder: what was away, what happened, how long it took.
+`OUTAGE_S=600 make test-faults PYTEST="-k outage"` makes the rows of ADR 0015.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pipeline import SCRIPTS, Pipeline
+
+from data_platform_core.settings import load_settings
+from data_platform_core.topology import Topology, load_topology
+from data_platform_core.warehouse.connections import connect
+from embedded_stack import api
+from embedded_stack.layout import Layout
+from embedded_stack.services import STREAMING
+from embedded_stack.supervision import Supervisor
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
+
+OUTAGE_S = float(os.environ.get("OUTAGE_S", "40"))
+BROKERS = ("kafka-1", "kafka-2", "kafka-3")
+RATE = 40.0
+#: A driver's start on a busy machine, and its longest pauses: for a broken test to end.
+BACK_WITHIN_S = 420
+#: What the driver says of itself while it runs in the outage, and once it has been killed in the middle of it.
+AWAY = [
+    pytest.param("object store", ("minio",), id="object-store"),
+    pytest.param("Kafka", BROKERS, id="kafka"),
+    pytest.param("registry", ("registry",), id="registry"),
+]
+
+
+def each(services: tuple[str, ...], action: Callable[[str, str], None], environment: str) -> None:
+    with ThreadPoolExecutor(len(services)) as pool:
+        list(pool.map(lambda service: action(environment, service), services))
+
+
+def driver(environment: str) -> api.ServiceStatus:
+    return next(row for row in api.status(environment) if row.name == STREAMING)
+
+
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float) -> float:
+    """Seconds until the condition held."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > timeout_s:
+            pytest.fail(f"{what}: not within {timeout_s:.0f} s")
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def write_row(environment: str, row: dict[str, Any]) -> None:
+    with (load_topology(environment).data_path / "outages.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def deaths(environment: str) -> int:
+    """How often the driver has ended, by the supervisor's log."""
+    log = (Layout(load_topology(environment)).logs / "supervisord.log").read_text(encoding="utf-8")
+    return log.count(f"exited: {STREAMING} ")
+
+
+@contextmanager
+def in_background(*command: str, environment: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [str(SCRIPTS / "crm"), "--env", environment, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("waited_for", "services"), AWAY)
+def test_an_outage_ends_by_itself(
+    pipeline: Pipeline, tmp_path: Path, waited_for: str, services: tuple[str, ...]
+) -> None:
+    environment = pipeline.environment
+    name = services[0]
+    wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    pipeline.generate(f"outage-{name}-before", seconds=8, rate=RATE)
+    died_before = deaths(environment)
+    # Traffic that the outage catches: a producer that gives up must leave a ledger that accounts for all it sent.
+    caught = subprocess.Popen(
+        pipeline.generator(f"outage-{name}-during", OUTAGE_S, RATE),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    time.sleep(5)
+    began = time.monotonic()
+    each(services, api.stop, environment)
+    time.sleep(max(0.0, OUTAGE_S / 3 - (time.monotonic() - began)))
+    running = driver(environment).problem
+    died_by_itself = deaths(environment) - died_before
+    if driver(environment).pid:
+        pipeline.kill_streaming()
+    # A driver that starts into the outage says what it waits for.
+    wait_for(
+        f"the driver waits for {waited_for}",
+        lambda: driver(environment).problem == f"waits for {waited_for}",
+        60,
+    )
+    time.sleep(max(0.0, OUTAGE_S - (time.monotonic() - began)))
+    starts = deaths(environment) - died_before
+    assert driver(environment).state in ("STARTING", "RUNNING", "BACKOFF")
+    each(services, api.start, environment)
+    away_s = time.monotonic() - began
+    back = time.monotonic()
+    ready_s = wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    pipeline.drain()
+    lag_s = time.monotonic() - back
+    said, _ = caught.communicate(timeout=200)
+    pipeline.generate(f"outage-{name}-after", seconds=8, rate=RATE)
+    pipeline.drain()
+    pipeline.load_and_build()
+    verdicts = {
+        part: pipeline.reconcile(f"outage-{name}-{part}", tmp_path / f"{part}.json")
+        for part in ("before", "during", "after")
+    }
+    write_row(
+        environment,
+        {
+            "away": waited_for,
+            "seconds": round(away_s),
+            "driver_running": running or "healthy",
+            "driver_ended_by_itself": died_by_itself,
+            "driver_starts": starts,
+            "ready_after_s": round(ready_s),
+            "lag_back_after_s": round(lag_s),
+            "producer": (said.strip().splitlines() or ["clean"])[-1] if caught.returncode else "clean",
+            "reconcile": {part: verdict["code"] for part, verdict in verdicts.items()},
+        },
+    )
+    for part in ("before", "after"):
+        assert verdicts[part]["code"] == 0, verdicts[part]["printed"]
+    # A producer that was cut off has records whose fate it does not know: they may be there or not, none is lost.
+    assert verdicts["during"]["code"] == 0, verdicts["during"]["printed"]
+
+
+def freeze(environment: str, frozen: bool) -> None:
+    """SIGSTOP or SIGCONT to every process of PostgreSQL: connections stay, no answer comes."""
+    postmaster = psutil.Process(Supervisor(Layout(load_topology(environment))).processes()["postgres"].pid)
+    for process in [postmaster, *postmaster.children(recursive=True)]:
+        process.suspend() if frozen else process.resume()
+
+
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+@pytest.mark.parametrize("job", [("load",), ("dbt", "build")], ids=["load", "dbt"])
+def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
+    pipeline: Pipeline, tmp_path: Path, job: tuple[str, ...], how: str
+) -> None:
+    environment, run = pipeline.environment, f"outage-postgres-{how}-{job[0]}"
+    wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    pipeline.generate(run, seconds=8, rate=RATE)
+    pipeline.drain()
+    if job[0] == "dbt":
+        assert pipeline.crm("load").code == 0
+    watched = "crm-load" if job[0] == "load" else "dbt"
+    with in_background(*job, environment=environment) as process:
+        wait_for(f"{job[0]} works in PostgreSQL", lambda: sessions(environment, watched), 120)
+        began = time.monotonic()
+        if how == "frozen":
+            freeze(environment, True)
+        else:
+            api.stop(environment, "postgres")
+        time.sleep(OUTAGE_S)
+        assert process.poll() is None, "the job has given up"
+        if how == "frozen":
+            freeze(environment, False)
+        else:
+            api.start(environment, "postgres")
+        away_s, back = time.monotonic() - began, time.monotonic()
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out[-2000:]
+    finished_s = time.monotonic() - back
+    pipeline.load_and_build()
+    verdict = pipeline.reconcile(run, tmp_path / "report.json")
+    write_row(
+        environment,
+        {
+            "away": f"PostgreSQL, {how}, during crm {' '.join(job)}",
+            "seconds": round(away_s),
+            "waited": out.count("waiting"),
+            "job_done_after_s": round(finished_s),
+            "reconcile": verdict["code"],
+        },
+    )
+    assert verdict["code"] == 0, verdict["printed"]
+    assert leftovers(environment) == []
+
+
+def sessions(environment: str, application: str) -> int:
+    """Backends of the job that are at work."""
+    with connect(load_settings("admin", environment).postgres, "test", autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ %s OR usename = %s",
+            (f"^{application}(-[0-9]+)?$", "crm_dbt" if application == "dbt" else ""),
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def leftovers(environment: str) -> list[Any]:
+    """Loading tables, locks and open transactions that a job left behind."""
+    with connect(load_settings("admin", environment).postgres, "test", autocommit=True) as connection:
+        return connection.execute(
+            """
+            SELECT 'table', tablename FROM pg_tables WHERE schemaname = 'loading'
+            UNION ALL SELECT 'lock', pid::text FROM pg_locks WHERE locktype = 'advisory'
+            UNION ALL SELECT state, pid::text FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'
+            """
+        ).fetchall()
+
+
+def test_an_outage_that_a_batch_job_starts_into_is_one_line(pipeline: Pipeline, stack: Topology) -> None:
+    api.stop(pipeline.environment, "postgres")
+    try:
+        for job in (("load",), ("dbt", "build")):
+            ended = pipeline.crm(*job)
+            assert ended.code == 3
+            assert ended.err.strip().splitlines()[-1].startswith(f"error: PostgreSQL {stack.postgres.address} does not")
+            assert "Traceback" not in ended.err
+    finally:
+        api.start(pipeline.environment, "postgres")
+    pipeline.load_and_build()

@@ -1,6 +1,7 @@
-"""Services away for OUTAGE_S seconds (default 40), really: everything resumes unaided, and every record is accounted for.
+"""Services away for OUTAGE_S seconds (default 40), really: everything resumes unaided, every record is accounted for.
 
-Each case is one row of `outages.jsonl` in the environment's data folder: what was away, what happened, how long it took.
+Each case is one row of `outages.jsonl` in the environment's data folder: what was away, what happened, how long it
+took.
 `OUTAGE_S=600 make test-faults PYTEST="-k outage"` makes the rows of ADR 0015.
 """
 
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from pipeline import SCRIPTS, Pipeline
 
-from data_platform_core.settings import load_settings
 from data_platform_core.topology import Topology, load_topology
-from data_platform_core.warehouse.connections import connect
+from data_platform_core.warehouse.roles import LOADING_SCHEMA
 from embedded_stack import api
+from embedded_stack.credentials import MONITORING, read_account
 from embedded_stack.layout import Layout
 from embedded_stack.services import STREAMING
 from embedded_stack.supervision import Supervisor
@@ -174,9 +176,8 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     pipeline.drain()
     if job[0] == "dbt":
         assert pipeline.crm("load").code == 0
-    watched = "crm-load" if job[0] == "load" else "dbt"
     with in_background(*job, environment=environment) as process:
-        wait_for(f"{job[0]} works in PostgreSQL", lambda: sessions(environment, watched), 120)
+        wait_for(f"{job[0]} works in PostgreSQL", lambda: tasks(environment, job[0]), 120)
         began = time.monotonic()
         if how == "frozen":
             freeze(environment, True)
@@ -208,25 +209,34 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     assert leftovers(environment) == []
 
 
-def sessions(environment: str, application: str) -> int:
-    """Backends of the job that are at work."""
-    with connect(load_settings("admin", environment).postgres, "test", autocommit=True) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ %s OR usename = %s",
-            (f"^{application}(-[0-9]+)?$", "crm_dbt" if application == "dbt" else ""),
-        ).fetchone()
+def watcher(environment: str) -> psycopg.Connection:
+    """A connection of the monitoring's account: it sees every session."""
+    topology = load_topology(environment)
+    user, password = read_account(Layout(topology).secrets, MONITORING).postgres_login
+    place = topology.postgres
+    return psycopg.connect(
+        host=place.host, port=place.port, dbname=place.database, user=user, password=password, autocommit=True
+    )
+
+
+def tasks(environment: str, job: str) -> int:
+    """Sessions in which the job does its work: COPYs of a load, dbt's models."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ %s"
+    with watcher(environment) as connection:
+        row = connection.execute(query, ("^crm-load-[0-9]+$" if job == "load" else "^dbt$",)).fetchone()
     return int(row[0]) if row else 0
 
 
 def leftovers(environment: str) -> list[Any]:
     """Loading tables, locks and open transactions that a job left behind."""
-    with connect(load_settings("admin", environment).postgres, "test", autocommit=True) as connection:
+    with watcher(environment) as connection:
         return connection.execute(
             """
-            SELECT 'table', tablename FROM pg_tables WHERE schemaname = 'loading'
+            SELECT 'table', tablename FROM pg_tables WHERE schemaname = %s
             UNION ALL SELECT 'lock', pid::text FROM pg_locks WHERE locktype = 'advisory'
-            UNION ALL SELECT state, pid::text FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'
-            """
+            UNION ALL SELECT state, pid::text FROM pg_stat_activity WHERE state LIKE 'idle in transaction%%'
+            """,
+            (LOADING_SCHEMA,),
         ).fetchall()
 
 

@@ -69,13 +69,16 @@ def answers(postgres: PostgresSettings) -> bool:
 
 @contextmanager
 def connected(
-    postgres: PostgresSettings, application: str, *, autocommit: bool = False
+    postgres: PostgresSettings, application: str, *, autocommit: bool = False, every_s: float = WATCH_EVERY_S
 ) -> Iterator[psycopg.Connection]:
     """A watched connection: what waits on it fails with psycopg.OperationalError when the server falls silent."""
-    with connect(postgres, application, autocommit=autocommit) as connection:
+    with (
+        connect(postgres, application, autocommit=autocommit) as connection,
         # A descriptor of our own: libpq may have closed the connection's, and its number may be another file by then.
-        with socket.socket(fileno=os.dup(connection.fileno())) as line, watch(postgres, lambda: _cut(line)):
-            yield connection
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+        watch(postgres, lambda: _cut(line), every_s),
+    ):
+        yield connection
 
 
 def _cut(line: socket.socket) -> None:

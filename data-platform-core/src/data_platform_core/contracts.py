@@ -100,14 +100,22 @@ class Contract(_ContractFile):
 
     @property
     def max_lengths(self) -> dict[str, int]:
-        """Characters at most by text field; one with accepted values needs no other bound."""
-        texts = (field["name"] for field in self.avro["fields"] if "string" in _branches(field["type"]))
+        """Characters at most by field that is or holds text; one with accepted values needs no other bound."""
+        texts = (field["name"] for field in self.avro["fields"] if holds_text(field["type"]))
         return {name: self.max_length.of(name) for name in texts if name not in self.accepted_values}
 
 
-def _branches(avro_type: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
-    return tuple(avro_type) if isinstance(avro_type, list) else (avro_type,)
+def holds_text(avro_type: Any) -> bool:
+    """Whether an Avro type is a string or has one inside it, at any depth. The keys of a map are text."""
+    if isinstance(avro_type, list):
+        return any(holds_text(branch) for branch in avro_type)
+    if isinstance(avro_type, str):
+        return avro_type == "string"
+    if avro_type["type"] == "record":
+        return any(holds_text(field["type"]) for field in avro_type["fields"])
+    if avro_type["type"] == "array":
+        return holds_text(avro_type["items"])
+    return avro_type["type"] == "map" or holds_text(avro_type["type"])
 
 
 def entities(folder: Path = CONTRACTS_DIR) -> tuple[str, ...]:

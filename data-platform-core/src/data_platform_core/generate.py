@@ -80,6 +80,7 @@ def _entity(contract: Contract) -> list[str]:
         "",
         "| check | condition |",
         "|---|---|",
+        *(f"| `{name}_text` | valid UTF-8 without U+0000 |" for name in contract.max_lengths),
         *(f"| `{name}_length` | at most {most} characters |" for name, most in contract.max_lengths.items()),
         *(f"| `{name}_accepted` | one of {', '.join(values)} |" for name, values in contract.accepted_values.items()),
         *(f"| `{name}` | `{condition.replace('|', chr(92) + '|')}` |" for name, condition in contract.checks.items()),

@@ -43,17 +43,18 @@ from pydantic import BaseModel, ConfigDict
 from data_platform_core.errors import ConfigurationError
 
 ORIGIN_HEADER = "crm-origin"
-_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+#: Characters of a run id at most.
+MAX_RUN_ID = 100
+_RUN_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_RUN_ID}}}")
+_INT_END, _LONG_END = 1 << 31, 1 << 63
+_SUMMARY = re.compile(r"(?:^|/)summary(?:-(\d+))?\.json$")
 
 
 def check_run_id(run_id: str) -> str:
     """`run_id`, or ConfigurationError when it can't be part of an object key, a header and a client id."""
     if not _RUN_ID.fullmatch(run_id) or set(run_id) <= {"."}:
-        raise ConfigurationError(f"run id {run_id!r}: use 1 to 100 characters of A-Z a-z 0-9 . _ -")
+        raise ConfigurationError(f"run id {run_id!r}: use 1 to {MAX_RUN_ID} characters of A-Z a-z 0-9 . _ -")
     return run_id
-
-
-_SUMMARY = re.compile(r"(?:^|/)summary(?:-(\d+))?\.json$")
 
 
 class Outcome(StrEnum):
@@ -151,9 +152,11 @@ def parse_origin(header: bytes | None) -> Origin | None:
     """The inverse of `origin`; None when the header is absent or not of ours."""
     try:
         run_id, producer_id, seq = (header or b"").decode().split("/")
-        return Origin(run_id, int(producer_id), int(seq))
+        found = Origin(run_id, int(producer_id), int(seq))
     except ValueError:
         return None
+    named = 1 <= len(run_id) <= MAX_RUN_ID and "\0" not in run_id
+    return found if named and 0 <= found.producer_id < _INT_END and 0 <= found.seq < _LONG_END else None
 
 
 def part_key(prefix: str, producer_id: int, entity: str, number: int) -> str:

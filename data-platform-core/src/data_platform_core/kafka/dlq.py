@@ -8,7 +8,7 @@ Key and value are the original's, byte for byte; both are null when they are too
   least once, so a reader counts distinct sources;
 - `dlq-timestamp`: the original's Kafka timestamp, ms;
 - `dlq-too-large`: the original's size in bytes, empty when key and value are there;
-- ORIGIN_HEADER as it came, empty when there was none.
+- ORIGIN_HEADER as it came, empty when there was none of ours.
 """
 
 from __future__ import annotations

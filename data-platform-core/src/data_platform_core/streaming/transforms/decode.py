@@ -14,22 +14,24 @@ from pyspark.sql.avro.functions import from_avro
 
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
 from data_platform_core.kafka.dlq import Reason, contract_reason
-from data_platform_core.ledger import ORIGIN_HEADER
+from data_platform_core.ledger import MAX_RUN_ID, ORIGIN_HEADER
 from data_platform_core.streaming.transforms.projection import Projection
+from data_platform_core.streaming.transforms.rules import contract_checks
 
 # Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
 _MAGIC = b"\x00"
 _HEADER_BYTES = 5
 _DECODED = "decoded"
-_PLAUSIBLE = "event_time_plausible"
-_PRODUCED_PLAUSIBLE = "produced_ts_plausible"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
 ORIGIN_COLUMNS = ("origin_run_id", "origin_producer_id", "origin_seq")
 
 
 class KafkaRows:
-    """Renames Kafka's columns and parses the origin header. Input: the Kafka source with `includeHeaders`."""
+    """Renames Kafka's columns and parses the origin header, null when it is not one (`ledger.parse_origin`).
+
+    Input: the Kafka source with `includeHeaders`.
+    """
 
     def __init__(self) -> None:
         header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
@@ -49,11 +51,18 @@ class KafkaRows:
             F.get("_origin", F.lit(0)).alias("origin_run_id"),
             F.expr("try_cast(get(_origin, 1) AS INT)").alias("origin_producer_id"),
             F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
+            F.size("_origin").alias("_parts"),
         )
+        # All of it or nothing: bytes that are no text must not get into a table's statistics, which are JSON.
+        ours = F.expr(
+            "_parts = 3 AND is_valid_utf8(origin_run_id) AND locate(char(0), origin_run_id) = 0 "
+            f"AND length(origin_run_id) BETWEEN 1 AND {MAX_RUN_ID} AND origin_producer_id >= 0 AND origin_seq >= 0"
+        )
+        self._checked = Projection(*KAFKA_COLUMNS, *(F.when(ours, F.col(name)).alias(name) for name in ORIGIN_COLUMNS))
 
     def __call__(self, batch: DataFrame) -> DataFrame:
         """The rows of a batch."""
-        return self._parsed(self._renamed(batch))
+        return self._checked(self._parsed(self._renamed(batch)))
 
 
 class Decoder:
@@ -110,28 +119,6 @@ def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
         holds = F.coalesce(F.expr(condition), F.lit(False))
         reason = reason.when(~holds, contract_reason(name))
     return reason
-
-
-def contract_checks(contract: Contract) -> dict[str, str]:
-    """Spark SQL condition by check name: plausible times, lengths of text, the accepted values, the contract's own.
-
-    Conditions may name the contract's columns and Kafka's (`kafka_ts` is the broker's clock).
-    """
-    lengths = {
-        f"{column}_length": f"{column} IS NULL OR length({column}) <= {most}"
-        for column, most in contract.max_lengths.items()
-    }
-    accepted = {
-        f"{column}_accepted": f"{column} IS NULL OR {column} IN ({', '.join(repr(value) for value in values)})"
-        for column, values in contract.accepted_values.items()
-    }
-    times = {_PLAUSIBLE: _plausible(contract.event_time), _PRODUCED_PLAUSIBLE: _plausible("produced_ts")}
-    return {**times, **lengths, **accepted, **contract.checks}
-
-
-def _plausible(time: str) -> str:
-    """A time neither before this century nor well ahead of its arrival: microseconds sent as milliseconds are."""
-    return f"{time} >= TIMESTAMP '2000-01-01' AND {time} <= kafka_ts + INTERVAL 1 DAY"
 
 
 def _is_late(contract: Contract) -> Column:

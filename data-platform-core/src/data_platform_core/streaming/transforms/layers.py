@@ -13,6 +13,7 @@ from data_platform_core.kafka import dlq
 from data_platform_core.lake.tables import BRONZE_PARTITION, SILVER_PARTITION, silver_columns
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.positions import OFFSET_BITS
+from data_platform_core.streaming.transforms.decode import ORIGIN_COLUMNS
 from data_platform_core.streaming.transforms.projection import Projection
 
 # A shorter literal list would be inlined into generated code, and so compiled anew for every batch.
@@ -78,7 +79,7 @@ class Layers:
 
 def _dead_letter_columns(dlq_topic: str) -> Iterable[Column]:
     source = F.concat_ws("/", "kafka_topic", "kafka_partition", "kafka_offset")
-    origin = F.concat_ws("/", F.substring("origin_run_id", 1, 1_000), "origin_producer_id", "origin_seq")
+    origin = F.concat_ws("/", *ORIGIN_COLUMNS)
     size = F.coalesce(F.length("kafka_key"), F.lit(0)) + F.coalesce(F.length("kafka_value"), F.lit(0))
     fits = size <= dlq.MAX_ORIGINAL_BYTES
     return (

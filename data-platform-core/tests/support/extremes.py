@@ -1,0 +1,260 @@
+"""Records at the ends of what a contract's types can say, derived from its schema and its contract file.
+
+For every field: the ends of its type, every number and day that a check names with its neighbours, the bound of its
+length and one more, empty, huge, Unicode of every kind, bytes that are no UTF-8, null. `singles` has each of them once,
+in a record that is otherwise good; `combinations` is a strategy for several at once. A new field or bound of a contract
+is covered without a change here.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import oracle
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from oracle import CENTURY_MS, DAY_MS, LAST_MS, Record
+
+from data_platform_core.contracts import Contract
+
+#: Fields that name the send: in a record that lies about them the origin header can't be true.
+OF_THE_SEND = ("run_id", "producer_id", "seq")
+_EPOCH = date(1970, 1, 1)
+_INT, _LONG = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
+_SMALL, _HUGE = 9_000, 900_000
+#: Unicode that keeps a text's characters apart, so that an identifier stays one: astral, combining, right to left.
+_DISGUISES = (0x10000, 0x300, 0x600)
+_TEXTS = (
+    "", " ", "\0", "a\0b", "\\N", "\\.", "\\", "\\\\", "\t\n\r\x0b\x0c", "\x1b[31m", "\x7f", "\u2028", "\ufeff", "\ufffd",
+    "\uffff", "\U0010ffff", "\u202egnp.exe", "e\u0301\u0327", "👩‍👩‍👧‍👦", "مرحبا", "한국어", "'", '"', "';--", "{{ this }}", "%s{0}",
+    "null", "NaN", "infinity", "a/b/../c", "-", "\u0130\u0131ß",
+    b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"abc\x80",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record and what it is extreme in, as `field=value`."""
+
+    entity: str
+    label: str
+    record: Record
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """When records arrive, ms since 1970, and how far from a bound that depends on it a time must stay."""
+
+    ms: int
+    slack_ms: int = 1
+
+    @property
+    def day(self) -> int:
+        return self.ms // DAY_MS
+
+    @property
+    def slack_days(self) -> int:
+        return -(-self.slack_ms // DAY_MS)
+
+
+def singles(contract: Contract, bases: list[Record], arrival: Arrival, huge: bool = False) -> list[Example]:
+    """Each extreme of each field in a good record; where it needs other fields to be good, also with these mended."""
+    found: list[Example] = []
+    for field in contract.avro["fields"]:
+        name = field["name"]
+        for value in _extremes(contract, name, field["type"], bases[0][name], arrival, huge):
+            found += _placed(contract, bases, name, value, arrival)
+    return [_with_own_id(example, number) for number, example in enumerate(found)]
+
+
+def _placed(contract: Contract, bases: list[Record], name: str, value: Any, arrival: Arrival) -> Iterator[Example]:
+    """The value in the first base that stays good with it; and as it breaks the first base, if it does."""
+    label = f"{name}={_shown(value)}"
+    plain = bases[0] | {name: value}
+    if oracle.broken(contract, plain, arrival.ms):
+        yield Example(contract.entity, label, plain)
+    for base in bases:
+        cured = oracle.mended(contract, base | {name: value}, arrival.ms, keep=name)
+        if cured[name] == value and not oracle.broken(contract, cured, arrival.ms):
+            yield Example(contract.entity, label, cured)
+            return
+
+
+def combinations(
+    contract: Contract, bases: list[Record], arrival: Arrival, count: int, first_number: int
+) -> list[Example]:
+    """`count` records with several extremes at once, or with values anywhere in their types; the same ones each time."""
+    fields = {field["name"]: field["type"] for field in contract.avro["fields"]}
+    changes = st.lists(st.sampled_from(sorted(fields)), min_size=2, max_size=5, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries(
+            {name: _anything(contract, name, fields[name], bases[0][name], arrival) for name in names}
+        )
+    )
+    found: list[Example] = []
+
+    @settings(max_examples=count, derandomize=True, database=None, phases=[Phase.generate], deadline=None)
+    @given(st.sampled_from(bases), changes, st.booleans())
+    def collect(base: Record, changed: Record, cure: bool) -> None:
+        record = base | changed
+        if cure:
+            record = oracle.mended(contract, record, arrival.ms)
+        label = " ".join(f"{name}={_shown(value)}" for name, value in changed.items())
+        found.append(Example(contract.entity, label, record))
+
+    collect()
+    return [_with_own_id(example, first_number + number) for number, example in enumerate(found)]
+
+
+def _with_own_id(example: Example, number: int) -> Example:
+    """Every record its own event: what is equal would be dropped as a duplicate. An id that is extreme stays so."""
+    found = example.record["event_id"]
+    if not isinstance(found, str) or len(found) != 36:
+        return example
+    shift = ord(found[0]) - ord(found[0]) % 0x100
+    mark = "".join(chr(shift + ord(digit)) for digit in f"{number:08x}")
+    return Example(example.entity, example.label, example.record | {"event_id": mark + found[8:]})
+
+
+def _anything(contract: Contract, name: str, kind: Any, base: Any, arrival: Arrival) -> st.SearchStrategy[Any]:
+    """An extreme, or any value of the type near what the contract allows."""
+    extreme = st.sampled_from(list(_extremes(contract, name, kind, base, arrival, huge=False)))
+    if name in contract.accepted_values:
+        return st.sampled_from(contract.accepted_values[name]) | extreme
+    if name in contract.max_lengths and isinstance(base, str | None):
+        most = contract.max_lengths[name]
+        return st.text(st.characters(codec="utf-8"), max_size=most) | st.binary(min_size=1, max_size=40) | extreme
+    inner = [branch for branch in kind if branch != "null"][0] if isinstance(kind, list) else kind
+    if inner in ("int", "long"):
+        low, high = _INT if inner == "int" else _LONG
+        return st.integers(low, high) | st.integers(0, 10) | extreme
+    if isinstance(inner, dict) and inner.get("logicalType") == "timestamp-millis":
+        return st.integers(CENTURY_MS, arrival.ms - 3 * DAY_MS) | extreme
+    return extreme
+
+
+def _extremes(
+    contract: Contract, name: str, kind: Any, base: Any, arrival: Arrival, huge: bool
+) -> Iterable[Any]:  # in a stable order: what hypothesis draws must not depend on the process
+    if isinstance(kind, list):
+        branches = [branch for branch in kind if branch != "null"]
+        yield None
+        for branch in branches:
+            yield from _extremes(contract, name, branch, base, arrival, huge)
+    elif isinstance(kind, str):
+        yield from _primitive(contract, name, kind, base, huge)
+    elif kind.get("logicalType") == "timestamp-millis":
+        yield from _times(contract, arrival)
+    elif kind.get("logicalType") == "date":
+        yield from _days(contract, arrival)
+    elif kind["type"] == "array":
+        yield from _arrays(contract, name, kind["items"], base, arrival, huge)
+    elif kind["type"] == "record":
+        for field in kind["fields"]:
+            inner = (base or {}).get(field["name"])
+            for value in _extremes(contract, f"{name}.{field['name']}", field["type"], inner, arrival, huge):
+                yield base | {field["name"]: value}
+    elif kind["type"] == "map":
+        yield {}
+        for value in _extremes(contract, name, kind["values"], None, arrival, huge):
+            yield {"key": value}
+        for key in _texts(contract, name, "key", huge):
+            yield {key: next(iter((base or {"": None}).values()))}
+    elif kind["type"] == "enum":
+        yield from kind["symbols"]
+    else:
+        yield from _extremes(contract, name, kind["type"], base, arrival, huge)
+
+
+def _primitive(contract: Contract, name: str, kind: str, base: Any, huge: bool) -> Iterable[Any]:
+    if kind == "string":
+        return _texts(contract, name, base, huge)
+    if kind == "boolean":
+        return (True, False)
+    if kind in ("int", "long"):
+        low, high = _INT if kind == "int" else _LONG
+        near = {0, 1, -1, 2**31, 2**53, 10**18, low, high} | set(_named_numbers(contract))
+        return sorted({n + step for n in near for step in (-1, 0, 1) if low <= n + step <= high})
+    if kind in ("float", "double"):
+        return (0.0, -0.0, 5e-324, 1.7976931348623157e308, float("inf"), float("-inf"), float("nan"))
+    raise ValueError(f"no extremes for Avro type {kind!r}: add them to tests/support/extremes.py")
+
+
+def _texts(contract: Contract, name: str, base: Any, huge: bool) -> Iterator[str | bytes]:
+    column = name.split(".")[0]
+    yield from _TEXTS
+    for value in contract.accepted_values.get(column, ()):
+        yield from (value, value.upper(), f"{value} ", f" {value}", f"{value}\0", value.encode() + b"\xff")
+    if isinstance(base, str) and base:
+        for start in _DISGUISES:
+            yield "".join(chr(start + ord(letter) % 0x80) for letter in base)
+        yield from (base[:-1] + "\0", base[:-1] + "\n", base + "\n", base.encode()[:-1] + b"\xff")
+    if column in contract.max_lengths:
+        most = contract.max_lengths[column]
+        for letter in ("x", "\U0001d518", "\u0301"):
+            yield from (letter * most, letter * (most + 1))
+        yield from ("x" * (most - 2) + "@x", "x" * (most - 1) + "@x")
+    yield "x" * _SMALL
+    if huge:
+        yield "x" * _HUGE
+
+
+def _arrays(contract: Contract, name: str, items: Any, base: Any, arrival: Arrival, huge: bool) -> Iterator[list[Any]]:
+    item = base[0] if base else None
+    yield []
+    sizes = {size + step for size in _named_numbers(contract) if size <= 20_000 for step in (-1, 0, 1)}
+    for size in sorted(sizes | ({oracle.MOST_ITEMS, oracle.MOST_ITEMS + 1} if huge else set())):
+        if size > 0:
+            yield [copy.deepcopy(_least(items))] * size
+    for value in _extremes(contract, name, items, item, arrival, huge):
+        yield [value]
+        yield [value, item] if item is not None else [value, value]
+
+
+def _least(kind: Any) -> Any:
+    """The shortest item that is not nothing."""
+    if isinstance(kind, dict) and kind["type"] == "record":
+        return {field["name"]: _least(field["type"]) for field in kind["fields"]}
+    return {"string": "x", "boolean": True}.get(kind, 1) if isinstance(kind, str) else None
+
+
+def _times(contract: Contract, arrival: Arrival) -> Iterable[int]:
+    now, slack = arrival.ms, arrival.slack_ms
+    late = now - contract.silver.allowed_lateness_minutes * 60_000
+    midnight = now - now % DAY_MS
+    return sorted({
+        CENTURY_MS - 1, CENTURY_MS, now, now + DAY_MS - slack, now + DAY_MS + slack, late - slack, late + slack,
+        midnight - 1, midnight, -1, 0, 1, now // 1000, now * 1000, LAST_MS, LAST_MS + 1, -LAST_MS, -LAST_MS - 1, *_LONG,
+        253_402_300_799_999, 253_402_300_800_000, -62_135_596_800_001, -62_167_219_200_001, 1_709_164_800_000,
+        1_774_742_400_000, now - DAY_MS, now - 400 * DAY_MS,
+    })  # fmt: skip
+
+
+def _days(contract: Contract, arrival: Arrival) -> Iterable[int]:
+    today, slack = arrival.day, arrival.slack_days
+    named = {date.fromisoformat(found) for found in re.findall(r"DATE '(\d{4}-\d\d-\d\d)'", _checks(contract))}
+    edges = {(day - _EPOCH) // timedelta(days=1) for day in named} | {0, -719_162, -719_528, 2_932_896, -2_440_588}
+    edges |= {106_751_991, 106_751_992, -106_751_992, 2_145_031_948, *_INT}
+    near = {day + step for day in edges for step in (-1, 0, 1) if _INT[0] <= day + step <= _INT[1]}
+    return sorted(near | {today - 1, today, today + 2 - slack, today + 1 + slack})
+
+
+def _named_numbers(contract: Contract) -> list[int]:
+    """The whole numbers that the checks name."""
+    text = re.sub(r"'[^']*'", "", _checks(contract))
+    return sorted({int(number) for number in re.findall(r"\b(\d+)L?\b", text)})
+
+
+def _checks(contract: Contract) -> str:
+    return "\n".join(contract.checks.values())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)} items: {_shown(value[0])}]" if value else "[]"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(value) if hasattr(value, '__len__') else '?'})"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -39,11 +39,17 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class Example:
-    """A record and what it is extreme in, as `field=value`."""
+    """A record, the fields that it is extreme in, and these with their values for a person to read."""
 
     entity: str
+    fields: tuple[str, ...]
     label: str
     record: Record
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it lies about its own send."""
+        return any(name in OF_THE_SEND for name in self.fields)
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,19 @@ def singles(contract: Contract, bases: list[Record], arrival: Arrival, huge: boo
 
 
 def _placed(contract: Contract, bases: list[Record], name: str, value: Any, arrival: Arrival) -> Iterator[Example]:
-    """The value in the first base that stays good with it; and as it breaks the first base, if it does."""
+    """The value in the first base that stays good with it; and once for each set of rules that it breaks."""
     label = f"{name}={_shown(value)}"
-    plain = bases[0] | {name: value}
-    if oracle.broken(contract, plain, arrival.ms):
-        yield Example(contract.entity, label, plain)
+    seen = {frozenset()}
+    for base in bases:
+        plain = base | {name: value}
+        reasons = oracle.broken(contract, plain, arrival.ms)
+        if reasons not in seen:
+            seen.add(reasons)
+            yield Example(contract.entity, (name,), label, plain)
     for base in bases:
         cured = oracle.mended(contract, base | {name: value}, arrival.ms, keep=name)
         if cured[name] == value and not oracle.broken(contract, cured, arrival.ms):
-            yield Example(contract.entity, label, cured)
+            yield Example(contract.entity, (name,), label, cured)
             return
 
 
@@ -104,7 +114,7 @@ def combinations(
         if cure:
             record = oracle.mended(contract, record, arrival.ms)
         label = " ".join(f"{name}={_shown(value)}" for name, value in changed.items())
-        found.append(Example(contract.entity, label, record))
+        found.append(Example(contract.entity, tuple(changed), label, record))
 
     collect()
     return [_with_own_id(example, first_number + number) for number, example in enumerate(found)]
@@ -117,7 +127,7 @@ def _with_own_id(example: Example, number: int) -> Example:
         return example
     shift = ord(found[0]) - ord(found[0]) % 0x100
     mark = "".join(chr(shift + ord(digit)) for digit in f"{number:08x}")
-    return Example(example.entity, example.label, example.record | {"event_id": mark + found[8:]})
+    return replace(example, record=example.record | {"event_id": mark + found[8:]})
 
 
 def _anything(contract: Contract, name: str, kind: Any, base: Any, arrival: Arrival) -> st.SearchStrategy[Any]:
@@ -185,7 +195,7 @@ def _primitive(contract: Contract, name: str, kind: str, base: Any, huge: bool) 
 
 
 def _texts(contract: Contract, name: str, base: Any, huge: bool) -> Iterator[str | bytes]:
-    column = name.split(".")[0]
+    column = name.split(".", maxsplit=1)[0]
     yield from _TEXTS
     for value in contract.accepted_values.get(column, ()):
         yield from (value, value.upper(), f"{value} ", f" {value}", f"{value}\0", value.encode() + b"\xff")

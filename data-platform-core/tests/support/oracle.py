@@ -139,15 +139,19 @@ def _as_review(event: Record) -> Record:
 
 
 def _on_the_site(event: Record) -> Record:
-    return event | {"site_category": "home" if event["site_category"] is None else event["site_category"]} | {
-        "app_category": None
-    }
+    return (
+        event
+        | {"site_category": "home" if event["site_category"] is None else event["site_category"]}
+        | {"app_category": None}
+    )
 
 
 def _in_the_app(event: Record) -> Record:
-    return event | {"app_category": "home" if event["app_category"] is None else event["app_category"]} | {
-        "site_category": None
-    }
+    return (
+        event
+        | {"app_category": "home" if event["app_category"] is None else event["app_category"]}
+        | {"site_category": None}
+    )
 
 
 def _card(order: Record) -> Record:

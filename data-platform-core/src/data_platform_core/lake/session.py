@@ -23,7 +23,7 @@ _STANDALONE = "spark://"
 # Large pages: a miss of the page tables costs a virtual machine most (ADR 0012).
 _DRIVER_JVM = ("-XX:+UseParallelGC", "-XX:+UseTransparentHugePages")
 # A poison record may claim a string of a gigabyte: the decoder refuses before it allocates.
-_AVRO_LIMITS = (
+AVRO_LIMITS = (
     "-Dorg.apache.avro.limits.string.maxLength=1048576",
     "-Dorg.apache.avro.limits.bytes.maxLength=1048576",
     "-Dorg.apache.avro.limits.collectionItems.maxLength=100000",
@@ -62,8 +62,8 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
     streaming = settings.streaming
     conf = {
         "spark.driver.memory": f"{streaming.driver_memory_mb}m",
-        "spark.driver.extraJavaOptions": " ".join((*_DRIVER_JVM, "-Duser.timezone=UTC", *_AVRO_LIMITS)),
-        "spark.executor.extraJavaOptions": " ".join(("-Duser.timezone=UTC", *_AVRO_LIMITS)),
+        "spark.driver.extraJavaOptions": " ".join((*_DRIVER_JVM, "-Duser.timezone=UTC", *AVRO_LIMITS)),
+        "spark.executor.extraJavaOptions": " ".join(("-Duser.timezone=UTC", *AVRO_LIMITS)),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(streaming.shuffle_partitions),
         # Micro-batches are small: adaptive re-planning costs more than it wins.

@@ -35,8 +35,9 @@ class KafkaRows:
 
     def __init__(self) -> None:
         header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
-        # A cast keeps bytes that are no UTF-8; `decode` would fail the batch on them.
-        origin = F.split(F.get(header, F.lit(0))["value"].cast("string"), "/")
+        # A cast keeps bytes that are no UTF-8, where `decode` would fail the batch and `split` replace them.
+        text = F.get(header, F.lit(0))["value"].cast("string")
+        origin = F.split(F.when(F.is_valid_utf8(text), text), "/")
         self._renamed = Projection(
             F.col("key").alias("kafka_key"),
             F.col("value").alias("kafka_value"),
@@ -53,10 +54,10 @@ class KafkaRows:
             F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
             F.size("_origin").alias("_parts"),
         )
-        # All of it or nothing: bytes that are no text must not get into a table's statistics, which are JSON.
+        # All of it or nothing: a send that can't be found again is nobody's.
         ours = F.expr(
-            "_parts = 3 AND is_valid_utf8(origin_run_id) AND locate(char(0), origin_run_id) = 0 "
-            f"AND length(origin_run_id) BETWEEN 1 AND {MAX_RUN_ID} AND origin_producer_id >= 0 AND origin_seq >= 0"
+            f"_parts = 3 AND length(origin_run_id) BETWEEN 1 AND {MAX_RUN_ID} AND locate(char(0), origin_run_id) = 0 "
+            "AND origin_producer_id >= 0 AND origin_seq >= 0"
         )
         self._checked = Projection(*KAFKA_COLUMNS, *(F.when(ours, F.col(name)).alias(name) for name in ORIGIN_COLUMNS))
 

@@ -26,9 +26,8 @@ from confluent_kafka.admin import AdminClient
 from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 from minio import Minio
-from minio.commonconfig import SUSPENDED
 from minio.error import S3Error
-from minio.versioningconfig import VersioningConfig
+from minio.versioningconfig import SUSPENDED, VersioningConfig
 
 from data_generator.ledger_store import LedgerStore
 from data_platform_core.accounting import reconcile

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 COUNTS = EntityCounts("orders", 1200, 1199, 1200, 1180, 8, 7, 5, 1188, None)
 LOST = Finding("A1", "orders", (Violation("acknowledged but not in bronze", 2, ("crm.orders.v1/0/4", "x/0/5")),))
-GOOD = Report("run-1", (COUNTS,), (Finding("A1", "orders", ()),), 3.21)
+GOOD = Report("run-1", (COUNTS,), (Finding("A1", "orders", ()),), 3.21, compared=1_234_567, compared_s=20.04)
 BAD = Report("run-1", (COUNTS,), (LOST,), 60.0, unfinished=(2,))
 
 
@@ -30,8 +30,9 @@ def test_a_report_without_violations_ends_with_pass() -> None:
     lines = printed(GOOD)
     assert lines[-1] == "PASS"
     assert not any("FAIL" in line for line in lines)
-    assert sum(line.startswith("A") for line in lines) == 7
+    assert sum(line.startswith("A") for line in lines) == 8
     assert any(line.startswith("A7 PASS") and "3.2 s" in line for line in lines)
+    assert any(line.startswith("A8 PASS") and line.endswith("(1,234,567 records in 20.0 s)") for line in lines)
 
 
 def test_a_violation_is_told_under_its_equation_and_ends_with_fail() -> None:
@@ -39,7 +40,7 @@ def test_a_violation_is_told_under_its_equation_and_ends_with_fail() -> None:
     assert lines[-1] == "FAIL"
     at = next(number for number, line in enumerate(lines) if line.startswith("A1 FAIL"))
     assert lines[at + 1].strip() == "orders: 2 acknowledged but not in bronze: crm.orders.v1/0/4, x/0/5"
-    assert sum("PASS" in line for line in lines) == 6
+    assert sum("PASS" in line for line in lines) == 7
 
 
 def test_a_producer_that_was_killed_is_mentioned() -> None:

@@ -21,7 +21,7 @@ EQUATIONS: Final = {
     "A5": "sums: warehouse and marts = silver, per day and kind",
     "A6": "order: per key nothing overtakes",
     "A7": "liveness: topics drained",
-    "A8": "content: bytes as acknowledged; silver, landing and marts as recomputed from them",
+    "A8": "content: bytes as sent; silver, landing and marts as recomputed",
 }
 # What the table needs: a pipe has no width of its own, and would get 80 columns.
 _PIPE_WIDTH: Final = 120

@@ -74,24 +74,31 @@ class Sender:
     def arrivals(self, contract: Contract, good: list[oracle.Record]) -> None:
         entity = contract.entity
         others = {name: number for name, number in self._ids.items() if name != entity}
-        made: list[oracle.Record] = []
-        for one in arrivals(contract, self._own_events(entity, good, made), self._ids[entity], others):
+        own, strangers = self._events(entity, good, "a"), self._events(entity, good, "f", FOREIGN)
+        for one in arrivals(contract, own, strangers, self._ids[entity], others):
             self.fates[entity, one.label] = Fate(one.reasons)
-            if one.headers is None and (one.reasons or one.label.startswith("key ")):
+            if one.headers is None:
                 kind = Injected.POISON if one.reasons else Injected.NONE
                 self._run.send(entity, one.label, one.key, one.value, kind)
             else:
-                self._run.send_foreign(entity, one.label, one.key, one.value, one.headers or ())
-        body = framed(contract.avro, self._ids[entity], good[0] | {"run_id": FOREIGN})
-        for number, value in enumerate(fuzzed(body, FUZZED, seed=len(body))):
+                self._run.send_foreign(entity, one.label, one.key, one.value, one.headers)
+        bodies = (framed(contract.avro, self._ids[entity], record) for record in strangers)
+        for number, value in enumerate(fuzzed(bodies, FUZZED, seed=1)):
             self.fates[entity, f"fuzzed {number}"] = Fate(EITHER)
             self._run.send_foreign(entity, f"fuzzed {number}", b"1", value)
 
-    def _own_events(self, entity: str, good: list[oracle.Record], made: list[oracle.Record]) -> Iterator[oracle.Record]:
+    def _events(
+        self, entity: str, good: list[oracle.Record], mark: str, run_id: str | None = None
+    ) -> Iterator[oracle.Record]:
+        """Good records without end, each its own event; of the run's next send unless they are of another run."""
         for number in count():
             record = good[number % len(good)]
-            record = record | {"event_id": f"a{number:07x}{record['event_id'][8:]}", "seq": self._run.next_seq(entity)}
-            yield record
+            event_id = f"{mark}{number:07x}{record['event_id'][8:]}"
+            yield record | {
+                "event_id": event_id,
+                "seq": self._run.next_seq(entity),
+                "run_id": run_id or record["run_id"],
+            }
 
     def _of_its_send(self, example: Example) -> oracle.Record:
         if not example.is_foreign:

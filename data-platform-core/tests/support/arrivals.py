@@ -38,12 +38,15 @@ class Arrived:
 
 
 def arrivals(
-    contract: Contract, records: Iterator[Record], schema_id: int, others: Mapping[str, int]
+    contract: Contract, own: Iterator[Record], strangers: Iterator[Record], schema_id: int, others: Mapping[str, int]
 ) -> Iterator[Arrived]:
-    """Each kind once. `records` are good ones, each its own event; `others` are the ids of other subjects' schemas."""
+    """Each kind once. `own` are good records of the run, `strangers` of none, each its own event.
+
+    `others` are the ids of other subjects' schemas.
+    """
 
     def good() -> bytes:
-        return framed(contract.avro, schema_id, next(records))
+        return framed(contract.avro, schema_id, next(own))
 
     for label, key in (("null", None), ("empty", b""), ("huge", b"k" * 300_000), ("other", b"\xff\x00other")):
         yield Arrived(f"key {label}", key, good(), _GOOD)
@@ -57,7 +60,8 @@ def arrivals(
     for size in (1, 100, 500_000, _LARGEST - 10_000):
         yield Arrived(f"{size} bytes after the body", b"1", good() + b"\x00" * size, _GOOD)
     for label, headers in _headers():
-        yield Arrived(f"origin {label}", b"1", good(), _GOOD, headers)
+        stranger = framed(contract.avro, schema_id, next(strangers))
+        yield Arrived(f"origin {label}", b"1", stranger, _GOOD, headers)
 
 
 def _bodies(good: bytes, schema_id: int) -> Iterator[tuple[str, bytes]]:
@@ -93,11 +97,11 @@ def _headers() -> Iterator[tuple[str, Headers]]:
     yield "beside others", (("", b""), ("x" * 1000, None), (ORIGIN_HEADER, b"foreign/0/2"), ("\u202e", b"\xff"))
 
 
-def fuzzed(good: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """The body with some of its bytes changed: it may decode or not."""
+def fuzzed(bodies: Iterator[bytes], count: int, seed: int) -> Iterator[bytes]:
+    """Good records with some bytes of their bodies changed: they may decode or not."""
     rng = random.Random(seed)
     for _ in range(count):
-        body = bytearray(good)
+        body = bytearray(next(bodies))
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(5, len(body))
             body[at] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)))

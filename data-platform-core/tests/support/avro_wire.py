@@ -25,15 +25,7 @@ def encode(avro_type: Any, value: Any) -> bytes:
     if isinstance(avro_type, str):
         return _PRIMITIVES[avro_type](value)
     kind = avro_type["type"]
-    if kind == "record":
-        return b"".join(encode(field["type"], value[field["name"]]) for field in avro_type["fields"])
-    if kind == "array":
-        return _block([encode(avro_type["items"], item) for item in value])
-    if kind == "map":
-        return _block([_text(key) + encode(avro_type["values"], item) for key, item in value.items()])
-    if kind == "enum":
-        return _long(avro_type["symbols"].index(value))
-    return encode(kind, value)
+    return _COMPLEX[kind](avro_type, value) if kind in _COMPLEX else encode(kind, value)
 
 
 def _block(items: list[bytes]) -> bytes:
@@ -63,4 +55,10 @@ _PRIMITIVES = {
     "float": lambda value: struct.pack("<f", value),
     "double": lambda value: struct.pack("<d", value),
     "string": _text,
+}
+_COMPLEX = {
+    "record": lambda kind, value: b"".join(encode(field["type"], value[field["name"]]) for field in kind["fields"]),
+    "array": lambda kind, value: _block([encode(kind["items"], item) for item in value]),
+    "map": lambda kind, value: _block([_text(key) + encode(kind["values"], item) for key, item in value.items()]),
+    "enum": lambda kind, value: _long(kind["symbols"].index(value)),
 }

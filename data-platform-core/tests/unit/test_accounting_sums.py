@@ -35,7 +35,7 @@ def order(number: int, status: str, amount: int, hour: int = 12, day: int = 21, 
     moment = datetime(2026, 11, day, hour, tzinfo=UTC)
     row = {
         "order_id": f"o{number}", "order_status": status, "amount_krw": amount, "event_ts": moment,
-        "produced_ts": moment, "kafka_offset": number, "event_date": moment.date(), "run_id": "r",
+        "produced_ts": moment, "kafka_offset": number, "kafka_partition": 0, "event_date": moment.date(), "run_id": "r",
     }  # fmt: skip
     return {**row, **more}
 
@@ -44,7 +44,8 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     schema = pa.schema(
         [("order_id", pa.string()), ("order_status", pa.string()), ("amount_krw", pa.int64()),
          ("event_ts", pa.timestamp("us", tz="UTC")), ("produced_ts", pa.timestamp("us", tz="UTC")),
-         ("kafka_offset", pa.int64()), ("event_date", pa.date32()), ("run_id", pa.string())]
+         ("kafka_offset", pa.int64()), ("kafka_partition", pa.int32()), ("event_date", pa.date32()),
+         ("run_id", pa.string())]
     )  # fmt: skip
     return pa.Table.from_pylist(list(rows), schema)
 
@@ -111,6 +112,13 @@ def test_of_an_order_only_the_newest_state_counts() -> None:
 def test_of_two_states_at_one_moment_the_later_arrival_counts() -> None:
     rows = table(order(1, "paid", 10, kafka_offset=8), order(1, "placed", 10, kafka_offset=7))
     assert latest(rows, ORDERS)["order_status"].to_pylist() == ["paid"]
+
+
+def test_of_equal_offsets_the_higher_partition_is_the_newest() -> None:
+    """A foreign producer chose another key: the order lies in two partitions."""
+    rows = table(order(1, "paid", 10, kafka_partition=2), order(1, "placed", 10, kafka_partition=1))
+    assert latest(rows, ORDERS)["order_status"].to_pylist() == ["paid"]
+    assert latest(rows.take([1, 0]), ORDERS)["order_status"].to_pylist() == ["paid"]
 
 
 def test_a_business_day_begins_at_midnight_of_its_time_zone() -> None:

@@ -54,12 +54,11 @@ def grown(contracts: dict[str, Contract]) -> Contract:
 
 
 def bases(contracts: dict[str, Contract], entity: str) -> list[oracle.Record]:
+    """Good records, with the fields of `grown` too."""
     records = good_records(contracts, ARRIVAL.ms, "run-1")[entity]
-    for record in records:
-        for line in record.get("lines", ()):
-            line["note"] = "x"
-        record |= {"labels": {"colour": "red"}, "weight_kg": 0.5, "gift": "no"} if entity == "orders" else {}
-    return records
+    news = {"labels": {"colour": "red"}, "weight_kg": 0.5, "gift": "no"}
+    lines = [[line | {"note": "x"} for line in record.get("lines", ())] for record in records]
+    return [record | news | {"lines": own} for record, own in zip(records, lines, strict=True)]
 
 
 @pytest.fixture(params=[*entities(), "orders, grown"])
@@ -95,9 +94,8 @@ def test_every_extreme_becomes_what_the_contract_says(
     spark: SparkSession, contract: Contract, examples: list[Example]
 ) -> None:
     values = [framed(contract.avro, SCHEMA_ID, example.record) for example in examples]
-    decoded = judged(
-        spark, contract, [Arrived(e.label, b"1", v, frozenset()) for e, v in zip(examples, values, strict=True)]
-    )
+    arrived = [Arrived(e.label, b"1", value, frozenset()) for e, value in zip(examples, values, strict=True)]
+    decoded = judged(spark, contract, arrived)
     expected = [oracle.broken(contract, example.record, ARRIVAL.ms) for example in examples]
 
     reasons = dict(decoded.select("kafka_offset", "reason").collect())
@@ -139,17 +137,21 @@ def read_back(field: str, sql_type: str) -> Any:
     if field == r"\N":
         return None
     text = re.sub(r"\\(.)", lambda found: {"t": "\t", "n": "\n", "r": "\r"}.get(found[1], found[1]), field, flags=re.S)
-    if sql_type in ("bigint", "integer"):
-        return int(text)
-    if sql_type == "boolean":
-        return {"true": True, "false": False}[text]
-    if sql_type == "double precision":
-        return float(text)
-    if sql_type == "timestamp with time zone":
-        return (datetime.fromisoformat(text.removesuffix(" AD")) - EPOCH) // timedelta(milliseconds=1)
-    if sql_type == "date":
-        return (date.fromisoformat(text.removesuffix(" AD")) - date(1970, 1, 1)).days
-    return json.loads(text) if sql_type == "jsonb" else text
+    return READERS[sql_type](text)
+
+
+READERS = {
+    "text": str,
+    "bigint": int,
+    "integer": int,
+    "double precision": float,
+    "boolean": lambda text: {"true": True, "false": False}[text],
+    "jsonb": json.loads,
+    "timestamp with time zone": lambda text: (
+        (datetime.fromisoformat(text.removesuffix(" AD")) - EPOCH) // timedelta(milliseconds=1)
+    ),
+    "date": lambda text: (date.fromisoformat(text.removesuffix(" AD")) - EPOCH.date()).days,
+}
 
 
 @pytest.mark.spark
@@ -157,7 +159,7 @@ def test_every_arrival_has_one_fate_and_its_dead_letter_fits(
     spark: SparkSession, contract: Contract, good: list[oracle.Record]
 ) -> None:
     others = {"another": 8, "a third": 9}
-    found = [*arrivals(contract, own_events(good), SCHEMA_ID, others)]
+    found = [*arrivals(contract, own_events(good), own_events(good), SCHEMA_ID, others)]
     decoded = judged(spark, contract, found)
     reasons = dict(decoded.select("kafka_offset", "reason").collect())
     wrong = [
@@ -183,8 +185,8 @@ def test_every_arrival_has_one_fate_and_its_dead_letter_fits(
 def test_a_body_of_changed_bytes_fails_no_batch(
     spark: SparkSession, contract: Contract, good: list[oracle.Record]
 ) -> None:
-    body = framed(contract.avro, SCHEMA_ID, good[0])
-    values = [*fuzzed(body, 300, seed=9)]
+    bodies = (framed(contract.avro, SCHEMA_ID, record) for record in own_events(good))
+    values = [*fuzzed(bodies, 300, seed=9)]
     decoded = judged(spark, contract, [Arrived("fuzzed", b"1", value, frozenset()) for value in values])
     layers = Layers(contract)
     silver = layers.silver(decoded, [])

@@ -10,7 +10,7 @@ with versions as (
     select
         *,
         row_number() over (
-            partition by profile_id order by event_ts desc, produced_ts desc, kafka_offset desc
+            partition by profile_id order by event_ts desc, produced_ts desc, kafka_offset desc, kafka_partition desc
         ) as recency,
         min(event_ts) over (partition by profile_id) as first_version_ts,
         count(*) over (partition by profile_id) as version_count,

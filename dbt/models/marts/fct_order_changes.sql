@@ -24,18 +24,18 @@ in_order as (
         *,
         row_number() over history as change_number,
         row_number() over (
-            partition by order_id order by event_ts desc, produced_ts desc, kafka_offset desc
+            partition by order_id order by event_ts desc, produced_ts desc, kafka_offset desc, kafka_partition desc
         ) = 1 as is_latest,
         row_number() over (
-            partition by order_id, order_status order by produced_ts desc, kafka_offset desc
+            partition by order_id, order_status order by produced_ts desc, kafka_offset desc, kafka_partition desc
         ) > 1 as is_replaced,
         coalesce(bool_or(order_status = 'paid') over earlier, false) as was_paid,
         max(load_id) over (partition by order_id) as order_load_id
     from changes
     window
-        history as (partition by order_id order by event_ts, produced_ts, kafka_offset),
+        history as (partition by order_id order by event_ts, produced_ts, kafka_offset, kafka_partition),
         earlier as (
-            partition by order_id order by event_ts, produced_ts, kafka_offset
+            partition by order_id order by event_ts, produced_ts, kafka_offset, kafka_partition
             rows between unbounded preceding and 1 preceding
         )
 

@@ -23,7 +23,7 @@ versions as (
     select
         *,
         row_number() over (
-            partition by review_key order by event_ts desc, produced_ts desc, kafka_offset desc
+            partition by review_key order by event_ts desc, produced_ts desc, kafka_offset desc, kafka_partition desc
         ) as recency,
         count(*) over (partition by review_key) as version_count,
         max(load_id) over (partition by review_key) as review_load_id,

@@ -36,6 +36,8 @@ class Total(NamedTuple):
 
 Sums = Mapping[Group, Total]
 
+#: Order of what was produced at one moment: a key may be in several partitions, a foreign producer chooses.
+_WITHIN_A_MOMENT = ("kafka_offset", "kafka_partition")
 #: Holds a sum of 10^19 amounts of any int64.
 _EXACT = pa.decimal128(38, 0)
 
@@ -51,7 +53,8 @@ class Measure:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of silver that the sums need."""
-        wanted = ("event_date", "event_ts", "produced_ts", "kafka_offset", "run_id", self.key, self.kind, self.amount)
+        always = ("event_date", "event_ts", "produced_ts", *_WITHIN_A_MOMENT, "run_id")
+        wanted = (*always, self.key, self.kind, self.amount)
         return tuple(column for column in wanted if column)
 
 
@@ -72,8 +75,8 @@ def sums(rows: pa.Table, measure: Measure, day: str | None = "event_date") -> Su
 
 
 def latest(rows: pa.Table, measure: Measure) -> pa.Table:
-    """The newest version of each key: by event time, then production time, then offset."""
-    order = [(column, "ascending") for column in ("event_ts", "produced_ts", "kafka_offset")]
+    """The newest version of each key: by event time, then production time, offset and partition."""
+    order = [(column, "ascending") for column in ("event_ts", "produced_ts", *_WITHIN_A_MOMENT)]
     ordered = rows.sort_by(order)
     ordered = ordered.append_column("_row", pa.array(range(len(ordered)), pa.int64()))
     newest = ordered.group_by(measure.key).aggregate([("_row", "max")])["_row_max"]
@@ -82,7 +85,7 @@ def latest(rows: pa.Table, measure: Measure) -> pa.Table:
 
 def not_replaced(rows: pa.Table, measure: Measure) -> pa.Table:
     """Of rows that are one state of one thing, sent again (equal key and kind), the one produced last."""
-    ordered = rows.sort_by([("produced_ts", "ascending"), ("kafka_offset", "ascending")])
+    ordered = rows.sort_by([(column, "ascending") for column in ("produced_ts", *_WITHIN_A_MOMENT)])
     ordered = ordered.append_column("_row", pa.array(range(len(ordered)), pa.int64()))
     newest = ordered.group_by([measure.key, measure.kind]).aggregate([("_row", "max")])["_row_max"]
     return ordered.take(newest).drop_columns("_row")

@@ -13,4 +13,5 @@ SELECT
     max(loaded_at) OVER versions AS loaded_at
 FROM landing
 WINDOW versions AS (PARTITION BY product_id)
-QUALIFY (event_ts, produced_ts, kafka_offset) = max((event_ts, produced_ts, kafka_offset)) OVER versions
+QUALIFY (event_ts, produced_ts, kafka_offset, kafka_partition)
+    = max((event_ts, produced_ts, kafka_offset, kafka_partition)) OVER versions

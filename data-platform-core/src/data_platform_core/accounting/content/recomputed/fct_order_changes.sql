@@ -2,8 +2,10 @@
 WITH histories AS (
     SELECT
         order_id,
-        list((event_ts, produced_ts, kafka_offset, order_status, event_id) ORDER BY event_ts, produced_ts, kafka_offset)
-            AS changes,
+        list(
+            (event_ts, produced_ts, kafka_offset, order_status, event_id, kafka_partition)
+            ORDER BY event_ts, produced_ts, kafka_offset, kafka_partition
+        ) AS changes,
         max(load_id) AS order_load_id
     FROM landing
     GROUP BY order_id
@@ -23,7 +25,7 @@ SELECT
     place = len(changes) AS is_latest,
     -- The same state was sent again: produced later, whatever its event time.
     len(list_filter(changes, lambda c: c[4] = order_status
-        AND (c[2] > produced_ts OR (c[2] = produced_ts AND c[3] > kafka_offset)))) > 0 AS is_replaced,
+        AND (c[2], c[3], c[6]) > (produced_ts, kafka_offset, kafka_partition))) > 0 AS is_replaced,
     list_contains(list_transform(changes[1:place - 1], lambda c: c[4]), 'paid') AS was_paid,
     amount_krw,
     payment_method,

@@ -14,5 +14,5 @@ WHERE event_type = 'review'
     AND (profile_id, product_id) IN (SELECT (profile_id, product_id) FROM of_run WHERE event_type = 'review')
 WINDOW versions AS (PARTITION BY profile_id, product_id)
 QUALIFY row_number() OVER (
-    PARTITION BY profile_id, product_id ORDER BY event_ts DESC, produced_ts DESC, kafka_offset DESC
+    PARTITION BY profile_id, product_id ORDER BY event_ts DESC, produced_ts DESC, kafka_offset DESC, kafka_partition DESC
 ) = 1

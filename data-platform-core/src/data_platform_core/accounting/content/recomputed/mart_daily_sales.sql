@@ -5,10 +5,11 @@ WITH counted AS (
         order_status AS state,
         amount_krw::HUGEINT AS krw,
         row_number() OVER (
-            PARTITION BY order_id, order_status ORDER BY produced_ts DESC, kafka_offset DESC
+            PARTITION BY order_id, order_status ORDER BY produced_ts DESC, kafka_offset DESC, kafka_partition DESC
         ) = 1 AS counts,
-        min((event_ts, produced_ts, kafka_offset)) FILTER (order_status = 'paid') OVER (PARTITION BY order_id)
-            < (event_ts, produced_ts, kafka_offset) AS was_paid,
+        min((event_ts, produced_ts, kafka_offset, kafka_partition))
+            FILTER (order_status = 'paid') OVER (PARTITION BY order_id)
+            < (event_ts, produced_ts, kafka_offset, kafka_partition) AS was_paid,
         max(load_id) OVER (PARTITION BY order_id) AS load_id
     FROM landing
 )

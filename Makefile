@@ -10,6 +10,8 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 # Where it is set, every command would compile all that it imports anew: some 3 s each, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
+# Python and Java decode paths by it: a checkout below a folder of any letters, whatever the person's own locale.
+export LC_ALL := C.UTF-8
 
 ##@ Begin here
 

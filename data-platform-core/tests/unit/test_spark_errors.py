@@ -72,3 +72,13 @@ def test_a_store_that_is_away_is_told_without_the_credentials(settings: Settings
 def test_an_error_of_ours_inside_an_executor_stays_as_it_is() -> None:
     error = RuntimeError(_TRACEBACK.format(last="data_platform_core.errors.ServiceError: PostgreSQL does not answer"))
     assert cause(error) == ("ours", "PostgreSQL does not answer")
+
+
+def test_the_jvms_error_in_a_batchs_python_is_the_cause_and_not_the_traceback_around_it() -> None:
+    proxied = (
+        "py4j.Py4JException: An exception was raised by the Python Proxy. Return Message: Traceback (most recent call "
+        'last):\n  File "ingest.py", line 227, in _append\npy4j.protocol.Py4JJavaError: An error occurred while '
+        "calling o3537.save.\n: java.net.ConnectException: getFileStatus on s3a://crm-lake/silver: refused\n\tat x.y(Z)"
+    )
+    found = cause(JavaError("StreamingQueryException: failed", proxied))
+    assert found == ("store", "java.net.ConnectException: getFileStatus on s3a://crm-lake/silver: refused")

@@ -87,6 +87,12 @@ def test_patience_is_bounded() -> None:
         ("data_platform_core.errors.UnreachableError: PostgreSQL 127.0.0.1:1 does not answer (refused)", True),
         ("data_platform_core.errors.ServiceError: PostgreSQL 127.0.0.1:1 refuses user 'crm_batch'", False),
         ("java.net.ConnectException: Connection refused", True),
+        (
+            "An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):\n"
+            "py4j.protocol.Py4JJavaError: An error occurred while calling o1.save.\n"
+            ": java.net.ConnectException: getFileStatus on s3a://lake/silver: Connection refused\n\tat java.base/x",
+            True,
+        ),
         ("software.amazon.awssdk.core.exception.ApiCallTimeoutException: did not complete", True),
         ("java.nio.file.AccessDeniedException: s3a://lake: Forbidden; 403", False),
         ("java.io.FileNotFoundException: No such file or directory: s3a://lake/silver/x.parquet", False),

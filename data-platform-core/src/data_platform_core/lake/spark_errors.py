@@ -11,6 +11,7 @@ from data_platform_core.settings import ObjectStoreSettings
 _LONGEST = 300
 _OURS = re.compile(r"data_platform_core\.errors\.\w+: (.*)")
 _POSTGRES = re.compile(r"^\s*(psycopg\.(?:errors\.)?\w+): (.*)", re.MULTILINE)
+_CALLED = re.compile(r"^: ([\w.$]+: .*)", re.MULTILINE)
 #: What the JVM raises when the object store is away, refuses us or lacks a file.
 _STORE_CLASSES = (
     "org.apache.hadoop.fs.s3a.", "software.amazon.", "java.net.", "java.nio.file.AccessDenied", "java.io.FileNotFound",
@@ -44,6 +45,9 @@ def cause(error: BaseException) -> Cause:
         name, message = postgres[-1]
         return Cause("postgres", one_line(f"{name.rpartition('.')[2]}: {message}"))
     root = _root(error)
+    # A batch's Python is called by the JVM: the JVM's own error is in the text of the traceback that comes back.
+    called = _CALLED.findall(root or text)
+    root = called[-1] if called else root
     kind = "store" if any(name in (root or text) for name in _STORE_CLASSES) else "value"
     return Cause(kind, one_line(root or text))
 

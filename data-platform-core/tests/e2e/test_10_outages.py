@@ -2,7 +2,7 @@
 
 Each case is one row of `outages.jsonl` in the environment's data folder: what was away, what happened, how long it
 took.
-`OUTAGE_S=600 make test-faults PYTEST="-k outage"` makes the rows of ADR 0015.
+`OUTAGE_S=600 make test-faults PYTEST="-k outage"` makes the rows of ADR 0018.
 """
 
 from __future__ import annotations

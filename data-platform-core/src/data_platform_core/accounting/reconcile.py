@@ -103,11 +103,9 @@ def reconcile(
 
 def _overwritten(ledger: RunLedger) -> tuple[Violation, ...]:
     keys = ledger.overwritten
-    return (
-        (Violation("objects of the ledger that were written again or deleted", len(keys), keys[:EXAMPLES]),)
-        if keys
-        else ()
-    )
+    if not keys:
+        return ()
+    return (Violation("objects of the ledger that were written again or deleted", len(keys), keys[:EXAMPLES]),)
 
 
 def _late(lag: int, wait_s: float) -> Violation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from data_platform_core.contracts import Contract
@@ -56,6 +56,7 @@ def _every_text(avro_type: Any, value: str, rule: _Rule, depth: int = 0) -> str:
     if isinstance(avro_type, str):
         return f"({value} IS NULL OR ({rule(value)}))" if avro_type == "string" else ""
     kind, item = avro_type["type"], f"x{depth}"
+    inner: Iterable[str]
     if kind == "record":
         inner = (_every_text(field["type"], f"{value}.{field['name']}", rule, depth) for field in avro_type["fields"])
     elif kind == "array":

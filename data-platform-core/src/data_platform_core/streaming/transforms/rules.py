@@ -24,8 +24,8 @@ def contract_checks(contract: Contract) -> dict[str, str]:
     }
     texts = {f"{column}_text": _every_text(types[column], column, _storable) for column in contract.max_lengths}
     lengths = {
-        f"{column}_length": _every_text(types[column], column, lambda text, most=most: f"length({text}) <= {most}")
-        for column, most in contract.max_lengths.items()
+        f"{column}_length": _every_text(types[column], column, _at_most(characters))
+        for column, characters in contract.max_lengths.items()
     }
     accepted = {
         f"{column}_accepted": f"{column} IS NULL OR {column} IN ({', '.join(repr(value) for value in values)})"
@@ -46,6 +46,10 @@ def _storable(text: str) -> str:
     fail on the former.
     """
     return f"is_valid_utf8({text}) AND locate(char(0), {text}) = 0"
+
+
+def _at_most(characters: int) -> _Rule:
+    return lambda text: f"length({text}) <= {characters}"
 
 
 def _every_text(avro_type: Any, value: str, rule: _Rule, depth: int = 0) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from outages import deaths, driver, wait_for, wait_until_ready
 from pipeline import SCRIPTS, Pipeline
 
 from data_platform_core.topology import Topology, load_topology
@@ -27,7 +28,6 @@ from data_platform_core.warehouse.roles import LOADING_SCHEMA
 from embedded_stack import api
 from embedded_stack.credentials import MONITORING, read_account
 from embedded_stack.layout import Layout
-from embedded_stack.services import STREAMING
 from embedded_stack.supervision import Supervisor
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
@@ -35,8 +35,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "40"))
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 RATE = 40.0
-#: A driver's start on a busy machine, and its longest pauses: for a broken test to end.
-BACK_WITHIN_S = 600
 #: What the driver says of itself while it runs in the outage, and once it has been killed in the middle of it.
 AWAY = [
     pytest.param("object store", ("minio",), id="object-store"),
@@ -52,29 +50,9 @@ def each(services: tuple[str, ...], action: Callable[[str, str], None], environm
         list(pool.map(lambda service: action(environment, service), services))
 
 
-def driver(environment: str) -> api.ServiceStatus:
-    return next(row for row in api.status(environment) if row.name == STREAMING)
-
-
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float) -> float:
-    """Seconds until the condition held."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > timeout_s:
-            pytest.fail(f"{what}: not within {timeout_s:.0f} s")
-        time.sleep(0.5)
-    return time.monotonic() - began
-
-
 def write_row(environment: str, row: dict[str, Any]) -> None:
     with (load_topology(environment).data_path / "outages.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-
-
-def deaths(environment: str) -> int:
-    """How often the driver has ended, by the supervisor's log."""
-    log = (Layout(load_topology(environment)).logs / "supervisord.log").read_text(encoding="utf-8")
-    return log.count(f"exited: {STREAMING} ")
 
 
 @contextmanager
@@ -111,7 +89,7 @@ def load_caught(environment: str) -> Iterator[Callable[[], str]]:
 def test_an_outage_ends_by_itself(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> None:
     environment = pipeline.environment
     name = services[0]
-    wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    wait_until_ready(environment)
     pipeline.generate(f"outage-{name}-before", seconds=8, rate=RATE)
     with ExitStack() as stack:
         load = None
@@ -154,7 +132,7 @@ def outage(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> di
     starts = deaths(environment) - died_before
     each(services, api.start, environment)
     away_s, back = time.monotonic() - began, time.monotonic()
-    ready_s = wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    ready_s = wait_until_ready(environment)
     pipeline.drain()
     lag_s = time.monotonic() - back
     said, _ = caught.communicate(timeout=200)
@@ -195,7 +173,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     pipeline: Pipeline, tmp_path: Path, job: tuple[str, ...], how: str
 ) -> None:
     environment, run = pipeline.environment, f"outage-postgres-{how}-{job[0]}"
-    wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)
+    wait_until_ready(environment)
     pipeline.generate(run, seconds=8, rate=RATE)
     pipeline.drain()
     if job[0] == "dbt":

@@ -148,6 +148,66 @@ def outage(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> di
     }
 
 
+def test_services_away_one_after_another(pipeline: Pipeline) -> None:
+    """Kafka and PostgreSQL go first, then the object store, then the registry, each for OUTAGE_S.
+
+    A load is caught, and the driver is killed when a third of the first outage is over.
+    """
+    environment, began = pipeline.environment, 0.0
+    wait_until_ready(environment)
+    pipeline.generate("outage-all-before", seconds=8, rate=RATE)
+    pipeline.drain()
+    caught = subprocess.Popen(
+        pipeline.generator("outage-all-during", 60, RATE), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said: list[tuple[int, str]] = []
+
+    def watch_until(second: float) -> None:
+        while (now := time.monotonic() - began) < second:
+            problem = driver(environment).problem or "healthy"
+            if not said or said[-1][1] != problem:
+                said.append((round(now), problem))
+            time.sleep(2)
+
+    with load_caught(environment) as finish:
+        began = time.monotonic()
+        each((*BROKERS, "postgres"), api.stop, environment)
+        watch_until(OUTAGE_S / 3)
+        if driver(environment).pid:
+            pipeline.kill_streaming()
+        watch_until(OUTAGE_S * 0.4)
+        api.stop(environment, "minio")
+        watch_until(OUTAGE_S * 0.6)
+        api.stop(environment, "registry")
+        watch_until(OUTAGE_S)
+        each((*BROKERS, "postgres"), api.start, environment)
+        watch_until(OUTAGE_S * 1.4)
+        api.start(environment, "minio")
+        watch_until(OUTAGE_S * 1.6)
+        api.start(environment, "registry")
+        back = time.monotonic()
+        ready_s = wait_until_ready(environment)
+        pipeline.drain()
+        lag_s = time.monotonic() - back
+        loaded = finish()
+    out, _ = caught.communicate(timeout=200)
+    pipeline.generate("outage-all-after", seconds=8, rate=RATE)
+    pipeline.drain()
+    write_row(
+        environment,
+        {
+            "away": "Kafka and PostgreSQL, then the object store, then the registry",
+            "seconds_each": OUTAGE_S,
+            "driver_said": said,
+            "ready_after_s": round(ready_s),
+            "lag_back_after_s": round(lag_s),
+            "load": f"succeeded, waited {loaded.count('waiting')} times",
+            "producer": (out.strip().splitlines() or ["clean"])[-1] if caught.returncode else "clean",
+        },
+    )
+    RUNS.extend(f"outage-all-{part}" for part in ("before", "during", "after"))
+
+
 def test_every_record_of_every_outage_is_accounted_for(pipeline: Pipeline, tmp_path: Path) -> None:
     if not RUNS:
         pytest.skip("no outage was made")

@@ -27,9 +27,9 @@ from embedded_stack.supervision import Supervisor
 Progress = Callable[[str, str], None]
 PREPARING, STARTING, HEALTHY = "preparing", "starting", "healthy"
 
-#: A cold, busy machine took 35 s with initdb and format to do, one with slow memory 150 s to start the driver; beyond
+#: A cold, busy machine took 35 s with initdb and format to do, one with slow memory 150 s to start the driver, one shared by six drivers 330 s; beyond
 #: this something is wrong.
-START_TIMEOUT_SECONDS = 300.0
+START_TIMEOUT_SECONDS = 600.0
 PLATFORM_TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _LOG_LINES_IN_ERROR = 3

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from outages import deaths, driver, wait_for, wait_until_ready
+from outages import BACK_WITHIN_S, deaths, driver, wait_for, wait_until_ready
 from pipeline import SCRIPTS, Pipeline
 
 from data_platform_core.topology import Topology, load_topology
@@ -73,12 +73,12 @@ def in_background(*command: str, environment: str) -> Iterator[subprocess.Popen[
 
 @contextmanager
 def load_caught(environment: str) -> Iterator[Callable[[], str]]:
-    """A load that has begun to copy; yields what waits for its end and returns its output."""
+    """A load that holds its entity; yields what waits for its end and returns its output."""
     with in_background("load", environment=environment) as process:
-        wait_for("the load copies", lambda: tasks(environment, "load"), 200)
+        wait_for("the load holds its entity", lambda: tasks(environment, "load"), BACK_WITHIN_S)
 
         def finish() -> str:
-            out, _ = process.communicate(timeout=400)
+            out, _ = process.communicate(timeout=BACK_WITHIN_S)
             assert process.returncode == 0, out[-2000:]
             return out
 
@@ -239,7 +239,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     if job[0] == "dbt":
         assert pipeline.crm("load").code == 0
     with in_background(*job, environment=environment) as process:
-        wait_for(f"{job[0]} works in PostgreSQL", lambda: tasks(environment, job[0]), 120)
+        wait_for(f"{job[0]} works in PostgreSQL", lambda: tasks(environment, job[0]), BACK_WITHIN_S)
         began = time.monotonic()
         if how == "frozen":
             freeze(environment, True)
@@ -252,7 +252,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
         else:
             api.start(environment, "postgres")
         away_s, back = time.monotonic() - began, time.monotonic()
-        out, _ = process.communicate(timeout=300)
+        out, _ = process.communicate(timeout=BACK_WITHIN_S)
         assert process.returncode == 0, out[-2000:]
     finished_s = time.monotonic() - back
     pipeline.load_and_build()
@@ -282,10 +282,13 @@ def watcher(environment: str) -> psycopg.Connection:
 
 
 def tasks(environment: str, job: str) -> int:
-    """Sessions in which the job does its work: COPYs of a load, dbt's models."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ %s"
+    """Sessions in which the job does its work: a load's that holds its entity, dbt's models."""
+    queries = {
+        "load": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+        "dbt": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbt'",
+    }
     with watcher(environment) as connection:
-        row = connection.execute(query, ("^crm-load-[0-9]+$" if job == "load" else "^dbt$",)).fetchone()
+        row = connection.execute(queries[job]).fetchone()
     return int(row[0]) if row else 0
 
 

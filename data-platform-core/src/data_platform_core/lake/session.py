@@ -9,6 +9,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+import psutil
+
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
 from data_platform_core.settings import Settings, StreamingSettings
@@ -22,6 +24,10 @@ _STANDALONE = "spark://"
 
 # Large pages: a miss of the page tables costs a virtual machine most (ADR 0012).
 _DRIVER_JVM = ("-XX:+UseParallelGC", "-XX:+UseTransparentHugePages")
+#: A JVM's exit code under ExitOnOutOfMemoryError.
+OUT_OF_MEMORY_EXIT = 3
+# A JVM without memory may answer nobody and not end either; one that ends is started again.
+_ANY_JVM = ("-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
 # A poison record may claim a string of a gigabyte: the decoder refuses before it allocates.
 AVRO_LIMITS = (
     "-Dorg.apache.avro.limits.string.maxLength=1048576",
@@ -53,6 +59,13 @@ def spark_session(settings: Settings, app_name: str) -> SparkSession:
     return session
 
 
+def jvm_process(spark: SparkSession) -> psutil.Process | None:
+    """The session's JVM: a child of this process, or its parent where `spark-submit` runs a Python driver."""
+    started = getattr(spark.sparkContext._gateway, "proc", None)
+    process = psutil.Process(started.pid) if started else psutil.Process().parent()
+    return process if process and process.name() == "java" else None
+
+
 def session_conf(settings: Settings) -> dict[str, str]:
     """Spark configuration by key, without secrets."""
     return {**_engine_conf(settings), **_delta_conf(), **_s3a_conf(settings), **settings.streaming.spark_conf}
@@ -62,16 +75,14 @@ def _engine_conf(settings: Settings) -> dict[str, str]:
     streaming = settings.streaming
     conf = {
         "spark.driver.memory": f"{streaming.driver_memory_mb}m",
-        "spark.driver.extraJavaOptions": " ".join((*_DRIVER_JVM, "-Duser.timezone=UTC", *AVRO_LIMITS)),
-        "spark.executor.extraJavaOptions": " ".join(("-Duser.timezone=UTC", *AVRO_LIMITS)),
+        "spark.driver.extraJavaOptions": " ".join((*_DRIVER_JVM, *_ANY_JVM, *AVRO_LIMITS)),
+        "spark.executor.extraJavaOptions": " ".join((*_ANY_JVM, *AVRO_LIMITS)),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(streaming.shuffle_partitions),
         # Micro-batches are small: adaptive re-planning costs more than it wins.
         "spark.sql.adaptive.enabled": "false",
         # Arithmetic on a record's values must not fail a batch: it gives null or wraps, and the check says no.
         "spark.sql.ansi.enabled": "false",
-        # The keys of the whole deduplication window are read back at start.
-        "spark.driver.maxResultSize": "0",
         # A query whose batch hangs in a service that is away: the driver ends without it. Else it would wait for ever.
         "spark.sql.streaming.stopTimeout": "5s",
         "spark.ui.enabled": "false",

@@ -9,6 +9,7 @@ from http import HTTPStatus
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
+from pyarrow.fs import S3FileSystem, SubTreeFileSystem
 
 from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.object_store import OBJECT_STORE, s3_client
@@ -16,6 +17,8 @@ from data_platform_core.settings import ObjectStoreSettings
 
 #: One small request, seconds: a store that takes longer is not well.
 _TIMEOUT_S = 5.0
+#: A piece of a data file, seconds.
+_READ_TIMEOUT_S = 30.0
 
 
 def delta_options(store: ObjectStoreSettings) -> dict[str, str]:
@@ -27,6 +30,19 @@ def delta_options(store: ObjectStoreSettings) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": store.secret_key.get_secret_value(),
         "AWS_ALLOW_HTTP": str(not store.url.startswith("https")).lower(),
     }
+
+
+def arrow_store(store: ObjectStoreSettings, root: str) -> SubTreeFileSystem:
+    """Arrow's own client of the store, for the objects below `root` (`<bucket>/<folder>`)."""
+    client = S3FileSystem(
+        access_key=store.access_key.get_secret_value(),
+        secret_key=store.secret_key.get_secret_value(),
+        endpoint_override=store.url,
+        region=store.region,
+        connect_timeout=_TIMEOUT_S,
+        request_timeout=_READ_TIMEOUT_S,
+    )
+    return SubTreeFileSystem(root, client)
 
 
 def require_lake(store: ObjectStoreSettings) -> None:

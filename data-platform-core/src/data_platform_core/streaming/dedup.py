@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+#: A key is the MD5 of a record's idempotency key.
+KEY_BYTES = 16
 # Segments below this are merged into the next, so that a lookup meets few of them.
 _SMALL_SEGMENT = 50_000
-# A segment is forgotten as one: it spans at most this part of the window, so a key stays at most so much too long.
-_SEGMENTS_PER_WINDOW = 20
 
 Flags = npt.NDArray[np.bool_]
 
@@ -56,6 +57,9 @@ class _Segment:
 class SeenIndex:
     """An exact set of 16-byte keys that forgets what is older than `window_ms` of Kafka time."""
 
+    #: A segment is forgotten as one: it spans at most this part of the window, so a key stays at most so much too long.
+    PARTS = 20
+
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
         self._segments: list[_Segment] = []
@@ -78,11 +82,14 @@ class SeenIndex:
             first &= ~segment.contains(high, low)
         return first
 
-    def add(self, keys: bytes, newest_ms: int) -> None:
-        """Remember keys whose newest arrival was at `newest_ms`; forget what left the window."""
+    def add(self, keys: bytes, newest_ms: int, first_ms: int | None = None) -> None:
+        """Remember keys whose newest arrival was at `newest_ms`; forget what left the window.
+
+        `first_ms`: when they are of many batches, the oldest arrival.
+        """
         high, low = _halves(keys)
         if len(high):
-            first_ms = newest_ms
+            first_ms = newest_ms if first_ms is None else first_ms
             while self._segments and self._takes_more(self._segments[-1], newest_ms):
                 last = self._segments.pop()
                 high, low = np.concatenate((high, last.high)), np.concatenate((low, last.low))
@@ -92,8 +99,19 @@ class SeenIndex:
         self._segments = [segment for segment in self._segments if segment.newest_ms >= horizon]
 
     def _takes_more(self, segment: _Segment, newest_ms: int) -> bool:
-        short = newest_ms - segment.first_ms <= self._window_ms / _SEGMENTS_PER_WINDOW
+        short = newest_ms - segment.first_ms <= self._window_ms / self.PARTS
         return short and len(segment.high) < _SMALL_SEGMENT
+
+
+def joined_keys(column: pa.Array | pa.ChunkedArray) -> bytes:
+    """The keys of a binary column without nulls, concatenated."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return b"".join(_values(chunk.cast(pa.binary(KEY_BYTES))) for chunk in chunks)
+
+
+def _values(keys: pa.FixedSizeBinaryArray) -> bytes:
+    begin = keys.offset * KEY_BYTES
+    return bytes(memoryview(keys.buffers()[1])[begin : begin + len(keys) * KEY_BYTES])
 
 
 def _halves(keys: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -59,6 +59,7 @@ class LagWatch:
         self._places: list[Place] = []
         self._lag: dict[str, int] = {}
         self._looks = 0
+        self._blind = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
         self._on_look: Callable[[], None] = _nothing
@@ -70,6 +71,10 @@ class LagWatch:
     def lag(self, entity: str) -> int:
         """Records of the entity that waited at the last look."""
         return self._lag.get(entity, 0)
+
+    def waiting(self) -> Mapping[str, int] | None:
+        """Records that wait, by entity; None while Kafka does not answer, and before the first look."""
+        return None if self._blind else self._lag
 
     def start(self, on_look: Callable[[], None]) -> None:
         """Look from now on; `on_look` is called after each look."""
@@ -84,22 +89,20 @@ class LagWatch:
         self._oldest.close()
 
     def _run(self) -> None:
-        blind = False
+        told = False
         while not self._stop.wait(LOOK_S):
             try:
                 self.look()
+                self._blind = told = False
                 self._on_look()
-                blind = False
                 set_waiting(KAFKA, False)
-            except (KafkaException, TimeoutError) as error:  # the queries wait for it as well
-                set_waiting(KAFKA, True)
-                if not blind:
+            except Exception as error:  # only visibility suffers; logged once, tried again each second
+                if isinstance(error, (KafkaException, TimeoutError)):  # the queries wait for it as well
+                    set_waiting(KAFKA, True)
+                self._blind = True
+                if not told:
                     log.warning("lag not known", error=str(error))
-                blind = True
-            except Exception as error:  # only visibility suffers; told once, tried again each second
-                if not blind:
-                    log.warning("lag not known", error=str(error))
-                blind = True
+                told = True
 
     def look(self) -> None:
         """Ask Kafka once and publish. Raises KafkaException when it does not answer."""

@@ -7,24 +7,30 @@ waits for the service before it starts Spark (`waiting.py`).
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
+import psutil
 import structlog
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 
-from data_platform_core.contracts import load_contract, load_contracts
+from data_platform_core.contracts import Contract, load_contract, load_contracts
 from data_platform_core.errors import ServiceError
-from data_platform_core.lake.session import spark_session
+from data_platform_core.lake.session import OUT_OF_MEMORY_EXIT, jvm_process, spark_session
 from data_platform_core.lake.spark_errors import cause
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
+from data_platform_core.streaming.stopping import Stopped, Stopping
+from data_platform_core.streaming.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from data_platform_core.streaming.lag import LagWatch
+
+# A JVM whose socket is closed is gone, or about to be, seconds.
+_JVM_EXIT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -32,73 +38,100 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     """Ingest `entities` (default: all) until SIGTERM or SIGINT.
 
-    Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, or when a query
-    fails while running. A service that does not answer at the start is waited for.
+    Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, when the
+    deduplication window does not fit into memory, or when a query fails while running. A service that does not answer
+    at the start is waited for.
     """
-    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
-    from data_platform_core.streaming.jobs.ingest import EntityIngest
     from data_platform_core.streaming.lag import LagWatch
-    from data_platform_core.streaming.maintenance import Maintenance
-    from data_platform_core.streaming.metrics import READY, refuse_second_driver, serve_metrics
-    from data_platform_core.streaming.progress import ProgressReporter, publish_cluster
+    from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
     from data_platform_core.streaming.waiting import checks, wait_for_services
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
-    stopping = _stop_on_signals()
+    stopping = Stopping().on_signals()
     refuse_second_driver(settings)
-    serve_metrics(settings)
+    watch = LagWatch(settings, contracts.values())
+    watchdog = Watchdog(settings.streaming.hang_s, watch.waiting)
+    serve_metrics(settings, watchdog.not_alive, watchdog.not_ready)
     if not wait_for_services(checks(settings, contracts), stopping):
         return
-    spark = spark_session(settings, "crm-streaming")
-    watch = LagWatch(settings, contracts.values())
-    reporter = ProgressReporter(settings, contracts, watch)
+    watchdog.start()
+    with suppress(Stopped):
+        with stopping.interrupts():
+            spark = spark_session(settings, "crm-streaming")
+        jvm = jvm_process(spark)
+        watchdog.jvm(jvm)
+        stopping.on_signals()  # PySpark has taken SIGINT: its handler asks the JVM
+        try:
+            _stream(spark, settings, contracts, watch, watchdog, stopping)
+        except Py4JNetworkError:
+            raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
+        except (Py4JJavaError, PySparkException) as error:
+            raise ServiceError(f"streaming can't start: {cause(error).text}; see the log above") from None
+        finally:
+            stopping.force_later()
+            # With a JVM that died or a service away, stopping fails too: the first error is the one to report.
+            with suppress(Exception):
+                for query in spark.streams.active:
+                    query.stop()
+            with suppress(Exception):
+                spark.stop()
+
+
+def _stream(
+    spark: SparkSession,
+    settings: Settings,
+    contracts: dict[str, Contract],
+    watch: LagWatch,
+    watchdog: Watchdog,
+    stopping: Stopping,
+) -> None:
+    from data_platform_core.streaming.jobs.ingest import EntityIngest
+    from data_platform_core.streaming.maintenance import Maintenance
+    from data_platform_core.streaming.metrics import READY
+    from data_platform_core.streaming.progress import ProgressReporter, publish_cluster
+
+    reporter = ProgressReporter(settings, contracts, watch, watchdog.batch_ended)
     ingests: dict[str, EntityIngest] = {}
     maintenance = Maintenance(
         spark, settings, contracts.values(), watch.lag, lambda entity, uri: ingests[entity].taken(uri)
     )
     try:
-        for contract in contracts.values():
-            ensure_tables(spark, settings, contract)
-        spark.streams.addListener(reporter)
-        for entity, contract in contracts.items():
-            ingests[entity] = EntityIngest(spark, settings, contract, reporter.batch_committed)
-        for entity, ingest in ingests.items():
-            reporter.resumed(contracts[entity].names.query, ingest.prepare())
-            reporter.state(entity, len(ingest.seen), ingest.seen.nbytes)
-            ingest.start()
+        with stopping.interrupts():
+            for entity, contract in contracts.items():
+                watchdog.beat(f"checking the tables of {entity}")
+                ensure_tables(spark, settings, contract)
+                ingests[entity] = EntityIngest(spark, settings, contract, reporter.batch_committed, watchdog.beat)
+            spark.streams.addListener(reporter)
+            for entity, ingest in ingests.items():
+                watchdog.beat(f"preparing {entity}")
+                reporter.resumed(contracts[entity].names.query, ingest.prepare())
+                reporter.state(entity, len(ingest.seen), ingest.seen.nbytes)
+                ingest.start()
         watch.start(lambda: publish_cluster(spark))
         maintenance.start()
         READY.set(1)
+        watchdog.streaming()
         log.info("streaming", entities=list(contracts))
-        _until_stopped(spark, stopping)
-    except (Py4JJavaError, PySparkException) as error:
-        raise ServiceError(f"streaming can't start: {cause(error).text}; see the log above") from None
+        _until_stopped(spark, stopping, watchdog)
     finally:
         maintenance.close()
         watch.close()
-        # With a JVM that died or a service away, stopping fails too: the first error is the one to report.
-        with suppress(Exception):
-            for query in spark.streams.active:
-                query.stop()
-        with suppress(Exception):
-            spark.stop()
         reporter.close()
 
 
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
+def _exit_of(jvm: psutil.Process | None) -> str:
+    """How the JVM ended, where this process can know: it must be its child."""
+    try:
+        code = jvm.wait(_JVM_EXIT_S) if jvm else None
+    except psutil.Error:
+        return ""
+    hint = ": out of memory, raise CRM_STREAMING__DRIVER_MEMORY_MB" if code == OUT_OF_MEMORY_EXIT else ""
+    return "" if code is None else f" with exit code {code}{hint}"
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    return stopping
-
-
-def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
+def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog) -> None:
     from pyspark.errors import StreamingQueryException
 
     while not stopping.is_set():
@@ -107,3 +140,4 @@ def _until_stopped(spark: SparkSession, stopping: threading.Event) -> None:
                 raise ServiceError("a streaming query ended by itself; see the log above it")
         except StreamingQueryException as error:
             raise ServiceError(f"streaming query failed: {cause(error).text}") from None
+        watchdog.answered()

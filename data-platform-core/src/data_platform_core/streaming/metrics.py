@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import numpy as np
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.report import Seconds
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 LAG = Gauge("crm_streaming_lag_records", "Records in the topic that no batch has committed", ["entity", "partition"])
 LAG_SECONDS = Gauge("crm_streaming_lag_seconds", "Age of the oldest record that waits", ["entity", "partition"])
@@ -84,6 +91,14 @@ class LatencyHistogram(Collector):
 LATENCY = LatencyHistogram(REGISTRY)
 
 
+#: Returns what is wrong, in a few words; None when nothing is.
+Check = Callable[[], str | None]
+
+
+def _nothing_wrong() -> str | None:
+    return None
+
+
 def refuse_second_driver(settings: Settings) -> None:
     """Raises ServiceError when the metrics address is taken: another driver would write the same tables."""
     metrics = settings.metrics
@@ -98,7 +113,33 @@ def refuse_second_driver(settings: Settings) -> None:
             ) from None
 
 
-def serve_metrics(settings: Settings) -> None:
-    """Serve Prometheus metrics on the address of the topology; port 0 turns them off."""
-    if settings.metrics.streaming_port:
-        start_http_server(settings.metrics.streaming_port, settings.metrics.streaming_host)
+def serve_metrics(settings: Settings, not_alive: Check = _nothing_wrong, not_ready: Check = _nothing_wrong) -> None:
+    """Serve metrics, `/healthz` and `/readyz` on the address of the topology; port 0 turns them off.
+
+    `/healthz` is 503 with the reason while `not_alive` returns one (restart me), `/readyz` while `not_ready` does.
+    """
+    if not settings.metrics.streaming_port:
+        return
+    metrics, checks = make_wsgi_app(), {"/healthz": not_alive, "/readyz": not_ready}
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        check = checks.get(environ["PATH_INFO"])
+        if check is None:
+            return metrics(environ, start_response)
+        problem = check()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+        return [(problem or "ok").encode() + b"\n"]
+
+    address = settings.metrics
+    server = make_server(address.streaming_host, address.streaming_port, answer, _Server, _Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """No line per scrape."""

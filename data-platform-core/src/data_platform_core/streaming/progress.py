@@ -7,7 +7,7 @@ Spark commits no offsets to Kafka. After each batch this listener commits the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -36,11 +36,20 @@ log = structlog.get_logger(__name__)
 
 
 class ProgressReporter(StreamingQueryListener):
-    """Listens to every query of the session; `resumed` and `batch_committed` are fed by the ingest jobs."""
+    """Listens to every query of the session; `resumed` and `batch_committed` are fed by the ingest jobs.
 
-    def __init__(self, settings: Settings, contracts: dict[str, Contract], watch: LagWatch) -> None:
+    `on_batch_end(entity)` is called when a batch has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        contracts: dict[str, Contract],
+        watch: LagWatch,
+        on_batch_end: Callable[[str], None],
+    ) -> None:
         self._entities = {contract.names.query: contract.entity for contract in contracts.values()}
-        self._watch = watch
+        self._watch, self._on_batch_end = watch, on_batch_end
         self._committers = {
             query: Consumer(
                 {
@@ -83,6 +92,7 @@ class ProgressReporter(StreamingQueryListener):
         entity = self._entities.get(progress.name)
         if entity is None or not progress.sources:
             return
+        self._on_batch_end(entity)
         self._publish(entity, progress)
         self._took(progress.name, places(progress.sources[0].endOffset))
 

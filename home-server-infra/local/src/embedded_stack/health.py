@@ -19,6 +19,15 @@ def http_ok(url: str) -> str | None:
     return http_says(url, "")
 
 
+def reports_ok(url: str) -> str | None:
+    """A GET answered with 200; else the page says why not."""
+    try:
+        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    return None if response.status_code == httpx.codes.OK else response.text.strip() or f"HTTP {response.status_code}"
+
+
 def http_says(url: str, line: str) -> str | None:
     """A GET answered with 200 and a page that has `line`, a whole one unless it is empty."""
     try:
@@ -30,15 +39,15 @@ def http_says(url: str, line: str) -> str | None:
     return None if not line or line in response.text.splitlines() else f"does not say {line!r}"
 
 
-def streaming_driver(url: str) -> str | None:
-    """The driver's metrics say that every query runs and that it waits for no service."""
+def streaming_driver(address: str) -> str | None:
+    """The driver says that every query runs, that none hangs, and that it waits for no service."""
     try:
-        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)
+        response = httpx.get(f"http://{address}/metrics", timeout=PROBE_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
         return type(error).__name__
     if waiting := re.findall(r'^crm_streaming_waiting\{for="([^"]+)"\} 1\.0$', response.text, re.MULTILINE):
         return f"waits for {', '.join(waiting)}"
-    return None if "crm_streaming_ready 1.0" in response.text.splitlines() else "starting"
+    return reports_ok(f"http://{address}/readyz")
 
 
 def kafka_broker(broker: Broker) -> str | None:

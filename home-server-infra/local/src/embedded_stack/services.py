@@ -6,6 +6,7 @@ import shutil
 import sys
 
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.streaming.stopping import STOP_GRACE_S
 from data_platform_core.topology import Broker, Endpoint
 from embedded_stack import health
 from embedded_stack.layout import (
@@ -27,7 +28,7 @@ from embedded_stack.spark_cluster import cluster_services
 STREAMING = "streaming"
 
 #: Seconds that a service gets to stop before it is killed; all of them stop at once.
-STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": 30}
+STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": int(STOP_GRACE_S) + 10}
 
 #: A driver refuses a wrong password after 5 s and a wrong checkpoint after 20-40 s: its next start must wait then, too.
 DRIVER_START_SECONDS = 60
@@ -200,7 +201,7 @@ def _streaming(layout: Layout) -> Service:
             "run",
         ),
         endpoints=(metrics,),
-        healthy=lambda: health.streaming_driver(f"http://{metrics.address}/metrics"),
+        healthy=lambda: health.streaming_driver(metrics.address),
         stop_seconds=STOP_SECONDS["streaming"],
         start_seconds=DRIVER_START_SECONDS,
         environment=_marked(layout),

@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from data_platform_core.contracts import Contract
@@ -34,10 +33,13 @@ from data_platform_core.lake.tables import last_batch
 from data_platform_core.positions import position
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.checkpoint import Checkpoint
-from data_platform_core.streaming.dedup import SeenIndex
+from data_platform_core.streaming.dedup import SeenIndex, joined_keys
+from data_platform_core.streaming.memory import free_beside_jvm
+from data_platform_core.streaming.recall import Recall
 from data_platform_core.streaming.report import BatchCounts, BatchReport, Seconds
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
 from data_platform_core.streaming.transforms.layers import Layers
+from data_platform_core.streaming.watchdog import unwatched
 
 # One file per batch below this, so that a stream of small batches does not shred the table.
 _ROWS_PER_FILE = 50_000
@@ -60,7 +62,7 @@ class _Verdicts:
 class EntityIngest:
     """The ingestion of one entity; `start` returns the running query.
 
-    `on_batch(entity, report)` is told after each commit.
+    `on_batch(entity, report)` is called after each commit, `beat(what)` whenever `prepare` has done a part of its work.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class EntityIngest:
         settings: Settings,
         contract: Contract,
         on_batch: Callable[[str, BatchReport], None] | None = None,
+        beat: Callable[[str], None] = unwatched,
     ) -> None:
         self._spark = spark
         self._settings = settings
         self._contract = contract
         self._query = contract.names.query  # whose batches the marks in the tables' logs count
         self._on_batch = on_batch
+        self._beat = beat
         self._registry = RegistryClient(settings.registry)
         self._writer_schemas = self._registry.writer_schemas(contract)
         self._kafka_rows, self._layers = KafkaRows(), Layers(contract)
@@ -133,19 +137,9 @@ class EntityIngest:
         )
 
     def _recall_seen(self) -> None:
-        silver = self._spark.read.format("delta").load(self._silver)
-        newest = silver.agg(F.max("kafka_ts")).first()
-        if newest is None or newest[0] is None:
-            return
-        window = F.expr(f"INTERVAL {self._contract.silver.dedup_window_minutes} MINUTES")
-        recent = silver.where(F.col("kafka_ts") >= F.lit(newest[0]) - window)
-        keys = recent.select(
-            F.unhex(F.md5(F.col("event_id").cast("binary"))).alias("id"), F.unix_millis("kafka_ts").alias("ms")
-        )
-        table = keys.orderBy("ms").toArrow()
-        for part in table.to_batches(max_chunksize=1_000_000):
-            self._seen.add(_joined(part.column("id")), int(pc.max(part.column("ms")).as_py()))
-        log.info("seen index read back", entity=self._contract.entity, keys=len(self._seen))
+        heap_mb = self._settings.streaming.driver_memory_mb
+        recall = Recall(self._settings.object_store, self._contract, lambda: free_beside_jvm(self._spark, heap_mb))
+        recall.fill(self._seen, self._beat)
 
     def _ingest(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
@@ -246,7 +240,7 @@ def _release(leaf: DataFrame) -> None:
 def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:
     """Duplicates among the good records of a batch. `rows` are `identities`, in partition and offset order."""
     good = rows.filter(pc.is_null(rows["reason"]))
-    keys = _joined(good["id"])
+    keys = joined_keys(good["id"])
     first = seen.first_arrivals(keys)
     late = good["is_late"].to_numpy(zero_copy_only=False).astype(bool)
     new_keys = np.frombuffer(keys, dtype="V16")[first].tobytes()
@@ -267,8 +261,3 @@ def _verdicts(rows: pa.Table, seen: SeenIndex) -> _Verdicts:
         unknown_schema=bool(pc.any(pc.equal(rows["reason"], Reason.UNKNOWN_SCHEMA_ID.value)).as_py()),
         produced_s=good["produced_ms"].to_numpy()[first] / 1000,
     )
-
-
-def _joined(column: pa.ChunkedArray | pa.Array) -> bytes:
-    """The 16-byte values of a binary column, concatenated."""
-    return b"".join(column.to_pylist())

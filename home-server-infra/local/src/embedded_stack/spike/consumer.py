@@ -102,7 +102,7 @@ def _is_worker(name: str, layout: Layout) -> bool:
 def _wait_until_streaming(layout: Layout, process: subprocess.Popen[bytes], log: Path) -> None:
     metrics = layout.topology.metrics.streaming
     deadline = time.monotonic() + START_TIMEOUT_S
-    while problem := health.streaming_driver(f"http://{metrics.address}/metrics"):
+    while problem := health.streaming_driver(metrics.address):
         if process.poll() is not None:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no output"]
             raise ServiceError(f"the streaming driver does not start: {last[0].removeprefix('error: ')} (see {log})")

@@ -28,6 +28,7 @@ from data_platform_core.lake.spark_errors import one_line, store_advice
 from data_platform_core.lake.store import arrow_store, delta_options
 from data_platform_core.settings import ObjectStoreSettings
 from data_platform_core.streaming.dedup import KEY_BYTES, SeenIndex, joined_keys
+from data_platform_core.streaming.metrics import RECALL_SECONDS
 
 #: Rows that are under way at a time; their ids are decoded in memory, some 40 bytes each.
 SLICE_ROWS = 1_000_000
@@ -66,7 +67,7 @@ class Window:
         return sum(each.rows for each in self.slices)
 
 
-def window_of(adds: pa.Table, window_ms: int, slice_rows: int = SLICE_ROWS) -> Window:
+def window_of(adds: pa.Table, window_ms: int, slice_rows: int) -> Window:
     """The slices to read, of `adds`: delta-rs's `get_add_actions(flatten=True)`.
 
     A file without statistics is read first, whatever is in it.
@@ -156,14 +157,15 @@ class Recall:
                 told = time.monotonic()
                 log.info(doing, seconds=round(told - began))
         parts.finish()
-        seconds = round(time.monotonic() - began, 1)
-        log.info("seen index read back", entity=self._entity, keys=len(index), seconds=seconds)
+        seconds = time.monotonic() - began
+        RECALL_SECONDS.labels(self._entity).set(seconds)
+        log.info("seen index read back", entity=self._entity, keys=len(index), seconds=round(seconds, 1))
 
     def _window(self) -> Window:
         table = DeltaTable(f"s3://{self._root}", storage_options=delta_options(self._store))
         if table.protocol().min_reader_version > 1:  # then a data file need not be simply its rows
             raise ServiceError(f"table {table.table_uri} uses a feature of Delta that the stream does not read")
-        return window_of(pa.table(table.get_add_actions(flatten=True)), self._window_ms)
+        return window_of(pa.table(table.get_add_actions(flatten=True)), self._window_ms, SLICE_ROWS)
 
 
 def _read(files: object, each: Slice, begin_ms: int) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:

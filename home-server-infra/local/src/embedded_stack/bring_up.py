@@ -111,9 +111,14 @@ def _provision(layout: Layout, service: Service, accounts: dict[str, Account]) -
 
 
 def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
-    """Wait until the service answers; `failed` set by another thread ends the waiting. Raises ServiceError."""
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    """Wait until the service answers; `failed` set by another thread ends the waiting. Raises ServiceError.
+
+    One whose answer changes is at work: the streaming driver may read a long window back.
+    """
+    deadline, last = time.monotonic() + START_TIMEOUT_SECONDS, None
     while (problem := service.healthy()) is not None:
+        if problem != last:
+            deadline, last = time.monotonic() + START_TIMEOUT_SECONDS, problem
         if failed.is_set():
             raise _GivenUpError(f"service {service.name} was not waited for")
         if supervisor.processes()[service.name].failed_starts >= MAX_FAILED_STARTS:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -171,12 +172,16 @@ def bench(
     setting: Annotated[
         list[str] | None, typer.Option(help="Beginning of a setting to compare in part settings; may be repeated.")
     ] = None,
+    keys: Annotated[
+        list[int] | None, typer.Option(min=1, help="Keys of the window in part restart; repeated, in rising order.")
+    ] = None,
 ) -> None:
     """What this machine sustains, on a fresh stack of its own."""
     from embedded_stack.bench import runner
     from embedded_stack.bench.load import Load
 
-    runner.run(Load(backlog, seconds, warm_up, tuple(setting or ())), only or ())
+    load = Load(backlog, seconds, warm_up, tuple(setting or ()))
+    runner.run(replace(load, keys=tuple(sorted(keys))) if keys else load, only or ())
 
 
 @app.command()

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 class Load:
     """`backlog` in records; the others in seconds of each measurement and of warming a driver before.
 
-    `settings`: beginnings of the names of settings to compare; empty for all.
+    `settings`: beginnings of the names of settings to compare; empty for all. `keys` of a full deduplication window,
+    rising.
     """
 
     backlog: int = 500_000
     seconds: int = 90
     warm_up: int = 90
     settings: tuple[str, ...] = ()
+    keys: tuple[int, ...] = (1_000_000,)

@@ -1,0 +1,179 @@
+"""When a driver hangs and when it does not, and that a signal ends it in every phase."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.streaming.watchdog import Signs, Watchdog, hang
+
+pytestmark = pytest.mark.unit
+
+PATIENCE = 100.0
+
+
+def streaming(**signs: object) -> Signs:
+    return Signs(**{"doing": None, "advanced_at": 0.0, "answered_at": 1_000.0, **signs})  # type: ignore[arg-type]
+
+
+def test_a_start_that_advances_is_no_hang_however_long_it_takes() -> None:
+    assert hang(Signs("reading", advanced_at=950.0, answered_at=0.0), 1_000.0, PATIENCE) is None
+
+
+def test_a_start_that_stands_still_is_one_and_names_its_part() -> None:
+    reason = hang(Signs("reading the index back", advanced_at=850.0, answered_at=0.0), 1_000.0, PATIENCE)
+    assert reason == "no progress for 150 s while reading the index back"
+
+
+def test_an_idle_driver_whose_jvm_answers_is_well() -> None:
+    assert hang(streaming(), 1_050.0, PATIENCE) is None
+
+
+def test_a_jvm_that_answers_nothing_is_a_hang() -> None:
+    reason = hang(streaming(answered_at=800.0), 1_000.0, PATIENCE)
+    assert reason == "Spark's JVM has answered nothing for 200 s"
+
+
+def test_records_that_wait_without_a_batch_are_a_hang_of_that_entity() -> None:
+    signs = streaming(waiting={"orders": 980.0, "events": 890.0})
+    assert hang(signs, 1_000.0, PATIENCE) == "records of events wait and no batch has ended for 110 s"
+    assert hang(signs, 989.0, PATIENCE) is None
+
+
+def test_a_known_wait_is_no_silence_of_the_jvm() -> None:
+    assert hang(streaming(answered_at=800.0, advanced_at=990.0), 1_000.0, PATIENCE) is None
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr("data_platform_core.streaming.watchdog.time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    ends: list[bool] = []
+    monkeypatch.setattr("data_platform_core.streaming.watchdog.end_now", lambda: ends.append(True))
+    return ends
+
+
+def watched(lag: Mapping[str, int] | None) -> tuple[Watchdog, dict[str, Mapping[str, int] | None]]:
+    known: dict[str, Mapping[str, int] | None] = {"lag": lag}
+    watchdog = Watchdog(PATIENCE, lambda: known["lag"])
+    watchdog.streaming()
+    return watchdog, known
+
+
+def later(watchdog: Watchdog, clock: Clock, seconds: float) -> None:
+    """The JVM answers all the while, and the watchdog looks each second."""
+    for _second in range(int(seconds)):
+        clock.now += 1
+        watchdog.answered()
+        watchdog._look(clock.now)
+
+
+def test_a_driver_that_ends_batches_lives(clock: Clock, ended: list[bool]) -> None:
+    watchdog, _known = watched({"events": 5})
+    for _batch in range(5):
+        later(watchdog, clock, 90)
+        watchdog.batch_ended("events")
+    assert not ended
+
+
+def test_a_driver_whose_records_wait_too_long_is_ended(clock: Clock, ended: list[bool]) -> None:
+    watchdog, _known = watched({"events": 5, "orders": 1})
+    later(watchdog, clock, 90)
+    watchdog.batch_ended("orders")
+    assert not ended
+    later(watchdog, clock, 15)
+    assert ended
+    assert watchdog.not_alive() is not None
+    assert watchdog.not_ready() == watchdog.not_alive()
+
+
+def test_waiting_begins_with_the_first_record_that_waits(clock: Clock, ended: list[bool]) -> None:
+    watchdog, known = watched({"events": 0})
+    later(watchdog, clock, 500)
+    known["lag"] = {"events": 1}
+    later(watchdog, clock, 90)
+    assert not ended
+
+
+def test_while_kafka_does_not_answer_nothing_is_judged_by_lag(clock: Clock, ended: list[bool]) -> None:
+    watchdog, known = watched({"events": 5})
+    later(watchdog, clock, 90)
+    known["lag"] = None
+    later(watchdog, clock, 500)
+    assert not ended
+
+
+def test_an_outage_that_the_driver_waits_for_starts_the_clocks_anew(clock: Clock, ended: list[bool]) -> None:
+    watchdog, _known = watched({"events": 5})
+    for _minute in range(10):
+        later(watchdog, clock, 60)
+        watchdog.beat("waiting for object store")
+    assert not ended
+
+
+def test_while_it_starts_it_is_alive_and_not_ready(clock: Clock) -> None:
+    watchdog = Watchdog(PATIENCE, lambda: None)
+    watchdog.beat("reading")
+    assert watchdog.not_alive() is None
+    assert watchdog.not_ready() == "starting: reading"
+
+
+_DEAF = """
+import sys, time
+from data_platform_core.streaming.stopping import Stopped, Stopping
+stopping = Stopping(grace_s=float(sys.argv[2])).on_signals()
+try:
+    with stopping.interrupts():
+        print("ready", flush=True)
+        if sys.argv[1] == "start":
+            time.sleep(60)
+    print("ready", flush=True)
+    while sys.argv[1] == "deaf":
+        import hashlib
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)  # a long call that does not come back to Python
+    stopping.wait(60)
+except Stopped:
+    print("stopped in its start", flush=True)
+"""
+
+
+def signalled(phase: str, grace_s: float) -> tuple[int, str]:
+    """Exit code and output of a process that was asked to stop in a phase."""
+    process = subprocess.Popen([sys.executable, "-c", _DEAF, phase, str(grace_s)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    if phase != "start":
+        process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=50)
+    return process.returncode, out
+
+
+def test_a_signal_interrupts_the_start() -> None:
+    assert signalled("start", 40) == (0, "stopped in its start\n")
+
+
+def test_a_signal_ends_the_loop() -> None:
+    assert signalled("loop", 40) == (0, "")
+
+
+def test_a_driver_that_does_not_end_is_ended_after_its_grace() -> None:
+    code, out = signalled("deaf", 0.5)
+    assert code == ServiceError.exit_code
+    assert "driver has not ended in time" in out

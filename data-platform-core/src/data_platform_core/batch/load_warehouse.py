@@ -73,7 +73,7 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
             loads.last_load(connection, contract.entity)
     require_lake(settings.object_store)
     log.info("starting spark", entities=[contract.entity for contract in contracts])
-    spark = spark_session(settings, "crm-load-warehouse")
+    spark = spark_session(settings, "crm-load-warehouse", short=True)
     try:
         return load_all(spark, settings, contracts, rebuild=rebuild)
     finally:

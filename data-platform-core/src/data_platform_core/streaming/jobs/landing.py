@@ -50,7 +50,7 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
     manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
     serve_metrics(settings)  # from now on a streaming driver is refused
-    spark = spark_session(settings, "crm-lake-import")
+    spark = spark_session(settings, "crm-lake-import", short=True)
     try:
         done = {}
         for entity, contract in contracts.items():

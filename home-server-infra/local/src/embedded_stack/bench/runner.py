@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
 from embedded_stack import api
-from embedded_stack.bench import peer, producing, restart, settings, streaming
+from embedded_stack.bench import peer, producing, restart, settings, starting, streaming
 from embedded_stack.bench.load import Load
 from embedded_stack.bench.measuring import ENVIRONMENT, Measured, console, print_table
 
@@ -30,9 +30,10 @@ PARTS: Mapping[str, Part] = {
     "peer": Part("peer: a confluent-kafka and deltalake loop, events only", 5, peer.measure),
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
-    # On a stack of its own: it leaves rows in silver that nothing else may read.
-    "restart": Part("restart with a full window", 4, restart.measure, by_default=False),
+    "starting": Part("starting Spark", 20, starting.measure, by_default=False),
     "settings": Part("streaming by setting", 40, settings.measure, by_default=False),
+    # The last: it leaves rows in silver that nothing else may read.
+    "restart": Part("restart with a full window", 4, restart.measure, by_default=False),
 }
 
 

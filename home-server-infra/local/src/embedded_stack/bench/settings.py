@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from data_platform_core.accounting.latency import commit_latency
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.lake.session import CHECKPOINT_FILES, session_conf
+from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -40,7 +40,6 @@ from embedded_stack.services import STREAMING
 
 _RATE = 3000
 _JAVA = "spark.driver.extraJavaOptions"
-_RENAMING = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _arms() -> dict[str, Mapping[str, str]]:
         "maxOffsetsPerTrigger 25,000": {"MAX_OFFSETS_PER_TRIGGER": "25000"},
         "maxOffsetsPerTrigger 250,000": {"MAX_OFFSETS_PER_TRIGGER": "250000"},
         "shuffle partitions 1": {"SHUFFLE_PARTITIONS": "1"},
-        "checkpoint files renamed": spark(**{CHECKPOINT_FILES: _RENAMING}),
+        "checkpoint files renamed": spark(**{CHECKPOINT_FILES: LOCAL_CHECKPOINT_FILES}),
         "compaction off": {"COMPACT_EVERY_S": "0"},
         "compaction eager": {"COMPACT_EVERY_S": "5", "COMPACT_MIN_FILES": "10"},
         "small pages": spark(**{_JAVA: java.replace(" -XX:+UseTransparentHugePages", "")}),
@@ -106,7 +105,7 @@ def _arms() -> dict[str, Mapping[str, str]]:
 
 
 def _arm(run_id: str, changes: Mapping[str, str], load: Load) -> tuple[str, ...]:
-    with _driver(changes):
+    with driver_under(changes):
         generate(f"{run_id}-warm-up", _RATE, load.warm_up)
         drain()
         driver, since, began = driver_processes(), datetime.now(UTC), time.monotonic()
@@ -127,7 +126,7 @@ def _arm(run_id: str, changes: Mapping[str, str], load: Load) -> tuple[str, ...]
 
 
 @contextmanager
-def _driver(changes: Mapping[str, str]) -> Iterator[None]:
+def driver_under(changes: Mapping[str, str]) -> Iterator[None]:
     """The driver under changed settings, by the file that its settings come from."""
     path = Layout(load_topology(ENVIRONMENT)).secrets / "streaming.env"
     ours = path.read_text(encoding="utf-8")

@@ -1,0 +1,141 @@
+"""A class data archive for Spark's JVM: most of what a short job costs is loading and checking the same 20,000 classes.
+
+`python -m data_platform_core.lake.class_archive` makes it (a step of `make setup`): a session that does what jobs do,
+whose JVM writes its classes to a file when it ends. An archive belongs to one class path and one JVM, so its name holds
+their hash. A JVM that finds none, or one that does not fit, starts without (ADR 0015).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ARCHIVES = REPOSITORY_ROOT / ".local" / "class-archives"
+# An unfit archive is no matter for a user's eyes: the JVM starts without it.
+_QUIET = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
+_DUMP_TIMEOUT_S = 300
+
+
+def archive_options() -> tuple[str, ...]:
+    """JVM options that use the archive; none when there is no archive for this class path and JVM."""
+    path = archive_path()
+    return (f"-XX:SharedArchiveFile={path}", *_QUIET) if path is not None and path.is_file() else ()
+
+
+def archive_path() -> Path | None:
+    """Where the archive of this class path and JVM is or would be; None without a JVM."""
+    java = shutil.which(os.path.join(os.environ["JAVA_HOME"], "bin", "java") if "JAVA_HOME" in os.environ else "java")
+    if java is None:
+        return None
+    import pyspark
+
+    folders = (JARS_DIR / "spark", Path(pyspark.__file__).parent / "jars")
+    jvm = Path(java).resolve().parents[1] / "lib" / "server" / "libjvm.so"
+    jars = (jar for folder in folders for jar in sorted(folder.glob("*.jar")))
+    return ARCHIVES / f"spark-{_hash((jvm, *jars))}.jsa"
+
+
+def _hash(files: Iterable[Path]) -> str:
+    """Of paths, sizes and times, by which the JVM itself judges whether a class path is the archive's."""
+    found = hashlib.sha256()
+    for file in files:
+        with suppress(OSError):
+            seen = file.stat()
+            found.update(f"{file} {seen.st_size} {seen.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def make_archive() -> Path | None:
+    """Make the archive unless it is there; None where it can't be had. Two at once: the second waits for the first."""
+    path = archive_path()
+    if path is None:
+        return None
+    ARCHIVES.mkdir(parents=True, exist_ok=True)
+    with (ARCHIVES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.is_file():
+            aside = path.with_suffix(".partial")
+            aside.unlink(missing_ok=True)
+            _train(aside)
+            if not aside.is_file():
+                return None
+            aside.rename(path)
+            for other in ARCHIVES.glob("*.jsa"):
+                if other != path:  # one that a JVM has mapped stays until that ends
+                    other.unlink(missing_ok=True)
+    return path
+
+
+def _train(aside: Path) -> None:
+    """Run a session with the class path of every job, and have its JVM write its classes when it ends."""
+    from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, spark_session
+    from data_platform_core.settings import load_settings
+
+    settings = load_settings("streaming", "local")
+    options = f"-XX:ArchiveClassesAtExit={aside} {' '.join(_QUIET)} -XX:TieredStopAtLevel=1"
+    conf = {"spark.driver.extraJavaOptions": options, "spark.driver.memory": "1g", "spark.master": "local[1]"}
+    conf[CHECKPOINT_FILES] = LOCAL_CHECKPOINT_FILES  # ours writes to an object store only
+    streaming = settings.streaming.model_copy(update={"spark_conf": conf})
+    spark = spark_session(settings.model_copy(update={"streaming": streaming}), "class-archive")
+    with tempfile.TemporaryDirectory() as folder:
+        _do_what_jobs_do(spark, folder)
+    process = spark.sparkContext._gateway.proc
+    spark.stop()
+    process.stdin.close()  # the JVM ends with its input, and writes the archive
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_DUMP_TIMEOUT_S)
+
+
+def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
+    """Write and read a Delta table, hash and join; the classes of store and Kafka as far as they go without servers."""
+    from pyspark.sql import functions as F
+
+    from data_platform_core.contracts import load_contract
+    from data_platform_core.streaming.transforms.layers import Layers
+
+    contract = load_contract("events")
+    table = f"{folder}/table"
+    rows = spark.range(100).selectExpr("id", "CAST(id AS STRING) AS name", "current_date() AS day")
+    for _append in range(2):
+        rows.coalesce(1).write.format("delta").partitionBy("day").mode("append").save(table)
+    read = spark.read.format("delta").load(table).where("id > 5")
+    read.join(F.broadcast(rows.select("id")), "id", "left_anti").toArrow()
+    read.withColumn("key", F.unhex(F.md5("name"))).groupBy("day").agg(F.max("id")).collect()
+    spark.sql(f"DESCRIBE HISTORY delta.`{table}`").collect()
+    Layers(contract)
+    spark.readStream.format("kafka").option("kafka.bootstrap.servers", "none:1").option("subscribe", "none").load()
+    with suppress(Exception):  # nobody answers there
+        conf = spark.sparkContext._jsc.hadoopConfiguration()
+        for key, value in (("endpoint", "http://127.0.0.1:9"), ("attempts.maximum", "1"), ("retry.limit", "1")):
+            conf.set(f"fs.s3a.{key}", value)
+        path = spark._jvm.org.apache.hadoop.fs.Path("s3a://none/none")
+        path.getFileSystem(conf).exists(path)
+
+
+def main() -> None:
+    """For `make setup`: it never fails for want of an archive."""
+    began = time.monotonic()
+    path = make_archive()
+    if path is None:
+        print("no class archive: Spark's JVM starts without, 10 to 20 s slower", file=sys.stderr)
+    else:
+        print(f"{path.name}: {path.stat().st_size / 2**20:.0f} MB, {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,7 @@ def spark() -> Iterator[object]:
         .config("spark.driver.extraClassPath", f"{SPARK_JARS}/*")
         .config("spark.driver.extraJavaOptions", " ".join(AVRO_LIMITS))
         .config("spark.sql.ansi.enabled", "false")
+        .config("spark.driver.extraJavaOptions", " ".join(start_options(short=True)))
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "1")
         .config("spark.sql.session.timeZone", "UTC")

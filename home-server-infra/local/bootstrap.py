@@ -38,6 +38,8 @@ GO_PROGRAMS = {
 MONITORING_SCRIPT = HERE / "debian_packages.py"
 #: Prometheus with promtool, and two exporters.
 MONITORING_PACKAGES = ("prometheus", "prometheus-node-exporter", "prometheus-postgres-exporter")
+#: Runs Spark once, so that every later JVM of it starts sooner.
+CLASS_ARCHIVE = ROOT / "data-platform-core" / "src" / "data_platform_core" / "lake" / "class_archive.py"
 UV = LOCAL / "venvs" / "uv" / "bin" / "uv"
 JARS = LOCAL / "jars"
 
@@ -112,6 +114,12 @@ def steps() -> list[Step]:
             (LOCAL / "debian" / "versions.txt",),
             unpack_monitoring,
         ),
+        Step(
+            "class-archive",
+            (REQUIREMENTS / "core.txt", POM, CLASS_ARCHIVE, str(Path(shutil.which("java") or "").resolve())),
+            (LOCAL / "class-archives",),
+            make_class_archive,
+        ),
     ]
 
 
@@ -181,6 +189,14 @@ def fetch_jars(group: str) -> None:
         ["mvn", "-B", "--strict-checksums", "-f", str(POM), f"-P{group}", f"-Djars.dir={partial}", "generate-resources"]
     )
     replace(JARS / group, partial)
+
+
+def make_class_archive() -> None:
+    """Spark's classes as its JVM maps them; everything works without, only slower."""
+    try:
+        run([str(LOCAL / "venvs" / "core" / "bin" / "python"), "-m", "data_platform_core.lake.class_archive"])
+    except SetupError as error:
+        print(f"setup: no class archive, Spark starts slower: {error}")
 
 
 def unpack_postgres() -> None:

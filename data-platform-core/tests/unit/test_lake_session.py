@@ -24,3 +24,15 @@ def test_everything_listens_on_loopback() -> None:
     conf = session_conf(load_settings("streaming", "local"))
     assert conf["spark.driver.bindAddress"] == conf["spark.driver.host"] == "127.0.0.1"
     assert conf["spark.ui.enabled"] == "false"
+
+
+def test_no_jvm_survives_the_end_of_its_memory() -> None:
+    conf = session_conf(load_settings("streaming", "local"))
+    for side in ("driver", "executor"):
+        assert "-XX:+ExitOnOutOfMemoryError" in conf[f"spark.{side}.extraJavaOptions"].split()
+
+
+def test_only_a_short_job_does_without_the_second_compiler() -> None:
+    settings = load_settings("streaming", "local")
+    options = [session_conf(settings, short=short)["spark.driver.extraJavaOptions"] for short in (False, True)]
+    assert ["-XX:TieredStopAtLevel=1" in each.split() for each in options] == [False, True]

@@ -23,15 +23,14 @@ def spark() -> Iterator[object]:
     """One local session without Delta or S3: enough for pure transforms."""
     from pyspark.sql import SparkSession
 
-    from data_platform_core.lake.session import AVRO_LIMITS, SPARK_JARS
+    from data_platform_core.lake.session import AVRO_LIMITS, SPARK_JARS, start_options
 
     session = (
         SparkSession.builder.master("local[1]")
         .appName("tests")
         .config("spark.driver.extraClassPath", f"{SPARK_JARS}/*")
-        .config("spark.driver.extraJavaOptions", " ".join(AVRO_LIMITS))
+        .config("spark.driver.extraJavaOptions", " ".join((*AVRO_LIMITS, *start_options(short=True))))
         .config("spark.sql.ansi.enabled", "false")
-        .config("spark.driver.extraJavaOptions", " ".join(start_options(short=True)))
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "1")
         .config("spark.sql.session.timeZone", "UTC")

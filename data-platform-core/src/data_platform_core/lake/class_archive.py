@@ -2,7 +2,7 @@
 
 `python -m data_platform_core.lake.class_archive` makes it (a step of `make setup`): a session that does what jobs do,
 whose JVM writes its classes to a file when it ends. An archive belongs to one class path and one JVM, so its name holds
-their hash. A JVM that finds none, or one that does not fit, starts without (ADR 0015).
+their hash. A JVM that finds none, or one that does not fit, starts without (ADR 0019).
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def jvm_process(spark: SparkSession) -> psutil.Process | None:
 
 
 def start_options(*, short: bool) -> tuple[str, ...]:
-    """What makes a JVM of this machine's class path start sooner (ADR 0015)."""
+    """What makes a JVM of this machine's class path start sooner (ADR 0019)."""
     return (*archive_options(), *(_SHORT_JVM if short else ()))
 
 

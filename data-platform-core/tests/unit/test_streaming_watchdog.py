@@ -128,9 +128,13 @@ def test_an_outage_that_the_driver_waits_for_starts_the_clocks_anew(clock: Clock
 
 def test_while_it_starts_it_is_alive_and_not_ready(clock: Clock) -> None:
     watchdog = Watchdog(PATIENCE, lambda: None)
+    clock.now += 10 * PATIENCE  # before its start it waits for services, however long they are away
+    assert watchdog.not_alive() is None
     watchdog.beat("reading")
     assert watchdog.not_alive() is None
     assert watchdog.not_ready() == "starting: reading"
+    clock.now += PATIENCE + 1
+    assert watchdog.not_alive() == f"no progress for {PATIENCE + 1:.0f} s while reading"
 
 
 _DEAF = """

@@ -7,6 +7,7 @@ process. What an outage makes the driver wait for is no hang: whoever waits call
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -64,10 +65,10 @@ class Watchdog:
     """Watches one driver. `lag` returns the waiting records by entity, None while that is not known."""
 
     def __init__(self, patience_s: float, lag: Callable[[], Mapping[str, int] | None]) -> None:
-        now = time.monotonic()
         self._patience_s, self._lag = patience_s, lag
-        self._doing: str | None = "starting Spark"
-        self._advanced_at = self._answered_at = now
+        self._doing: str | None = "asking its services"
+        # Until `start`: a service that is away may be waited for as long as it takes.
+        self._advanced_at = self._answered_at = math.inf
         self._waiting: dict[str, float] = {}
         self._lock = threading.Lock()
         self._jvm: psutil.Process | None = None
@@ -94,7 +95,8 @@ class Watchdog:
     def streaming(self) -> None:
         """Every query runs."""
         with self._lock:
-            self._doing, self._answered_at = None, time.monotonic()
+            self._doing = None
+            self._advanced_at = self._answered_at = time.monotonic()
 
     def answered(self) -> None:
         """The JVM has answered a call of the driver's loop."""

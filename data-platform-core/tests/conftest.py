@@ -20,7 +20,7 @@ def contracts() -> dict[str, Contract]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[object]:
-    """One local session without Delta or S3: enough for pure transforms."""
+    """One local session with Delta, without S3: for transforms, and tables on local disk."""
     from pyspark.sql import SparkSession
 
     from data_platform_core.lake.session import AVRO_LIMITS, SPARK_JARS, start_options
@@ -30,6 +30,9 @@ def spark() -> Iterator[object]:
         .appName("tests")
         .config("spark.driver.extraClassPath", f"{SPARK_JARS}/*")
         .config("spark.driver.extraJavaOptions", " ".join((*AVRO_LIMITS, *start_options(short=True))))
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        .config("spark.databricks.delta.snapshotPartitions", "1")
         .config("spark.sql.ansi.enabled", "false")
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "1")

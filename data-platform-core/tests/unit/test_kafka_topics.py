@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka.topics import MIN_ISR, RETENTION, Kind, Topic, compare, wanted_topics
+from data_platform_core.kafka.topics import MIN_ISR, RETENTION, Kind, Topic, compare, shortfall, wanted_topics
 from data_platform_core.settings import load_settings
 
 pytestmark = pytest.mark.unit
@@ -69,3 +69,22 @@ def test_another_number_of_replicas_is_refused(replicas: int) -> None:
 
 def test_several_differences_are_several_changes() -> None:
     assert kinds(Topic(WANTED.name, 1, 1, {})) == [Kind.REFUSED, Kind.PARTITIONS, Kind.CONFIG]
+
+
+def test_a_topic_as_wanted_or_with_more_of_anything_is_good_enough() -> None:
+    assert shortfall(WANTED, WANTED) is None
+    assert shortfall(WANTED, Topic(WANTED.name, 6, 4, {RETENTION: "5", MIN_ISR: "3"})) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, "does not exist; create it with `crm topics apply`"),
+        (replace(WANTED, partitions=2), "has 2 partitions, its contract says 3; `crm topics apply` adds them"),
+        (replace(WANTED, replicas=2), "has 2 replicas, topology says 3; reassign its partitions"),
+        (replace(WANTED, config={MIN_ISR: "1"}), "has min.insync.replicas=1, topology says 2; `crm topics apply`"),
+        (replace(WANTED, config={}), "has min.insync.replicas=None, topology says 2"),
+    ],
+)
+def test_a_topic_that_promises_less_is_refused_with_what_corrects_it(found: Topic | None, expected: str) -> None:
+    assert (shortfall(WANTED, found) or "").startswith(expected)

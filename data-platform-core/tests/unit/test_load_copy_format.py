@@ -34,7 +34,8 @@ def line(spark: SparkSession, sql_type: str, expression: str) -> Any:
         ("date", "DATE'2026-02-28'", "2026-02-28 AD"),
         ("date", "date_from_unix_date(-719163)", "0001-12-31 BC"),
         ("date", "date_from_unix_date(106751992)", "294247-01-11 AD"),  # no time in microseconds has this day
-        ("date", "date_from_unix_date(-2440588)", "-infinity"),
+        ("date", "date_from_unix_date(-2440184)", "4712-01-01 BC"),
+        ("date", "date_from_unix_date(-2440185)", "-infinity"),  # the day before
         ("date", "date_from_unix_date(-2147483648)", "-infinity"),
         ("date", "date_from_unix_date(2147483647)", "infinity"),
         ("date", "CAST(NULL AS DATE)", r"\N"),
@@ -42,6 +43,8 @@ def line(spark: SparkSession, sql_type: str, expression: str) -> Any:
         ("timestamp with time zone", "timestamp_millis(253402300800000)", "10000-01-01 00:00:00.000000+00 AD"),
         ("timestamp with time zone", "timestamp_millis(-62135596800001)", "0001-12-31 23:59:59.999000+00 BC"),
         ("timestamp with time zone", "timestamp_millis(9223372036854775)", "294247-01-10 04:00:54.775000+00 AD"),
+        ("timestamp with time zone", "timestamp_millis(-210831897600000)", "4712-01-01 00:00:00.000000+00 BC"),
+        ("timestamp with time zone", "timestamp_millis(-210831897600001)", "-infinity"),  # the millisecond before
         ("timestamp with time zone", "timestamp_millis(-9223372036854775)", "-infinity"),
         ("timestamp with time zone", "CAST(NULL AS TIMESTAMP)", r"\N"),
         (

@@ -56,6 +56,15 @@ def test_keys_older_than_the_window_are_forgotten() -> None:
     assert index.first_arrivals(keys(7, "new")).tolist() == [True, False]
 
 
+def test_a_key_is_kept_to_the_last_millisecond_of_the_window_and_no_longer() -> None:
+    index = SeenIndex(window_ms=1000)
+    index.add(keys("old"), newest_ms=0)
+    index.add(keys("edge"), newest_ms=1000)
+    assert index.first_arrivals(keys("old", "edge")).tolist() == [False, False]
+    index.add(keys("new"), newest_ms=1001)
+    assert index.first_arrivals(keys("old", "edge", "new")).tolist() == [True, False, False]
+
+
 def test_at_a_low_rate_keys_are_forgotten_too() -> None:
     index = SeenIndex(window_ms=1000)
     for moment in range(0, 3000, 10):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from data_platform_core.streaming.lag import records_behind
+from data_platform_core.streaming.lag import records_behind, seconds_behind
 from data_platform_core.streaming.metrics import LATENCY_BOUNDS, LatencyHistogram
 from data_platform_core.streaming.progress import places
 
@@ -36,6 +36,15 @@ def test_what_kafka_has_dropped_does_not_wait() -> None:
 def test_lag_is_never_negative() -> None:
     """The end was asked just before a batch finished, or the topic was made anew."""
     assert records_behind({}, {(TOPIC, 0): 5}, {(TOPIC, 0): 8}) == {(TOPIC, 0): (8, 0)}
+
+
+def test_lag_in_seconds_is_the_age_of_the_oldest_record() -> None:
+    assert seconds_behind(1_772_000_090.5, 1_772_000_000_000) == 90.5
+
+
+def test_where_nothing_waits_or_a_clock_is_ahead_no_seconds_are_behind() -> None:
+    assert seconds_behind(1_772_000_000.0, None) == 0
+    assert seconds_behind(1_772_000_000.0, 1_772_000_001_000) == 0
 
 
 def test_sparks_offsets_are_read_by_partition() -> None:

@@ -14,7 +14,7 @@ import fastavro
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from data_platform_core.contracts import ENVELOPE, Contract
+from data_platform_core.contracts import BACKFILL_SOURCE, ENVELOPE, SEED_SOURCE, Contract
 from data_platform_core.kafka.dlq import contract_reason
 from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.positions import position
@@ -255,9 +255,19 @@ def test_late_means_older_than_the_contract_allows_when_it_arrived(
         events,
         framed(events, event(event_ts=NOW - limit)),
         framed(events, event(event_ts=NOW - limit - timedelta(milliseconds=1))),
-        framed(events, event(event_ts=NOW - timedelta(days=300), source="backfill")),
     )
-    assert [row["is_late"] for row in frame.orderBy("kafka_offset").collect()] == [False, True, False]
+    assert [row["is_late"] for row in frame.orderBy("kafka_offset").collect()] == [False, True]
+
+
+def test_history_is_never_late(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    old = NOW - timedelta(days=300)
+    sources = (BACKFILL_SOURCE, SEED_SOURCE, "normal")
+    frame = judged(
+        spark,
+        contracts["events"],
+        *(framed(contracts["events"], event(event_ts=old, source=source)) for source in sources),
+    )
+    assert [row["is_late"] for row in frame.orderBy("kafka_offset").collect()] == [False, False, True]
 
 
 def test_bronze_keeps_every_byte_and_where_it_came_from(spark: SparkSession, contracts: dict[str, Contract]) -> None:

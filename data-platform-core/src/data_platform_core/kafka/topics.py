@@ -256,12 +256,12 @@ def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None
         time.sleep(POLL_S)
         observed = observe(settings.kafka, [topic.name for topic in wanted])
     for topic in wanted:
-        shortfall = _shortfall(topic, observed.get(topic.name))
-        if shortfall:
-            raise ServiceError(f"topic {topic.name} {shortfall}")
+        if lacks := shortfall(topic, observed.get(topic.name)):
+            raise ServiceError(f"topic {topic.name} {lacks}")
 
 
-def _shortfall(wanted: Topic, found: Topic | None) -> str | None:
+def shortfall(wanted: Topic, found: Topic | None) -> str | None:
+    """What a topic lacks and what corrects it; None when producers and streams may start on it."""
     if found is None:
         return "does not exist; create it with `crm topics apply`"
     if found.partitions < wanted.partitions:

@@ -48,6 +48,11 @@ def records_behind(
     return found
 
 
+def seconds_behind(now_s: float, oldest_ms: int | None) -> float:
+    """Age of the oldest record that waits, seconds; 0 when none waits, or when its clock is ahead of ours."""
+    return max(0.0, now_s - oldest_ms / 1000) if oldest_ms is not None else 0.0
+
+
 class LagWatch:
     """Publishes the lag of each entity. `took` is told of finished batches; `lag` answers for those who must wait."""
 
@@ -120,8 +125,7 @@ class LagWatch:
             entity, partition = self._entities[place[0]], str(place[1])
             totals[entity] += waiting
             LAG.labels(entity, partition).set(waiting)
-            age = now - oldest[place] / 1000 if place in oldest else 0.0
-            LAG_SECONDS.labels(entity, partition).set(max(0.0, age))
+            LAG_SECONDS.labels(entity, partition).set(seconds_behind(now, oldest.get(place)))
         self._lag = totals
 
     def _known_places(self) -> list[Place]:

@@ -31,17 +31,47 @@ POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
 #: Brokers and registry are built for it.
 MIN_JAVA = 17
 _MIB = 1024 * 1024
+#: What can't be escaped, and for whom.
+_NOT_IN_PATHS = {
+    ":": "which separates entries of Java's class path",
+    "=": "which separates a Java agent from its options",
+    ",": "which separates Kafka's data folders",
+    '"': "which ends a value of supervisord's environment",
+    " ;": "which begins a comment of supervisord",
+    " #": "which begins a comment of supervisord",
+    "\n": "which ends a line of every configuration",
+}
 
 
 def problems(layout: Layout, services: tuple[Service, ...]) -> list[str]:
     """Everything that keeps this stack from starting, one line each; empty when it may start."""
     return [
+        *unusable_paths(REPOSITORY_ROOT, layout.root),
         *missing_tools(),
         *short_of_memory(layout.topology.requires),
         *short_of_disk(layout.topology.requires, layout.root),
         *foreign_data(layout, pinned_versions()),
         *taken_ports(services),
     ]
+
+
+def unusable_paths(*paths: Path) -> list[str]:
+    """Folders whose names some program would read as more than a name."""
+    found = []
+    for path in dict.fromkeys(paths):
+        if bad := next((part for part in _NOT_IN_PATHS if part in str(path)), None):
+            found.append(f"path {path} has {bad!r} in it, {_NOT_IN_PATHS[bad]}; move the checkout to a path without it")
+        elif not _is_utf8(path):
+            found.append(f"path {str(path)!r} is no UTF-8, as configurations are; move the checkout to one that is")
+    return found
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:  # bytes that Python could not decode
+        return False
+    return True
 
 
 def missing_tools() -> list[str]:

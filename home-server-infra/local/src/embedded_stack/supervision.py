@@ -86,14 +86,14 @@ stopwaitsecs={service.stop_seconds}
 stopasgroup={group}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={_escaped(layout.logs / f"{service.name}.log")}
+stdout_logfile={_escaped(_escaped(layout.logs / f"{service.name}.log"))}
 stdout_logfile_maxbytes={LOG_BYTES}
 stdout_logfile_backups={LOG_BACKUPS}
 """
 
 
 def _escaped(value: object) -> str:
-    """supervisord expands `%(...)s`: a percent sign in a path must be doubled."""
+    """supervisord expands `%(...)s`: a percent sign in a path is doubled; a log's twice, as it expands that twice."""
     return str(value).replace("%", "%%")
 
 

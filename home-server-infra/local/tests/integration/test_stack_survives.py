@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import ipaddress
+import socket
 import time
 
 import httpx
+import psutil
 import psycopg
 import pytest
 from minio import Minio
@@ -17,6 +20,7 @@ from data_platform_core.topology import Topology, load_topology
 from embedded_stack import api, preflight
 from embedded_stack.layout import Layout
 from embedded_stack.services import services
+from embedded_stack.supervision import strays
 
 pytestmark = pytest.mark.integration
 
@@ -70,6 +74,19 @@ def test_each_address_of_a_running_stack_is_reported_taken_with_its_holder(runni
     for service in permanent:
         held = f"pid {pids[service.name]} "
         assert any(f"wanted by {service.name}" in problem and held in problem for problem in problems), service.name
+
+
+def test_no_process_of_the_stack_listens_beyond_loopback(running_stack: Topology) -> None:
+    """Read from the kernel, whatever the configuration says: gossip, log and debug ports too."""
+    listening = {
+        (process.name(), connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
+        for process in strays(Layout(running_stack))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN or (connection.type == socket.SOCK_DGRAM and not connection.raddr)
+    }
+    permanent = [service for service in services(Layout(running_stack)) if not service.on_demand]
+    assert {endpoint.port for service in permanent for endpoint in service.endpoints} <= {row[2] for row in listening}
+    assert {found for found in listening if not ipaddress.ip_address(found[1]).is_loopback} == set()
 
 
 def store_of(service: str) -> Minio:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
+from supervisor.options import ServerOptions
 
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
@@ -62,9 +64,19 @@ def test_no_secret_stands_in_the_supervisors_configuration(layout: Layout) -> No
     assert [secret for secret in secrets if len(secret) > 20 and secret in text] == []
 
 
-def test_a_percent_sign_in_a_path_survives(tmp_path: Path, layout: Layout) -> None:
-    odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / "100%(x)s"}))
-    assert "100%%(x)s" in render_config(odd, services(odd))
+@pytest.mark.parametrize("name", ["plain", "100%(x)s", "100%", "it's", "gärten über ñ", "semi;hash#", "[a] {b} $HOME"])
+def test_supervisord_reads_every_path_as_it_is(layout: Layout, tmp_path: Path, name: str) -> None:
+    odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / name}))
+    odd.logs.mkdir(parents=True)
+    odd.supervisord_conf.write_text(render_config(odd, services(odd)), encoding="utf-8")
+    read = ServerOptions()
+    read.realize(["-c", str(odd.supervisord_conf)], doc="")
+    programs = {program.name: program for group in read.process_group_configs for program in group.process_configs}
+    for service in services(odd):
+        program = programs[service.name]
+        assert tuple(shlex.split(program.command)) == service.command
+        assert program.stdout_logfile == str(odd.logs / f"{service.name}.log")
+        assert program.environment == service.environment
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_replaced_by_a_short_one(layout: Layout, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from data_platform_core.topology import Endpoint, Requires
+from data_platform_core.topology import Endpoint, Requires, load_topology
 from embedded_stack import api, preflight
 from embedded_stack.layout import Layout
 from embedded_stack.service import Service
@@ -48,6 +50,23 @@ def test_a_full_disk_is_named_with_the_folder_even_before_the_data_folder_exists
 def test_enough_memory_and_disk_is_no_problem(tmp_path: Path) -> None:
     modest = Requires(memory_mb=1, disk_mb=1)
     assert preflight.short_of_memory(modest) + preflight.short_of_disk(modest, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["co:lon", "eq=ual", "com,ma", 'quo"te', "semi ;colon", "hash #tag", "line\nend"])
+def test_a_path_that_a_program_would_read_as_more_is_refused_with_who_would(name: str) -> None:
+    (problem,) = preflight.unusable_paths(Path("/work") / name, Path("/work") / name)
+    assert repr(next(part for part in preflight._NOT_IN_PATHS if part in name)) in problem
+    assert problem.endswith("move the checkout to a path without it")
+
+
+def test_a_path_that_is_no_utf8_is_refused() -> None:
+    (problem,) = preflight.unusable_paths(Path(os.fsdecode(b"/work/g\xe4rten")))
+    assert "is no UTF-8" in problem
+    assert problem.isascii()
+
+
+def test_spaces_percent_signs_and_letters_of_any_language_are_no_problem() -> None:
+    assert preflight.unusable_paths(Path("/work/it's 100%(x)s [a] {b}; ~^$HOME/gärten/한국어")) == []
 
 
 def test_a_missing_tool_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -108,7 +127,21 @@ def test_two_services_never_want_the_same_address(layout: Layout) -> None:
     assert len(addresses) == len(set(addresses))
 
 
-def test_every_service_listens_on_loopback_only(layout: Layout) -> None:
-    for service in services(layout):
-        for endpoint in service.endpoints:
-            assert endpoint.host.startswith("127."), f"{service.name} listens on {endpoint.address}"
+@pytest.mark.parametrize("environment", ["local", "test", "bench", "spike"])
+def test_a_laptops_topology_puts_every_endpoint_on_loopback(environment: str) -> None:
+    """Read from the topology itself: `services` leaves out what is not on loopback."""
+    found = dict(endpoints("", load_topology(environment)))
+    assert len(found) > 10
+    assert {key: endpoint.host for key, endpoint in found.items() if not endpoint.is_loopback} == {}
+
+
+def endpoints(key: str, node: object) -> Iterator[tuple[str, Endpoint]]:
+    """Every endpoint of a topology, by its key."""
+    if isinstance(node, Endpoint):
+        yield key, node
+    if isinstance(node, BaseModel):
+        for name in type(node).model_fields:
+            yield from endpoints(f"{key}.{name}", getattr(node, name))
+    elif isinstance(node, tuple):
+        for number, item in enumerate(node):
+            yield from endpoints(f"{key}.{number}", item)

@@ -72,10 +72,15 @@ def prometheus_config(layout: Layout) -> dict[str, Any]:
             "evaluation_interval": servers,
             "external_labels": {"environment": topology.environment},
         },
-        "rule_files": [str(layout.rules / "*.yaml")],
+        "rule_files": [f"{_literal(layout.rules)}/*.yaml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [monitoring.alertmanager.address]}]}]},
         "scrape_configs": _scrapes(layout, topology),
     }
+
+
+def _literal(path: Path) -> str:
+    """A path in a pattern of file names, standing for itself."""
+    return re.sub(r"([\\*?\[])", r"\\\1", str(path))
 
 
 def _scrapes(layout: Layout, topology: Topology) -> list[dict[str, Any]]:

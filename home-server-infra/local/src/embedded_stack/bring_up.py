@@ -27,8 +27,8 @@ from embedded_stack.supervision import Supervisor
 Progress = Callable[[str, str], None]
 PREPARING, STARTING, HEALTHY = "preparing", "starting", "healthy"
 
-#: A cold, busy machine took 35 s with initdb and format to do, one with slow memory 150 s to start the driver, one whose
-#: two cores six drivers shared more than 300 s; beyond this something is wrong.
+#: A cold, busy machine took 35 s with initdb and format to do, one with slow memory 150 s to start the driver, one
+#: whose two cores six drivers shared more than 300 s; beyond this something is wrong.
 START_TIMEOUT_SECONDS = 600.0
 PLATFORM_TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.25

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from test_spike_results import arm_result
 
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError
-from embedded_stack.spike import report
+from embedded_stack.spike import plots, report
 from embedded_stack.spike.arms import ARMS, ENTITY, choose
 from embedded_stack.spike.experiment import Plan, check
 from embedded_stack.spike.results import ArmResult
@@ -38,6 +39,21 @@ def results() -> Sequence[ArmResult]:
 def folder(tmp_path: Path, results: Sequence[ArmResult]) -> Path:
     report.write(tmp_path / "spike", report.Told("crm-stack spike --hold 60", date(2026, 1, 2), PLAN, results))
     return tmp_path / "spike"
+
+
+@pytest.mark.parametrize("name", report.PLOTS)
+def test_no_legend_and_no_label_of_a_chart_is_cut_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "svg", lambda figure: drawn.append(figure) or "")
+    report.PLOTS[name][1]([arm_result(arm, capacity=500) for arm in ARMS.values()])
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    page = figure.bbox
+    for part in (*figure.legends, axes.title, axes.xaxis.label, axes.get_yticklabels()[-1], axes):
+        box = part.get_window_extent()
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1, part
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1, part
 
 
 def test_arms_are_chosen_by_name_in_the_experiments_order() -> None:

@@ -16,6 +16,8 @@ from embedded_stack.spike.sampling import Sample
 #: Same input, same bytes: matplotlib salts ids and stamps files otherwise.
 _STABLE: Any = {"svg.hashsalt": "spike", "svg.fonttype": "path", "font.size": 9}
 _SMOOTH_S = 5
+#: Eight entries side by side are wider than the figure.
+_LEGEND_COLUMNS = 4
 # Distinguishable without colours seen alike (Okabe and Ito), in the arms' order.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
 
@@ -91,10 +93,10 @@ def _slope(samples: Sequence[Sample], value: Callable[[Sample], float]) -> tuple
 
 
 def _figure(label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel("seconds since the arm's first sample")
-    axes.set_ylabel(label)
+    axes.set_title(label, loc="left", fontsize="medium")  # beside the axis a long one would be cut off
     axes.grid(alpha=0.25)
     return figure, axes
 
@@ -104,7 +106,12 @@ def _finish(figure: Figure, axes: Axes, results: Sequence[ArmResult]) -> str:
     axes.axvspan(begin, end, color="#F0E442", alpha=0.25, label="spike held")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper center", ncols=8, frameon=False)
+    figure.legend(loc="outside upper center", ncols=_LEGEND_COLUMNS, frameon=False)
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an element that can stand in a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context(_STABLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -65,6 +65,7 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
     """
     from data_platform_core.lake.session import spark_session
     from data_platform_core.lake.store import require_lake
+    from data_platform_core.lake.terminal import jvm_output_aside
 
     contracts = [load_contract(entity) for entity in entities] if entities else list(load_contracts().values())
     # Asked before Spark starts: a wrong password is told in a second, not in twenty.
@@ -73,7 +74,8 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
             loads.last_load(connection, contract.entity)
     require_lake(settings.object_store)
     log.info("starting spark", entities=[contract.entity for contract in contracts])
-    spark = spark_session(settings, "crm-load-warehouse", short=True)
+    with jvm_output_aside(settings, "crm-load-warehouse"):
+        spark = spark_session(settings, "crm-load-warehouse", short=True)
     try:
         return load_all(spark, settings, contracts, rebuild=rebuild)
     finally:

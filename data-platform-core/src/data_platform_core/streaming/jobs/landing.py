@@ -21,6 +21,7 @@ from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.session import spark_session
 from data_platform_core.lake.store import lake_object
 from data_platform_core.lake.tables import ensure_tables, last_batch
+from data_platform_core.lake.terminal import jvm_output_aside
 from data_platform_core.landing import Manifest, partition_of
 from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
@@ -50,7 +51,8 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
     manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
     serve_metrics(settings)  # from now on a streaming driver is refused
-    spark = spark_session(settings, "crm-lake-import", short=True)
+    with jvm_output_aside(settings, "crm-lake-import"):
+        spark = spark_session(settings, "crm-lake-import", short=True)
     try:
         done = {}
         for entity, contract in contracts.items():

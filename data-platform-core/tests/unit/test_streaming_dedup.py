@@ -95,3 +95,12 @@ def test_many_batches_agree_with_a_python_set() -> None:
         assert first.tolist() == expected
         index.add(np.frombuffer(joined, dtype="V16")[first].tobytes(), newest_ms=batch)
     assert len(index) == len(truth)
+
+
+def test_a_long_stream_of_small_batches_leaves_few_segments() -> None:
+    """A lookup meets each of them."""
+    index = SeenIndex(window_ms=10**9)
+    for batch in range(300):
+        index.add(np.random.default_rng(batch).bytes(16 * 5_000), newest_ms=batch)
+    assert len(index) == 1_500_000
+    assert len(index._segments) < 10

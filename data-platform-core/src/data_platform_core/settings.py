@@ -111,9 +111,9 @@ class StreamingSettings(_Group):
     trigger_ms: int | None = Field(default=None, ge=0)
     #: Spark configuration that wins over ours, as JSON; for measuring.
     spark_conf: dict[str, str] = {}
-    #: Seconds without progress after which a driver ends itself and is started again: ten times the longest batch
-    #: that was seen on a busy machine. A batch must be able to end within it.
-    hang_s: float = Field(default=300.0, ge=5)
+    #: Seconds without progress after which a driver ends itself and is started again: twice what Spark's start, its
+    #: longest step, took where six drivers shared two cores. A batch must be able to end within it.
+    hang_s: float = Field(default=600.0, ge=5)
     record_cost_us: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

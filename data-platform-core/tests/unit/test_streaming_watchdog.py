@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from data_platform_core.errors import ServiceError
@@ -181,3 +183,30 @@ def test_a_driver_that_does_not_end_is_ended_after_its_grace() -> None:
     code, out = signalled("deaf", 0.5)
     assert code == ServiceError.exit_code
     assert "driver has not ended in time" in out
+
+
+_FROZEN = """
+import os, signal, subprocess, sys, time
+import psutil
+from data_platform_core.streaming.watchdog import Watchdog
+child = subprocess.Popen(["sleep", "600"])
+watchdog = Watchdog(0.5 if sys.argv[1] == "hangs" else 600, lambda: None)
+watchdog.jvm(psutil.Process(child.pid))
+watchdog.start()
+print(child.pid, flush=True)
+os.kill(child.pid, signal.SIGSTOP if sys.argv[1] == "hangs" else signal.SIGKILL)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [("hangs", "no progress for"), ("is dead", "driver does not end after its JVM")]
+)
+def test_a_process_that_hangs_or_outlives_its_jvm_ends_with_it(how: str, reason: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FROZEN, how], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == ServiceError.exit_code
+    assert reason in done.stdout
+    with suppress(psutil.NoSuchProcess):  # a parent that does not ask leaves a zombie
+        assert psutil.Process(int(done.stdout.split()[0])).status() == psutil.STATUS_ZOMBIE

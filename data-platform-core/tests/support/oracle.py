@@ -127,11 +127,9 @@ def _with_total(order: Record) -> Record:
 
 
 def _with_lines(order: Record) -> Record:
-    """Lines that sum up to the amount, in the bounds of a quantity."""
-    amount, most = order["amount_krw"], 10**12
-    if not 0 <= amount <= most:
-        return order
-    return order | {"lines": [{"product_id": 1, "quantity": 1, "unit_price_krw": amount}]}
+    """A line that is the whole amount."""
+    whole = {"quantity": 1, "unit_price_krw": order["amount_krw"]}
+    return order | {"lines": [line | whole for line in order["lines"][:1]]}
 
 
 def _as_review(event: Record) -> Record:

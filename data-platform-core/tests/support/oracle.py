@@ -76,11 +76,12 @@ def mended(contract: Contract, record: Record, arrival_ms: int, keep: str | None
 
 
 def texts(value: Any) -> Iterator[str | bytes]:
-    """Every piece of text in a value."""
+    """Every piece of text in a value, a map's keys among them; a record's names are short."""
     if isinstance(value, str | bytes):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
+        for key, item in value.items():
+            yield key
             yield from texts(item)
     elif isinstance(value, list):
         for item in value:

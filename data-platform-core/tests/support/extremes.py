@@ -8,6 +8,7 @@ is covered without a change here.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def singles(contract: Contract, bases: list[Record], arrival: Arrival, huge: boo
         name = field["name"]
         for value in ends.of(name, field["type"], bases[0][name]):
             found += _placed(contract, bases, name, value, arrival)
-    return [_with_own_id(example, number) for number, example in enumerate(found)]
+    return [_own(contract, example, number) for number, example in enumerate(found)]
 
 
 def _placed(contract: Contract, bases: list[Record], name: str, value: Any, arrival: Arrival) -> Iterator[Example]:
@@ -118,17 +119,23 @@ def combinations(
         found.append(Example(contract.entity, tuple(changed), label, record))
 
     collect()
-    return [_with_own_id(example, first_number + number) for number, example in enumerate(found)]
+    return [_own(contract, example, first_number + number) for number, example in enumerate(found)]
 
 
-def _with_own_id(example: Example, number: int) -> Example:
-    """Every record its own event: what is equal would be dropped as a duplicate. An id that is extreme stays so."""
+def _own(contract: Contract, example: Example, number: int) -> Example:
+    """Every record its own event: what is equal would be dropped as a duplicate. An id that is extreme stays so.
+
+    Half of them are also of a thing of their own: versions of one thing replace each other, and sums have but the last.
+    """
+    changes: Record = {}
     found = example.record["event_id"]
-    if not isinstance(found, str) or len(found) != 36:
-        return example
-    shift = ord(found[0]) - ord(found[0]) % 0x100
-    mark = "".join(chr(shift + ord(digit)) for digit in f"{number:08x}")
-    return replace(example, record=example.record | {"event_id": mark + found[8:]})
+    if isinstance(found, str) and len(found) == 36:
+        shift = ord(found[0]) - ord(found[0]) % 0x100
+        changes["event_id"] = "".join(chr(shift + ord(digit)) for digit in f"{number:08x}") + found[8:]
+    if contract.key not in example.fields and number % 4 < 2:
+        key = example.record[contract.key]
+        changes[contract.key] = key + 1_000_000 * (number + 1) if isinstance(key, int) else f"{key}-{number}"
+    return replace(example, record=example.record | changes)
 
 
 @dataclass(frozen=True)
@@ -201,12 +208,12 @@ class _Ends:
             yield from (base[:-1] + "\0", base[:-1] + "\n", base + "\n", base.encode()[:-1] + b"\xff")
         if column in self.contract.max_lengths:
             most = self.contract.max_lengths[column]
-            for letter in ("x", "\U0001d518", "\u0301"):
-                yield from (letter * most, letter * (most + 1))
+            for first, last in (("!", "~"), ("\U0001d400", "\U0001d7ff"), ("\u0300", "\u036f")):
+                yield from (_mixed(first, last, most), _mixed(first, last, most + 1))
             yield from ("x" * (most - 2) + "@x", "x" * (most - 1) + "@x")
-        yield "x" * _SMALL
+        yield _mixed("!", "~", _SMALL)
         if self.huge:
-            yield "x" * _HUGE
+            yield _mixed("!", "~", _HUGE)
 
     def _arrays(self, name: str, kind: Any, base: Any) -> Iterator[list[Any]]:
         items, item = kind["items"], base[0] if base else None
@@ -248,6 +255,11 @@ class _Ends:
         edges |= {106_751_991, 106_751_992, -106_751_992, 2_145_031_948, *_INT}
         near = {day + step for day in edges for step in (-1, 0, 1) if _INT[0] <= day + step <= _INT[1]}
         return sorted(near | {today - 1, today, today + 2 - slack, today + 1 + slack})
+
+
+def _mixed(first: str, last: str, length: int) -> str:
+    """Text that no station can shorten by compressing it."""
+    return "".join(map(chr, random.Random(length).choices(range(ord(first), ord(last) + 1), k=length)))
 
 
 def _least(kind: Any) -> Any:

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,8 @@ def freeze(environment: str, frozen: bool) -> None:
     """SIGSTOP or SIGCONT to every process of PostgreSQL: connections stay, no answer comes."""
     postmaster = psutil.Process(Supervisor(Layout(load_topology(environment))).processes()["postgres"].pid)
     for process in [postmaster, *postmaster.children(recursive=True)]:
-        process.suspend() if frozen else process.resume()
+        with suppress(psutil.NoSuchProcess):  # one that thaws may find its client gone, and end
+            process.suspend() if frozen else process.resume()
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import psycopg
@@ -55,34 +56,44 @@ def write_row(environment: str, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+class Job:
+    """A command of `crm` in the background. It writes to a file: a pipe that nobody reads would stop it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self._process, self._output = process, output
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def finish(self) -> str:
+        """Its output, once it has ended well."""
+        code = self._process.wait(BACK_WITHIN_S)
+        self._output.seek(0)
+        said = self._output.read().decode(errors="replace")
+        assert code == 0, said[-2000:]
+        return said
+
+
 @contextmanager
-def in_background(*command: str, environment: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [str(SCRIPTS / "crm"), "--env", environment, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+def in_background(*command: str, environment: str) -> Iterator[Job]:
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [str(SCRIPTS / "crm"), "--env", environment, *command], stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield Job(process, output)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
 
 
 @contextmanager
 def load_caught(environment: str) -> Iterator[Callable[[], str]]:
     """A load that holds its entity; yields what waits for its end and returns its output."""
-    with in_background("load", environment=environment) as process:
+    with in_background("load", environment=environment) as job:
         wait_for("the load holds its entity", lambda: tasks(environment, "load"), BACK_WITHIN_S)
-
-        def finish() -> str:
-            out, _ = process.communicate(timeout=BACK_WITHIN_S)
-            assert process.returncode == 0, out[-2000:]
-            return out
-
-        yield finish
+        yield job.finish
 
 
 @pytest.mark.parametrize(("waited_for", "services"), AWAY)
@@ -239,7 +250,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     pipeline.drain()
     if job[0] == "dbt":
         assert pipeline.crm("load").code == 0
-    with in_background(*job, environment=environment) as process:
+    with in_background(*job, environment=environment) as running:
         wait_for(f"{job[0]} works in PostgreSQL", lambda: tasks(environment, job[0]), BACK_WITHIN_S)
         began = time.monotonic()
         if how == "frozen":
@@ -247,14 +258,13 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
         else:
             api.stop(environment, "postgres")
         time.sleep(OUTAGE_S)
-        assert process.poll() is None, "the job has given up"
+        assert running.running(), "the job has given up"
         if how == "frozen":
             freeze(environment, False)
         else:
             api.start(environment, "postgres")
         away_s, back = time.monotonic() - began, time.monotonic()
-        out, _ = process.communicate(timeout=BACK_WITHIN_S)
-        assert process.returncode == 0, out[-2000:]
+        out = running.finish()
     finished_s = time.monotonic() - back
     pipeline.load_and_build()
     verdict = pipeline.reconcile(run, tmp_path / "report.json")

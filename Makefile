@@ -16,8 +16,8 @@ export LC_ALL := C.UTF-8
 ##@ Begin here
 
 .PHONY: demo
-demo: setup ## Setup, stack, a minute of traffic, load, marts, and the proof that every record is accounted for
-	@$(CORE)/crm-stack demo --env $(ENV)
+demo: setup ## Setup, stack, a minute of traffic (SECONDS=60), load, marts, and the proof that all is accounted for
+	@$(CORE)/crm-stack demo --env $(ENV) $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: test
 test: setup ## Lint, then the tests against a stack of its own, beside a running demo

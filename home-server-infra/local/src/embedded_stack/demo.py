@@ -5,9 +5,12 @@ Each step is a command that people can type themselves; it is shown before it ru
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -18,6 +21,8 @@ from embedded_stack import api, steps
 from embedded_stack.services import STREAMING
 
 _DRAIN_SECONDS = 300
+#: After Ctrl-C: a generator waits for what it sent, a load for Spark to let go.
+_SETTLE_SECONDS = 30
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -25,8 +30,37 @@ console = Console(highlight=False, soft_wrap=True)
 def run(environment: str, seconds: int) -> int:
     """Run the demo for `seconds` of traffic. Returns reconcile's exit code; the stack stays up.
 
-    Raises ServiceError naming the step that failed.
+    Raises ServiceError naming the step that failed, or when a demo of this environment is under way.
     """
+    try:
+        with _only_demo(environment):
+            return _run(environment, seconds)
+    except KeyboardInterrupt:
+        console.print(f"\ninterrupted; what is up stays up, `make down{_suffix(environment)}` stops it")
+        raise
+
+
+@contextmanager
+def _only_demo(environment: str) -> Iterator[None]:
+    """Two demos would load and build the same tables at the same time. Raises ServiceError for the second."""
+    folder = load_topology(environment).data_path
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "demo.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ServiceError(
+                f"a demo of environment {environment} runs already (pid {lock.read().strip() or 'unknown'}); wait for "
+                "its end, or stop it with Ctrl-C"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _run(environment: str, seconds: int) -> int:
     run_id = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     began = time.monotonic()
     _heading(1, "start Kafka, registry, object store and PostgreSQL", ("make", "up"))
@@ -66,17 +100,31 @@ def _step(number: int, command: tuple[str, ...], *, quiet: bool) -> None:
 
 
 def _call(command: Iterable[str]) -> int:
+    """Run a command to its end. Ctrl-C reaches it as it reaches us: it gets the time to settle what it began."""
     program, *arguments = command
-    return subprocess.run([steps.command_path(program), *arguments], check=False).returncode
+    with subprocess.Popen([steps.command_path(program), *arguments]) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            try:
+                child.wait(_SETTLE_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                child.kill()
+            raise
 
 
 def _heading(number: int, what: str, command: tuple[str, ...]) -> None:
     console.print(f"\n[bold]{number}. {what}[/bold]  [dim]{' '.join(command)}[/dim]")
 
 
+def _suffix(environment: str) -> str:
+    """What `make` needs to know beside the target."""
+    return "" if environment == "local" else f" ENV={environment}"
+
+
 def _where_next(environment: str, run_id: str) -> None:
     topology = load_topology(environment)
-    suffix = "" if environment == "local" else f" ENV={environment}"
+    suffix = _suffix(environment)
     rows = (
         (f"make status{suffix}", "what runs, where, and whether it is healthy"),
         (f"make psql{suffix}", "the marts: select * from marts.mart_daily_ctr;"),

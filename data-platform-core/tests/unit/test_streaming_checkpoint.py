@@ -64,6 +64,19 @@ def test_a_lost_checkpoint_is_refused_never_begun_anew(spark: SparkSession, tmp_
         checkpoint(spark, tmp_path, finished=-1, planned=-1).refuse_other_history({BRONZE: batch})
 
 
+def test_only_batches_count_in_a_log(spark: SparkSession, tmp_path: Path) -> None:
+    logs = checkpoint(spark, tmp_path, finished=4, planned=5)
+    (tmp_path / "offsets" / "9.compact").write_text("")
+    (tmp_path / "commits" / "6.7c2f.tmp").write_text("")
+    logs.refuse_other_history({BRONZE: 5})
+
+
+def test_a_log_without_a_batch_is_as_none(spark: SparkSession, tmp_path: Path) -> None:
+    for log in ("offsets", "commits"):
+        (tmp_path / log).mkdir()
+    Checkpoint(spark, str(tmp_path)).refuse_other_history({BRONZE: -1})
+
+
 def test_offsets_are_those_of_the_last_finished_batch(spark: SparkSession, tmp_path: Path) -> None:
     assert checkpoint(spark, tmp_path, finished=0, planned=1).finished_offsets() == '{"crm.events.v1":{"0":0}}'
     assert checkpoint(spark, tmp_path / "later", finished=11, planned=12).finished_offsets() == (

@@ -105,10 +105,6 @@ def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
     """Write and read a Delta table, hash and join; the classes of store and Kafka as far as they go without servers."""
     from pyspark.sql import functions as F
 
-    from data_platform_core.contracts import load_contract
-    from data_platform_core.streaming.transforms.layers import Layers
-
-    contract = load_contract("events")
     table = f"{folder}/table"
     rows = spark.range(100).selectExpr("id", "CAST(id AS STRING) AS name", "current_date() AS day")
     for _append in range(2):
@@ -117,7 +113,6 @@ def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
     read.join(F.broadcast(rows.select("id")), "id", "left_anti").toArrow()
     read.withColumn("key", F.unhex(F.md5("name"))).groupBy("day").agg(F.max("id")).collect()
     spark.sql(f"DESCRIBE HISTORY delta.`{table}`").collect()
-    Layers(contract)
     spark.readStream.format("kafka").option("kafka.bootstrap.servers", "none:1").option("subscribe", "none").load()
     with suppress(Exception):  # nobody answers there
         conf = spark.sparkContext._jsc.hadoopConfiguration()

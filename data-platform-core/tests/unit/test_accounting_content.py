@@ -163,6 +163,16 @@ def test_times_beyond_what_microseconds_hold_stop_nothing(orders: Contract) -> N
     assert len(SilverOf(orders, {7: orders.avro_json}).rows(bronze(value))) == 1
 
 
+def test_an_int_that_is_longer_than_its_type_stops_nothing(orders: Contract) -> None:
+    """Java drops what is too much; here it is null, which silver is not."""
+    good = AvroEncoder(orders, 7).encode(order(producer_id=5))
+    at = good.index(b"generator\x02r\x0a") + len(b"generator\x02r")
+    longer = good[:at] + b"\x8a\x80\x80\x80\x70" + good[at + 1 :]
+    rows = SilverOf(orders, {7: orders.avro_json}).rows(bronze(longer, good))
+    assert rows["decodes"].to_pylist() == [True, True]
+    assert rows["producer_id"].to_pylist() == [None, 5]
+
+
 def test_a_digest_is_that_of_the_ledger_nulls_too() -> None:
     rows = bronze(b"abc", None)
     assert digests(rows).to_pylist() == [record_digest(b"o1", b"abc"), record_digest(b"o1", b"")]

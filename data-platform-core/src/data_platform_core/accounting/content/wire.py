@@ -113,14 +113,30 @@ class SilverOf:
     def _column(self, name: str, kind: pa.DataType, records: Sequence[Mapping[str, Any] | None]) -> pa.Array:
         values = [record[name] if record is not None else None for record in records]
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):  # numbers on the wire
-            return pa.array(values, pa.int64() if pa.types.is_timestamp(kind) else pa.int32()).view(kind)
-        return pa.array(values, kind)
+            return _array(values, pa.int64() if pa.types.is_timestamp(kind) else pa.int32()).view(kind)
+        return _array(values, kind)
 
     def _late(self, kafka_ts: pa.Array, event_ts: pa.Array, source: pa.Array) -> pa.Array:
         allowed = pa.scalar(timedelta(minutes=self._contract.silver.allowed_lateness_minutes), pa.duration("us"))
         behind = pc.greater(pc.subtract(kafka_ts, event_ts), allowed)
         past_on_purpose = pc.is_in(source, value_set=pa.array(HISTORICAL_SOURCES, pa.string()))
         return pc.and_(behind, pc.invert(past_on_purpose))
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A column; null where a value does not fit, as of an int that is longer on the wire than its type."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([value if _fits(value, kind) else None for value in values], kind)
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        pa.scalar(value, kind)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
 
 
 _decoder: SilverOf | None = None

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from alterations import IN_LAKE, IN_WAREHOUSE, Alteration, Tables
+from alterations import IN_LAKE, IN_LANDING, IN_MARTS, Alteration, Tables
 from confluent_kafka import Producer
 from deltalake import DeltaTable
 from minio import Minio
@@ -55,7 +55,7 @@ def failed(report: dict[str, object], *equations: str) -> None:
         assert any(equation in line and "FAIL" in line for line in printed.splitlines()), printed
 
 
-@pytest.mark.parametrize("alterations", [IN_LAKE, IN_WAREHOUSE], ids=["lake", "warehouse"])
+@pytest.mark.parametrize("alterations", [IN_LAKE, IN_LANDING, IN_MARTS], ids=["lake", "landing", "marts"])
 def test_altered_content_is_named_row_and_column(
     stopped: Pipeline, tmp_path: Path, alterations: tuple[Alteration, ...]
 ) -> None:

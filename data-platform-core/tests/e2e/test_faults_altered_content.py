@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from alterations import IN_LAKE, IN_WAREHOUSE, ONE_BY_ONE, Alteration, Tables
+from alterations import IN_LAKE, IN_LANDING, IN_MARTS, ONE_BY_ONE, Alteration, Tables
 from pipeline import Pipeline
 
 pytestmark = pytest.mark.faults
@@ -24,7 +24,7 @@ def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pip
     return pipeline
 
 
-@pytest.mark.parametrize("alteration", [*IN_LAKE, *IN_WAREHOUSE, *ONE_BY_ONE], ids=str)
+@pytest.mark.parametrize("alteration", [*IN_LAKE, *IN_LANDING, *IN_MARTS, *ONE_BY_ONE], ids=str)
 def test_an_alteration_passes_counts_and_sums_and_is_named_by_a8(
     stopped: Pipeline, tmp_path: Path, alteration: Alteration
 ) -> None:

@@ -131,7 +131,7 @@ def test_the_group_has_what_the_query_took_and_new_partitions_too(
     admin: Settings, client: AdminClient, scratch: Contract, watch: LagWatch
 ) -> None:
     topics.grow(admin, scratch, 3)
-    reporter = ProgressReporter(admin, {scratch.entity: scratch}, watch)
+    reporter = ProgressReporter(admin, {scratch.entity: scratch}, watch, lambda entity: None)
     topic = scratch.names.topic
     try:
         reporter.resumed(scratch.names.query, f'{{"{topic}":{{"0":7,"1":0}}}}')

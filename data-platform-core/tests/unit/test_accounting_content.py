@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from data_platform_core.accounting.content.copies import RECOMPUTED, scopes
 from data_platform_core.accounting.content.engine import Engine, Side, comparing
 from data_platform_core.accounting.content.types import contract_types, duckdb_type
-from data_platform_core.accounting.content.warehouse import MACROS, RECOMPUTED, scopes
+from data_platform_core.accounting.content.warehouse import MACROS
 from data_platform_core.accounting.content.wire import SilverOf, digests
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.serialisation import AvroEncoder

@@ -17,6 +17,7 @@ import psycopg
 from rich.console import Console
 
 from data_platform_core.accounting import equations, marts
+from data_platform_core.accounting.content.copies import copying
 from data_platform_core.accounting.content.engine import comparing
 from data_platform_core.accounting.content.lake import check_lake
 from data_platform_core.accounting.content.warehouse import check_warehouse
@@ -195,10 +196,10 @@ class _EntityRun:
 
     def content(self) -> tuple[Violation, ...]:
         """A8: the run's rows at every station, value by value."""
-        with comparing() as engine:
+        with comparing() as engine, copying(engine.folder, self._warehouse, self._contract, self._run_id) as copies:
             return (
                 *check_lake(engine, self._lake, self._contract, self._run_id, self._later_ledger, self._schemas),
-                *check_warehouse(engine, self._warehouse, self._contract, self._run_id),
+                *check_warehouse(engine, copies),
             )
 
     def counts(self) -> EntityCounts:

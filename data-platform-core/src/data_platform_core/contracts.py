@@ -48,6 +48,17 @@ class Freshness(_Frozen):
     error_after_minutes: int = Field(ge=1)
 
 
+class SumsSpec(_Frozen):
+    """What accounting sums: rows per value of `kind`, and the total of `amount` (whole KRW) where there is one."""
+
+    kind: str
+    amount: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.kind, self.amount) if self.amount else (self.kind,)
+
+
 class MaxLength(BaseModel):
     """Characters at most of a text field: `default`, and the fields that differ, by name."""
 
@@ -76,6 +87,7 @@ class _ContractFile(_Frozen):
     max_length: MaxLength
     checks: dict[str, str]
     relationships: dict[str, str]
+    sums: SumsSpec
     freshness: Freshness
 
 
@@ -191,6 +203,7 @@ def _check_against_schema(contract: Contract, where: Path) -> None:
         ("pii", contract.pii),
         ("accepted_values", tuple(contract.accepted_values)),
         ("relationships", tuple(contract.relationships)),
+        ("sums", contract.sums.columns),
         ("max_length", tuple(contract.max_length.__pydantic_extra__)),
     ):
         for field in fields:

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from data_platform_core.accounting import marts
-from data_platform_core.accounting.marts import DAILY, MEASURES, daily_sums, table_sums
+from data_platform_core.accounting.covered import DailyMart, covered_marts
+from data_platform_core.accounting.marts import daily_sums, table_sums
 from data_platform_core.accounting.sums import ANY, Group, Measure, Total, a5_sums
 from data_platform_core.errors import AccountingError, ServiceError
 from data_platform_core.settings import Settings
@@ -18,7 +19,8 @@ from data_platform_core.warehouse.schema import migrate
 pytestmark = pytest.mark.integration
 
 DAY = "2026-11-21"
-SALES = next(daily for daily in DAILY if daily.name == "mart_daily_sales")
+(SALES,) = (mart for mart in covered_marts() if isinstance(mart, DailyMart) and mart.name == "mart_daily_sales")
+ORDERS = Measure("order_status", "amount_krw")
 BIG = 9_007_199_254_740_993  # the first whole number that a double can't hold
 
 
@@ -37,13 +39,13 @@ def connection(settings: Callable[[str], Settings]) -> Iterator[psycopg.Connecti
 
 
 def test_a_table_is_summed_for_the_run_and_for_everything(connection: psycopg.Connection) -> None:
-    found = table_sums(connection, "pg_temp.orders", MEASURES["orders"], "r")
+    found = table_sums(connection, "pg_temp.orders", ORDERS, "r")
     assert found.run == {Group(DAY, "paid"): Total(2, BIG + 5)}
     assert found.every == {Group(DAY, "paid"): Total(3, BIG + 6), Group(DAY, "placed"): Total(1, 7)}
 
 
 def test_a_table_without_days_is_summed_as_one(connection: psycopg.Connection) -> None:
-    found = table_sums(connection, "pg_temp.orders", MEASURES["orders"], "r", by_day=False)
+    found = table_sums(connection, "pg_temp.orders", ORDERS, "r", by_day=False)
     assert found.run == {Group("-", "paid"): Total(2, BIG + 5)}
 
 
@@ -52,15 +54,15 @@ def test_an_entity_that_nothing_is_known_of_is_counted(connection: psycopg.Conne
 
 
 def test_one_krw_less_in_the_table_is_found(connection: psycopg.Connection) -> None:
-    silver = table_sums(connection, "pg_temp.orders", MEASURES["orders"], "r").run
+    silver = table_sums(connection, "pg_temp.orders", ORDERS, "r").run
     connection.execute("UPDATE pg_temp.orders SET amount_krw = amount_krw - 1 WHERE amount_krw = 5")
-    (found,) = a5_sums(silver, "orders", table_sums(connection, "pg_temp.orders", MEASURES["orders"], "r").run)
+    (found,) = a5_sums(silver, "orders", table_sums(connection, "pg_temp.orders", ORDERS, "r").run)
     assert found.examples == (f"{DAY} paid: 2 rows {BIG + 4:,} KRW, silver 2 rows {BIG + 5:,} KRW",)
 
 
 def test_a_daily_mart_gives_back_its_kinds(connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marts, "MARTS_SCHEMA", "pg_temp")
-    columns = [name for pair in SALES.kinds.values() for name in pair]
+    columns = [name for of in SALES.kinds.values() for name in (of.count, of.amount)]
     connection.execute(
         f"CREATE TEMP TABLE mart_daily_sales (business_date date, {', '.join(f'{name} bigint' for name in columns)})"
     )
@@ -81,7 +83,7 @@ def test_a_table_that_is_missing_is_told_with_the_command_that_makes_it(connecti
 
 def test_a_column_that_is_missing_is_told(connection: psycopg.Connection) -> None:
     with pytest.raises(AccountingError, match=r"pg_temp\.orders: column .*grade.* does not exist"):
-        table_sums(connection, "pg_temp.orders", MEASURES["profiles"], "r")
+        table_sums(connection, "pg_temp.orders", Measure("grade"), "r")
 
 
 def test_a_role_that_may_not_read_a_table_is_told(settings: Callable[[str], Settings]) -> None:
@@ -90,4 +92,4 @@ def test_a_role_that_may_not_read_a_table_is_told(settings: Callable[[str], Sett
         connect(settings("reader").postgres, "test-marts", autocommit=True) as reader,
         pytest.raises(ServiceError, match=r"may not read raw_crm\.orders; check CRM_POSTGRES__USER"),
     ):
-        table_sums(reader, "raw_crm.orders", MEASURES["orders"], "r")
+        table_sums(reader, "raw_crm.orders", ORDERS, "r")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from data_platform_core.accounting.marts import DAILY, FACTS, LATEST, MEASURES, business_timezone
+from data_platform_core.accounting.covered import DailyMart, EachMart, NewestMart, covered_marts, read_marts
+from data_platform_core.accounting.marts import business_timezone
 from data_platform_core.accounting.sums import (
     ANY,
     Group,
@@ -24,10 +26,11 @@ from data_platform_core.accounting.sums import (
     with_business_date,
 )
 from data_platform_core.contracts import Contract
+from data_platform_core.errors import ConfigurationError
 
 pytestmark = pytest.mark.unit
 
-ORDERS = MEASURES["orders"]
+ORDERS = Measure("order_status", "amount_krw")
 FRIDAY, SATURDAY = "2026-11-20", "2026-11-21"
 
 
@@ -106,19 +109,19 @@ def test_rows_that_moved_to_another_day_are_told_on_both() -> None:
 
 def test_of_an_order_only_the_newest_state_counts() -> None:
     rows = table(order(1, "refunded", 10, hour=15), order(1, "placed", 10, hour=9), order(1, "paid", 10, hour=12))
-    assert sums(latest(rows, ORDERS), ORDERS, day=None) == {Group("-", "refunded"): Total(1, 10)}
+    assert sums(latest(rows, ("order_id",)), ORDERS, day=None) == {Group("-", "refunded"): Total(1, 10)}
 
 
 def test_of_two_states_at_one_moment_the_later_arrival_counts() -> None:
     rows = table(order(1, "paid", 10, kafka_offset=8), order(1, "placed", 10, kafka_offset=7))
-    assert latest(rows, ORDERS)["order_status"].to_pylist() == ["paid"]
+    assert latest(rows, ("order_id",))["order_status"].to_pylist() == ["paid"]
 
 
 def test_of_equal_offsets_the_higher_partition_is_the_newest() -> None:
     """A foreign producer chose another key: the order lies in two partitions."""
     rows = table(order(1, "paid", 10, kafka_partition=2), order(1, "placed", 10, kafka_partition=1))
-    assert latest(rows, ORDERS)["order_status"].to_pylist() == ["paid"]
-    assert latest(rows.take([1, 0]), ORDERS)["order_status"].to_pylist() == ["paid"]
+    assert latest(rows, ("order_id",))["order_status"].to_pylist() == ["paid"]
+    assert latest(rows.take([1, 0]), ("order_id",))["order_status"].to_pylist() == ["paid"]
 
 
 def test_a_business_day_begins_at_midnight_of_its_time_zone() -> None:
@@ -136,19 +139,61 @@ def test_a_mart_of_some_kinds_is_compared_on_these_and_on_all_together() -> None
     assert only(SILVER, [ANY]) == {Group(SATURDAY, ANY): Total(3, 1570), Group(FRIDAY, ANY): Total(1, 9)}
 
 
-def test_every_entity_is_measured_by_columns_of_its_contract(contracts: dict[str, Contract]) -> None:
-    assert set(MEASURES) == set(contracts)
-    for entity, measure in MEASURES.items():
-        wanted = {column for column in (measure.key, measure.kind, measure.amount) if column}
-        assert wanted <= set(contracts[entity].columns)
-        assert FACTS.get(entity) or LATEST.get(entity)
+def test_every_entity_has_a_mart_that_is_summed(contracts: dict[str, Contract]) -> None:
+    assert {mart.entity for mart in covered_marts()} == set(contracts)
+
+
+def test_marts_are_summed_by_columns_of_the_contract(contracts: dict[str, Contract]) -> None:
+    for mart in covered_marts():
+        if isinstance(mart, NewestMart):
+            assert {*mart.key, *mart.only, *([mart.kind] if mart.kind else [])} <= set(contracts[mart.entity].columns)
 
 
 def test_daily_marts_count_only_kinds_that_the_contract_accepts(contracts: dict[str, Contract]) -> None:
-    for daily in DAILY:
-        kind = MEASURES[daily.entity].kind
-        assert kind is not None
-        assert set(daily.kinds) - {ANY} <= set(contracts[daily.entity].accepted_values[kind])
+    for daily in covered_marts():
+        if isinstance(daily, DailyMart):
+            contract = contracts[daily.entity]
+            assert set(daily.kinds) - {ANY} <= set(contract.accepted_values[contract.sums.kind])
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with two marts, of which one is described."""
+    (tmp_path / "_marts.yml").write_text(
+        "models: [{name: fct_a, config: {meta: {accounting: {entity: events, rows: each}}}}]", encoding="utf-8"
+    )
+    for name in ("fct_a", "mart_new"):
+        (tmp_path / f"{name}.sql").write_text("select 1", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_mart_without_accounting_is_refused_by_name(models: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mart mart_new: config\.meta\.accounting in .* is missing; say how"):
+        read_marts(models)
+
+
+def test_a_mart_that_says_why_it_is_not_summed_is_left_out(models: Path) -> None:
+    (models / "_new.yml").write_text(
+        "models: [{name: mart_new, config: {meta: {accounting: {none: counts nothing}}}}]", encoding="utf-8"
+    )
+    assert read_marts(models) == (EachMart(name="fct_a", entity="events", rows="each"),)
+
+
+@pytest.mark.parametrize(
+    ("accounting", "named"),
+    [
+        ("{entity: events, rows: hourly}", "hourly"),
+        ("{entity: events, rows: daily}", "kinds"),
+        ("{entity: events, rows: each, sum: yes}", "sum"),
+        ("{none: ''}", "none"),
+    ],
+)
+def test_accounting_that_is_not_understood_is_refused_by_name(models: Path, accounting: str, named: str) -> None:
+    (models / "_new.yml").write_text(
+        f"models: [{{name: mart_new, config: {{meta: {{accounting: {accounting}}}}}}}]", encoding="utf-8"
+    )
+    with pytest.raises(ConfigurationError, match=f"mart mart_new: .*{named}"):
+        read_marts(models)
 
 
 def test_the_time_zone_is_dbts() -> None:
@@ -158,7 +203,7 @@ def test_the_time_zone_is_dbts() -> None:
 def test_a_state_that_was_sent_again_counts_once_as_it_was_produced_last() -> None:
     sent = order(1, "placed", 100, day=20)
     again = order(1, "placed", 150, day=20, produced_ts=datetime(2026, 11, 21, tzinfo=UTC), kafka_offset=0)
-    rows = not_replaced(table(again, sent, order(1, "paid", 100), order(2, "placed", 7)), ORDERS)
+    rows = not_replaced(table(again, sent, order(1, "paid", 100), order(2, "placed", 7)), ("order_id", "order_status"))
     found = sorted((row["order_id"], row["order_status"], row["amount_krw"]) for row in rows.to_pylist())
     assert found == [("o1", "paid", 100), ("o1", "placed", 150), ("o2", "placed", 7)]
 

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from data_platform_core.contracts import Contract
+from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.columns import landing_columns
-from data_platform_core.warehouse.dbt_sources import DBT_PROJECT, SOURCES_FILE, sources_text
+from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
 
 pytestmark = pytest.mark.unit
 
@@ -34,7 +35,7 @@ def test_sources_hold_every_column_with_its_doc_and_what_is_allowed_in_it(contra
 
 def test_every_contract_has_its_staging_model(contracts: dict[str, Contract]) -> None:
     for contract in contracts.values():
-        model = DBT_PROJECT / "models" / "staging" / f"{contract.names.staging_model}.sql"
+        model = DBT_DIR / "models" / "staging" / f"{contract.names.staging_model}.sql"
         assert model.is_file(), f"hop staging: {model.name} is missing for entity {contract.entity}"
         text = model.read_text(encoding="utf-8")
         assert f"source('crm', '{contract.entity}')" in text
@@ -45,11 +46,11 @@ def test_every_contract_has_its_staging_model(contracts: dict[str, Contract]) ->
 def test_every_model_is_described() -> None:
     described = {
         model["name"]
-        for file in DBT_PROJECT.glob("models/**/*.yml")
+        for file in DBT_DIR.glob("models/**/*.yml")
         for model in yaml.safe_load(file.read_text(encoding="utf-8")).get("models", [])
     }
-    assert described == {file.stem for file in DBT_PROJECT.glob("models/**/*.sql")}
+    assert described == {file.stem for file in DBT_DIR.glob("models/**/*.sql")}
 
 
 def test_the_project_holds_no_python_package() -> None:
-    assert not list(DBT_PROJECT.glob("**/__init__.py"))
+    assert not list(DBT_DIR.glob("**/__init__.py"))

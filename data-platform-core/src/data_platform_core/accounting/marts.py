@@ -1,8 +1,8 @@
-"""What of the warehouse A5 compares with silver: landing tables, and each mart by the columns it has."""
+"""The warehouse's side of A5: sums of landing tables and marts, which `covered` lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,65 +11,14 @@ import psycopg
 import yaml
 from psycopg import sql
 
+from data_platform_core.accounting.covered import DailyMart
 from data_platform_core.accounting.sums import ANY, NO_DAY, Group, Measure, Sums, Total
 from data_platform_core.errors import AccountingError, ServiceError
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.roles import MARTS_SCHEMA
 
-_DBT_PROJECT: Final = REPOSITORY_ROOT / "dbt" / "dbt_project.yml"
+_DBT_PROJECT: Final = DBT_DIR / "dbt_project.yml"
 _DEFAULT_TIMEZONE: Final = "UTC"
-
-#: What is counted of an entity. One that is not here is counted per day only.
-MEASURES: Final[Mapping[str, Measure]] = {
-    "events": Measure(kind="event_type"),
-    "orders": Measure(key="order_id", kind="order_status", amount="amount_krw"),
-    "products": Measure(key="product_id", kind="category", amount="price_krw"),
-    "profiles": Measure(key="profile_id", kind="grade"),
-}
-#: Marts with a row per row of silver: they can be compared for one run. The first is the table's column "marts".
-FACTS: Final[Mapping[str, tuple[str, ...]]] = {"events": ("fct_events",), "orders": ("fct_order_changes",)}
-#: Marts with a row per key: its newest version.
-LATEST: Final[Mapping[str, tuple[str, ...]]] = {
-    "orders": ("fct_orders",),
-    "products": ("dim_products",),
-    "profiles": ("dim_profiles",),
-}
-
-
-@dataclass(frozen=True)
-class DailyMart:
-    """A mart with rows per business day. `kinds`: a kind of silver to the columns with its count and its amount."""
-
-    entity: str
-    name: str
-    kinds: Mapping[str, tuple[str, str | None]]
-
-
-#: Entities of which a state counts once a day, however often it was sent (ADR 0009).
-REPLACED: Final = ("orders",)
-
-_CTR: Final = {"impression": ("impressions", None), "click": ("clicks", None)}
-_FUNNEL: Final = {
-    ANY: ("events", None),
-    "page_view": ("page_views", None),
-    "search": ("searches", None),
-    "add_to_cart": ("add_to_carts", None),
-    "checkout": ("checkouts", None),
-    "purchase": ("purchases", None),
-    **_CTR,
-}
-DAILY: Final = (
-    DailyMart("events", "mart_daily_ctr", {ANY: ("events", None), **_CTR}),
-    DailyMart("events", "mart_hourly_ctr", {ANY: ("events", None), **_CTR}),
-    DailyMart("events", "mart_device_performance", _FUNNEL),
-    DailyMart("events", "mart_category_analysis", _FUNNEL),
-    DailyMart("events", "mart_banner_position", _CTR),
-    DailyMart(
-        "orders",
-        "mart_daily_sales",
-        {kind: (f"{kind}_orders", f"{kind}_krw") for kind in ("placed", "paid", "cancelled", "refunded")},
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -123,9 +72,9 @@ def daily_sums(connection: psycopg.Connection, daily: DailyMart) -> Sums:
     """Totals of a daily mart, per business day and kind. Raises as `table_sums`."""
     values = sql.SQL(", ").join(
         sql.SQL("({}, {}, {})").format(
-            sql.Literal(kind), sql.Identifier(count), sql.Identifier(amount) if amount else sql.Literal(0)
+            sql.Literal(kind), sql.Identifier(of.count), sql.Identifier(of.amount) if of.amount else sql.Literal(0)
         )
-        for kind, (count, amount) in daily.kinds.items()
+        for kind, of in daily.kinds.items()
     )
     table = mart(daily.name)
     query = sql.SQL(

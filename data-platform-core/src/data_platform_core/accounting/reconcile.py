@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psycopg
 from rich.console import Console
 
-from data_platform_core.accounting import equations, marts
+from data_platform_core.accounting import equations
 from data_platform_core.accounting.content.copies import copying
 from data_platform_core.accounting.content.engine import comparing
 from data_platform_core.accounting.content.lake import check_lake
@@ -26,18 +25,8 @@ from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.ledger_reader import RunLedger, read_ledger
 from data_platform_core.accounting.liveness import Marks, topic_marks, wait_until_drained
 from data_platform_core.accounting.report import EntityCounts, Finding, Report, plain_console, render, write_json
-from data_platform_core.accounting.sums import (
-    Measure,
-    a5_sums,
-    latest,
-    not_replaced,
-    of_run,
-    only,
-    sums,
-    total_rows,
-    with_business_date,
-)
 from data_platform_core.accounting.verdict import EXAMPLES, Longs, Violation, halves, pack
+from data_platform_core.accounting.warehouse_sums import WarehouseSums
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
@@ -46,7 +35,6 @@ from data_platform_core.ledger import Outcome
 from data_platform_core.naming import landing_prefix
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse.connections import connect
-from data_platform_core.warehouse.loads import last_load
 
 #: How long a run may take from its last record to silver, seconds: the slowest trigger is 15 s.
 DRAIN_WITHIN_S = 60.0
@@ -113,15 +101,6 @@ def _late(lag: int, wait_s: float) -> Violation:
     return Violation(f"records not yet in bronze and silver after {wait_s:g} s (0: its tables lag alone)", lag)
 
 
-@dataclass(frozen=True)
-class _Landed:
-    """Rows of the run in the warehouse, and what is wrong with its sums."""
-
-    landing: int | None
-    marts: int | None
-    violations: tuple[Violation, ...]
-
-
 class _EntityRun:
     """One entity of the run: reads its stations once, then judges."""
 
@@ -149,7 +128,7 @@ class _EntityRun:
         # A producer under way has sent more since the ledger was read: what bronze holds now, it knows now.
         later = read_ledger(settings.object_store, run_id).of(contract.entity) if ledger.unfinished else self._ledger
         self._later_ledger = later
-        self._landed = _Landing(settings, contract, run_id, self._lake, warehouse).judge()
+        self._landed = WarehouseSums(settings, contract, run_id, self._lake, warehouse).judge()
 
     def _until_marks(self, positions: Longs) -> Longs:
         partitions, offsets = halves(positions)
@@ -217,78 +196,6 @@ class _EntityRun:
             warehouse=self._landed.landing,
             marts=self._landed.marts,
         )
-
-
-class _Landing:
-    """A5 of one entity: silver beside landing table and marts, of the run and of everything."""
-
-    def __init__(
-        self, settings: Settings, contract: Contract, run_id: str, lake: LakeReader, warehouse: psycopg.Connection
-    ) -> None:
-        self._contract = contract
-        self._run_id = run_id
-        self._lake = lake
-        self._warehouse = warehouse
-        self._measure = marts.MEASURES.get(contract.entity, Measure())
-
-    def judge(self) -> _Landed:
-        """A table that is missing is a violation like any: the report still shows the rest."""
-        entity, measure = self._contract.entity, self._measure
-        loaded = last_load(self._warehouse, entity)
-        # The run is compared with silver as it is; everything with the version that was loaded, so that a stream
-        # under way does not look like a loss.
-        run = sums(self._lake.silver_columns(measure.columns, run_id=self._run_id), measure)
-        rows = self._lake.silver_columns(measure.columns, loaded.delta_version if loaded else None)
-        everything = sums(rows, measure)
-        found: list[Violation] = []
-        counted: list[int | None] = []
-        for table in (self._contract.names.landing_table, *map(marts.mart, marts.FACTS.get(entity, ()))):
-            try:
-                there = marts.table_sums(self._warehouse, table, measure, self._run_id)
-            except AccountingError as error:
-                found.append(Violation(str(error), 1))
-                counted.append(None)
-                continue
-            found += a5_sums(run, f"{table} (of the run)", there.run)
-            found += a5_sums(everything, table, there.every)
-            counted.append(total_rows(there.run))
-        found += self._latest(counted, rows) + self._daily(rows)
-        return _Landed(counted[0], counted[1] if len(counted) > 1 else None, tuple(found))
-
-    def _latest(self, counted: list[int | None], rows: object) -> list[Violation]:
-        found: list[Violation] = []
-        for name in marts.LATEST.get(self._contract.entity, ()):
-            newest = latest(rows, self._measure)
-            try:
-                there = marts.table_sums(self._warehouse, marts.mart(name), self._measure, self._run_id, by_day=False)
-            except AccountingError as error:
-                found.append(Violation(str(error), 1))
-                continue
-            mine = sums(of_run(newest, self._run_id), self._measure, day=None)
-            found += a5_sums(mine, f"{marts.mart(name)} (of the run)", there.run)
-            found += a5_sums(sums(newest, self._measure, day=None), marts.mart(name), there.every)
-            counted.append(total_rows(there.run))
-        return found
-
-    def _daily(self, rows: object) -> list[Violation]:
-        wanted = [daily for daily in marts.DAILY if daily.entity == self._contract.entity]
-        if not wanted:
-            return []
-        if self._contract.entity in marts.REPLACED:
-            rows = not_replaced(rows, self._measure)
-        by_day = sums(with_business_date(rows, marts.business_timezone()), self._measure, day="business_date")
-        found: list[Violation] = []
-        for daily in wanted:
-            try:
-                there = marts.daily_sums(self._warehouse, daily)
-            except AccountingError as error:
-                found.append(Violation(str(error), 1))
-                continue
-            mine = only(by_day, daily.kinds)
-            if not any(amount for _, amount in daily.kinds.values()):
-                mine = {group: total._replace(krw=0) for group, total in mine.items()}
-            found += a5_sums(mine, marts.mart(daily.name), there)
-        return found
 
 
 def produced(ledger: Ledger) -> int:

@@ -6,7 +6,7 @@ equal or not: nothing is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,20 +42,16 @@ _WITHIN_A_MOMENT = ("kafka_offset", "kafka_partition")
 _EXACT = pa.decimal128(38, 0)
 
 
+#: Columns of silver that every sum needs.
+SUMMED_COLUMNS = ("event_date", "event_ts", "produced_ts", *_WITHIN_A_MOMENT, "run_id")
+
+
 @dataclass(frozen=True)
 class Measure:
-    """What is counted of an entity: rows per `kind`, and the sum of `amount` (KRW) where it has one."""
+    """What is counted: rows per `kind` where there is one, and the sum of `amount` (KRW) where there is one."""
 
-    key: str | None = None
     kind: str | None = None
     amount: str | None = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of silver that the sums need."""
-        always = ("event_date", "event_ts", "produced_ts", *_WITHIN_A_MOMENT, "run_id")
-        wanted = (*always, self.key, self.kind, self.amount)
-        return tuple(column for column in wanted if column)
 
 
 def sums(rows: pa.Table, measure: Measure, day: str | None = "event_date") -> Sums:
@@ -74,20 +70,20 @@ def sums(rows: pa.Table, measure: Measure, day: str | None = "event_date") -> Su
     return found
 
 
-def latest(rows: pa.Table, measure: Measure) -> pa.Table:
-    """The newest version of each key: by event time, then production time, offset and partition."""
+def latest(rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    """The newest version of each `key`: by event time, then production time, offset and partition."""
     order = [(column, "ascending") for column in ("event_ts", "produced_ts", *_WITHIN_A_MOMENT)]
     ordered = rows.sort_by(order)
     ordered = ordered.append_column("_row", pa.array(range(len(ordered)), pa.int64()))
-    newest = ordered.group_by(measure.key).aggregate([("_row", "max")])["_row_max"]
+    newest = ordered.group_by(list(key)).aggregate([("_row", "max")])["_row_max"]
     return ordered.take(newest).drop_columns("_row")
 
 
-def not_replaced(rows: pa.Table, measure: Measure) -> pa.Table:
-    """Of rows that are one state of one thing, sent again (equal key and kind), the one produced last."""
+def not_replaced(rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Of rows that are one state of one thing, sent again (equal `key`: thing and kind), the one produced last."""
     ordered = rows.sort_by([(column, "ascending") for column in ("produced_ts", *_WITHIN_A_MOMENT)])
     ordered = ordered.append_column("_row", pa.array(range(len(ordered)), pa.int64()))
-    newest = ordered.group_by([measure.key, measure.kind]).aggregate([("_row", "max")])["_row_max"]
+    newest = ordered.group_by(list(key)).aggregate([("_row", "max")])["_row_max"]
     return ordered.take(newest).drop_columns("_row")
 
 
@@ -102,6 +98,13 @@ def with_business_date(rows: pa.Table, timezone: str) -> pa.Table:
 def of_run(rows: pa.Table, run_id: str) -> pa.Table:
     """The rows of one run."""
     return rows.filter(pc.equal(rows["run_id"], run_id))
+
+
+def having(rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
+    """The rows with these values, by column."""
+    for column, value in values.items():
+        rows = rows.filter(pc.equal(rows[column], value))
+    return rows
 
 
 def only(found: Sums, kinds: Iterable[str]) -> Sums:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR, REPOSITORY_ROOT
 from data_platform_core.settings import Settings
 from data_platform_core.topology import load_topology
 from data_platform_core.warehouse.connections import DEAD_CLIENT_CHECK, POSTGRES, connect
-from data_platform_core.warehouse.dbt_sources import DBT_PROJECT
 from data_platform_core.warehouse.outage import resumed, watch
 
 #: On a laptop `make setup` makes this one; in an image dbt is on the PATH.
@@ -67,11 +66,11 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
     options = (
-        *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
+        *("--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)),
         *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
     )
     child = subprocess.Popen(
-        (str(_dbt()), *command, *options, *arguments), env=_environment(settings, output), cwd=DBT_PROJECT
+        (str(_dbt()), *command, *options, *arguments), env=_environment(settings, output), cwd=DBT_DIR
     )
     # dbt sets no limit to a statement: with a frozen server it would wait for ever.
     with watch(settings.postgres, child.kill):

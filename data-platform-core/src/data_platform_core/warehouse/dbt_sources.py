@@ -10,11 +10,10 @@ import yaml
 
 from data_platform_core.contracts import Contract
 from data_platform_core.naming import LANDING_SCHEMA, TOPIC_PREFIX
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.columns import Column, landing_columns
 
-DBT_PROJECT = REPOSITORY_ROOT / "dbt"
-SOURCES_FILE: Path = DBT_PROJECT / "models" / "staging" / "_crm__sources.yml"
+SOURCES_FILE: Path = DBT_DIR / "models" / "staging" / "_crm__sources.yml"
 
 _HEADER = "# GENERATED from data-platform-core/contracts by `make generate`; change the contracts, not this file.\n"
 

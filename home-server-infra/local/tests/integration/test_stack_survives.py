@@ -111,12 +111,17 @@ def test_the_generator_can_write_the_ledger_but_not_delete_it_nor_see_the_lake(r
             forbidden()
 
 
-def test_batch_and_accounting_can_not_write_the_lake(running_stack: Topology) -> None:
+def test_batch_and_accounting_read_the_lake_and_can_not_write_it(running_stack: Topology) -> None:
+    lake, writer = running_stack.object_store.buckets.lake, store_of("streaming")
+    writer.put_object(lake, "readable", io.BytesIO(b"x"), 1)
     for service in ("batch", "accounting"):
         client = store_of(service)
-        assert list(client.list_objects(running_stack.object_store.buckets.lake)) is not None
+        assert client.get_object(lake, "readable").read() == b"x", service
         with pytest.raises(S3Error, match="AccessDenied"):
-            client.put_object(running_stack.object_store.buckets.lake, "probe", io.BytesIO(b"x"), 1)
+            client.put_object(lake, "probe", io.BytesIO(b"x"), 1)
+        with pytest.raises(S3Error, match="AccessDenied"):
+            client.remove_object(lake, "readable")
+    writer.remove_object(lake, "readable")
 
 
 def test_postgresql_lets_nobody_in_without_the_right_password(running_stack: Topology) -> None:

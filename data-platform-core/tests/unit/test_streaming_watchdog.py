@@ -188,7 +188,9 @@ def test_a_driver_that_does_not_end_is_ended_after_its_grace() -> None:
 _FROZEN = """
 import os, signal, subprocess, sys, time
 import psutil
+from data_platform_core.streaming import watchdog as module
 from data_platform_core.streaming.watchdog import Watchdog
+module._ORDERLY_S = 0.5  # what a driver has to end by itself: here nobody ends it
 child = subprocess.Popen(["sleep", "600"])
 watchdog = Watchdog(0.5 if sys.argv[1] == "hangs" else 600, lambda: None)
 watchdog.jvm(psutil.Process(child.pid))

@@ -27,7 +27,7 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results() -> Sequence[ArmResult]:
     return [
         arm_result(ARMS["baseline"], capacity=500),
@@ -35,10 +35,12 @@ def results() -> Sequence[ArmResult]:
     ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, results: Sequence[ArmResult]) -> Path:
-    report.write(tmp_path / "spike", report.Told("crm-stack spike --hold 60", date(2026, 1, 2), PLAN, results))
-    return tmp_path / "spike"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, results: Sequence[ArmResult]) -> Path:
+    """A report, written once: drawing it takes seconds."""
+    written = tmp_path_factory.mktemp("reports") / "spike"
+    report.write(written, report.Told("crm-stack spike --hold 60", date(2026, 1, 2), PLAN, results))
+    return written
 
 
 @pytest.mark.parametrize("name", report.PLOTS)

@@ -82,8 +82,8 @@ class ArmResult:
     @property
     def calm(self) -> float:
         """Records of lag at which the spike counts as digested."""
-        quiet = self._phase(BASELINE)
-        before = [sample.lag for sample in quiet if sample.at <= self.hold[0]]
+        quiet, held_from = self._phase(BASELINE), self.hold[0]
+        before = [sample.lag for sample in quiet if sample.at <= held_from]
         return max(before, default=0) * CALM_FACTOR + self.rate_in(BASELINE)
 
     @property
@@ -97,9 +97,9 @@ class ArmResult:
     @property
     def drain_s(self) -> float | None:
         """Seconds from the plateau's end until lag is calm; None when it was not in the samples."""
-        end = self.hold[1]
+        end, calm = self.hold[1], self.calm
         after = [sample for sample in self.samples if sample.at >= end]
-        last_high = max((index for index, sample in enumerate(after) if sample.lag > self.calm), default=-1)
+        last_high = max((index for index, sample in enumerate(after) if sample.lag > calm), default=-1)
         if last_high == len(after) - 1:
             return None
         return after[last_high + 1].at - end

@@ -141,6 +141,9 @@ def _services(topology: Topology) -> dict[str, Any]:
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,
         "monitoring_alertmanager_port": monitoring.alertmanager.port,
+        "monitoring_agents_scrape_interval": f"{round(monitoring.scrape.servers_seconds * 1000)}ms",
+        "monitoring_agents_retention_days": monitoring.retention.days,
+        "monitoring_agents_retention_mb": monitoring.retention.size_mb,
         "monitoring_agents_node_exporter_port": monitoring.node_exporter.port,
         "monitoring_agents_postgres_exporter_port": monitoring.postgres_exporter.port,
     }

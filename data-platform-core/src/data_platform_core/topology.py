@@ -198,7 +198,11 @@ class Requires(Frozen):
 
 
 class Topology(Frozen):
-    """One environment. Ports are TCP; `data_dir` is relative to the repository root."""
+    """One environment. Ports are TCP.
+
+    `environment` is the file's name. `data_dir` is relative to the repository root: what this machine keeps of the
+    environment, as secrets, logs and the embedded stack's data; `.local/<environment>` where the file gives none.
+    """
 
     environment: str
     data_dir: Path
@@ -271,6 +275,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
     if not isinstance(offset, int):
         raise ConfigurationError(f"topology {environment}: port_offset is {offset!r}, give a whole number")
     raw = resolve_hosts(raw, str(folder / f"{environment}.yaml"))
+    raw = {"data_dir": f".local/{environment}", **raw, "environment": environment}
     try:
         return Topology.model_validate(_shift_ports(raw, offset))
     except ValidationError as error:
@@ -290,10 +295,14 @@ def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
         raise ConfigurationError(f"topology {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigurationError(f"topology {path} must be a mapping of keys, found {type(raw).__name__}")
+    if "environment" in raw:
+        raise ConfigurationError(f"topology {path}: environment is the file's name; remove the key")
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    return _merge(_read_layers(parent, folder), raw)
+    inherited = _read_layers(parent, folder)
+    inherited.pop("data_dir", None)  # two environments in one folder would share data and secrets
+    return _merge(inherited, raw)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

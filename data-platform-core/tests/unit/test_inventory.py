@@ -64,6 +64,13 @@ def test_facts_are_the_topology_s() -> None:
     assert facts["proxmox_vm_template_vmid"] == 9000
 
 
+def test_prometheus_keeps_and_scrapes_what_the_topology_says() -> None:
+    facts, monitoring = inventory("home")["vars"], load_topology("home").monitoring
+    assert facts["monitoring_agents_retention_days"] == monitoring.retention.days
+    assert facts["monitoring_agents_retention_mb"] == monitoring.retention.size_mb
+    assert facts["monitoring_agents_scrape_interval"] == f"{round(monitoring.scrape.servers_seconds * 1000)}ms"
+
+
 def test_no_secret_is_in_an_inventory() -> None:
     for text in inventories(load_contracts().values()).values():
         assert not [word for word in ("password", "secret", "token") if word in text]

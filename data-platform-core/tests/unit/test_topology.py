@@ -40,6 +40,21 @@ def refusal(folder: Path, environment: str = "local") -> str:
     return message
 
 
+def test_an_environment_is_named_by_its_file(folder: Path) -> None:
+    (folder / "other.yaml").write_text("extends: local\n")
+    other = load_topology("other", folder)
+    assert (other.environment, other.data_dir) == ("other", Path(".local/other"))
+    spoil(folder, environment="local")
+    assert "environment is the file's name; remove the key" in refusal(folder)
+
+
+def test_a_data_folder_is_never_inherited(folder: Path) -> None:
+    spoil(folder, data_dir="/big/disk")
+    (folder / "other.yaml").write_text("extends: local\n")
+    assert load_topology("local", folder).data_path == Path("/big/disk")
+    assert load_topology("other", folder).data_dir == Path(".local/other")
+
+
 def test_local_has_three_brokers_on_loopback_and_can_lose_one() -> None:
     kafka = load_topology("local").kafka
     assert len({broker.host for broker in kafka.brokers}) == 3

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
@@ -31,14 +32,16 @@ from minio.versioningconfig import SUSPENDED, VersioningConfig
 
 from data_generator.ledger_store import LedgerStore
 from data_platform_core.accounting import reconcile
-from data_platform_core.accounting.equations import a3_offsets, positions_of
+from data_platform_core.accounting.equations import a3_offsets, offset_gaps, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.ledger_reader import read_ledger
-from data_platform_core.accounting.liveness import in_tables, topic_marks, wait_until_drained
+from data_platform_core.accounting.liveness import in_tables, last_offsets, topic_marks, wait_until_drained
 from data_platform_core.accounting.verdict import pack
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import AccountingError, ServiceError
 from data_platform_core.kafka import topics
+from data_platform_core.kafka.client import reader
+from data_platform_core.kafka.committed import Gap, undelivered
 from data_platform_core.kafka.serialisation import AvroEncoder
 from data_platform_core.ledger import ORIGIN_HEADER, ProducerSummary, origin, summary_key
 from data_platform_core.naming import ledger_prefix
@@ -170,7 +173,7 @@ def marks(scratch: Scratch, accounting: Settings) -> dict[int, tuple[int, int]]:
 
 
 def drained(scratch: Scratch, accounting: Settings) -> bool:
-    return in_tables(accounting.object_store, scratch.contract, marks(scratch, accounting))
+    return in_tables(accounting.object_store, scratch.contract, last_offsets(marks(scratch, accounting)))
 
 
 class TestDrained:
@@ -208,6 +211,80 @@ class TestDrained:
         waited = wait_until_drained(accounting, {"e": scratch.contract}, 30.0)
         assert waited.waiting == {}
         assert waited.marks["e"] == {0: (0, 1)}
+
+
+@contextmanager
+def transaction(scratch: Scratch, *, commit: bool) -> Iterator[Callable[[], None]]:
+    """A transaction that ends on leaving; calling what it yields sends a record in it."""
+    producer = Producer(
+        {"bootstrap.servers": scratch.streaming.kafka.bootstrap_servers, "transactional.id": scratch.contract.entity}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    yield lambda: producer.produce(scratch.contract.names.topic, b"in a transaction", b"1")
+    assert producer.flush(30) == 0
+    if commit:
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
+
+
+class TestTransactions:
+    """Offsets of a transaction's end, and of records that were aborted, are no records: they are in no table."""
+
+    @pytest.fixture
+    def topic(self, scratch: Scratch) -> Scratch:
+        """Offsets 0, 1 of records; 2, 3 committed, 4 its end; 5, 6 a record; 7-9 aborted, 10 its end."""
+        scratch.send(0, 1)
+        with transaction(scratch, commit=True) as send:
+            send()
+            send()
+        scratch.send(5, 6)
+        with transaction(scratch, commit=False) as send:
+            for _ in range(3):
+                send()
+        committed = [{"seq": offset, "event_id": f"event-{offset}", "value": b"", "partition": 0, "offset": offset}
+                     for offset in (2, 3)]  # fmt: skip
+        scratch.sent[2:2] = committed
+        return scratch
+
+    def test_a_topic_that_ends_with_an_aborted_transaction_is_drained(
+        self, topic: Scratch, accounting: Settings
+    ) -> None:
+        topic.write(0, bronze=topic.sent, silver=topic.sent)
+        self.commit_group(topic, 11)
+        waited = wait_until_drained(accounting, {"e": topic.contract}, 30.0)
+        assert (waited.waiting, waited.marks["e"]) == ({}, {0: (0, 11)})
+
+    def test_the_last_record_before_it_is_waited_for(self, topic: Scratch, accounting: Settings) -> None:
+        topic.write(0, bronze=topic.sent[:-1], silver=topic.sent)
+        self.commit_group(topic, 11)
+        assert wait_until_drained(accounting, {"e": topic.contract}, 3.0).waiting == {"e": 0}
+
+    def test_only_records_that_are_delivered_are_missing(self, topic: Scratch, accounting: Settings) -> None:
+        name, kept = topic.contract.names.topic, marks(topic, accounting)
+        topic.write(0, bronze=topic.sent, silver=topic.sent)
+        positions = LakeReader(accounting.object_store, topic.contract).bronze_positions()
+        gaps = [Gap(*gap) for gap in offset_gaps(positions, kept)]
+        assert gaps == [(0, 4, 4), (0, 7, 10)]
+        given_to_nobody = undelivered(accounting.kafka, name, gaps)
+        assert a3_offsets(name, positions, kept, undelivered=given_to_nobody) == []
+
+    def test_a_record_that_is_lost_between_transactions_is_found(self, topic: Scratch, accounting: Settings) -> None:
+        name, kept = topic.contract.names.topic, marks(topic, accounting)
+        topic.write(0, bronze=[row for row in topic.sent if row["offset"] not in (3, 6)], silver=topic.sent)
+        positions = LakeReader(accounting.object_store, topic.contract).bronze_positions()
+        gaps = [Gap(*gap) for gap in offset_gaps(positions, kept)]
+        given_to_nobody = undelivered(accounting.kafka, name, gaps)
+        assert given_to_nobody == [(0, 4, 4), (0, 7, 10)]
+        (lost,) = a3_offsets(name, positions, kept, undelivered=given_to_nobody)
+        assert (lost.count, lost.examples) == (2, (f"{name}/0/3", f"{name}/0/6"))
+
+    @staticmethod
+    def commit_group(topic: Scratch, offset: int) -> None:
+        names = topic.contract.names
+        with reader(topic.streaming.kafka, names.query) as consumer:
+            consumer.commit(offsets=[TopicPartition(names.topic, 0, offset)], asynchronous=False)
 
 
 def a_summary(run_id: str, **news: Any) -> bytes:

@@ -25,6 +25,7 @@ from data_platform_core.accounting.equations import (
     a4_conservation,
     a6_order,
     landed_marks,
+    offset_gaps,
     positions_of,
     unplaced,
 )
@@ -238,6 +239,16 @@ class TestOffsets:
 
     def test_catches_an_offset_gap(self) -> None:
         only(self.offsets(at(0, 11)), "offsets missing in bronze", f"{TOPIC}/0/11")
+
+    def test_what_a_topic_gives_to_nobody_is_no_gap(self) -> None:
+        gone = longs(*(p for p in positions_of(bronze()).tolist() if p not in (at(0, 11), at(1, 21), at(1, 22))))
+        assert offset_gaps(gone, KEPT) == [(0, 11, 11), (1, 21, 22)]
+        assert a3_offsets(TOPIC, gone, KEPT, undelivered=[(1, 21, 22), (0, 11, 11)]) == []
+
+    def test_the_rest_of_a_gap_is_missing(self) -> None:
+        nothing = longs(*(at(0, offset) for offset in range(10, 14)))
+        (found,) = a3_offsets(TOPIC, nothing, KEPT, undelivered=[(1, 21, 21)])
+        assert (found.count, found.examples) == (3, (f"{TOPIC}/1/20", f"{TOPIC}/1/22..23"))
 
     def test_shows_each_gap_as_a_range(self) -> None:
         (found,) = self.offsets(at(1, 21), at(1, 22), at(0, 12))

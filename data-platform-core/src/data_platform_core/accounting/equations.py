@@ -11,7 +11,7 @@ Each function returns violations; an empty list means that the equation holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -121,12 +121,18 @@ def a2_no_invention(ledger: Ledger, bronze: pa.Table) -> list[Violation]:
 
 
 def a3_offsets(
-    topic: str, positions: Longs, kept: Mapping[int, tuple[int, int]], ends_after: Mapping[int, int] | None = None
+    topic: str,
+    positions: Longs,
+    kept: Mapping[int, tuple[int, int]],
+    ends_after: Mapping[int, int] | None = None,
+    undelivered: Iterable[tuple[int, int, int]] = (),
 ) -> list[Violation]:
     """Each offset of the topic is in bronze once. Covers every run.
 
     `positions` are all of bronze's; `kept` is, by partition, the first offset the topic still has and its end, both
     from before bronze was read; `ends_after` the ends from after it, so that a stream under way is no violation.
+    `undelivered` are those of `offset_gaps`, or parts of them, that the topic gives to nobody: ends of transactions,
+    and records of aborted ones.
     """
     ends_after = ends_after or {partition: end for partition, (_, end) in kept.items()}
     found = violations("offsets that are in bronze more than once", repeated(positions), place(topic))
@@ -135,10 +141,7 @@ def a3_offsets(
     for partition, end in ends_after.items():
         limit[partitions == partition] = end
     found += violations("in bronze beyond the topic's end", positions[offsets >= limit], place(topic))
-    gaps: list[tuple[int, int, int]] = []
-    for partition, (start, end) in sorted(kept.items()):
-        mine = np.unique(offsets[partitions == partition])
-        gaps += [(partition, first, last) for first, last in _gaps(mine, start, end)]
+    gaps = _without(offset_gaps(positions, kept), undelivered)
     if gaps:
         missing = sum(last - first + 1 for _, first, last in gaps)
         examples = tuple(
@@ -147,6 +150,31 @@ def a3_offsets(
         )
         found.append(Violation("offsets missing in bronze", missing, examples))
     return found
+
+
+def offset_gaps(positions: Longs, kept: Mapping[int, tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Runs (partition, first, last) of offsets that are in `kept` and not among `positions`, in order."""
+    partitions, offsets = halves(positions)
+    return [
+        (partition, first, last)
+        for partition, (start, end) in sorted(kept.items())
+        for first, last in _gaps(np.unique(offsets[partitions == partition]), start, end)
+    ]
+
+
+def _without(gaps: Iterable[tuple[int, int, int]], parts: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """`gaps` less `parts`, which lie inside them and do not overlap."""
+    left: list[tuple[int, int, int]] = []
+    inside = sorted(parts)
+    for partition, first, last in gaps:
+        position = first
+        for _, begin, end in (part for part in inside if part[0] == partition and first <= part[1] <= last):
+            if begin > position:
+                left.append((partition, position, begin - 1))
+            position = end + 1
+        if position <= last:
+            left.append((partition, position, last))
+    return left
 
 
 def _gaps(offsets: Longs, start: int, end: int) -> list[tuple[int, int]]:

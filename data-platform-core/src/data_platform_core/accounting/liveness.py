@@ -18,6 +18,7 @@ from data_platform_core.accounting.objects import TableMissingError, delta_table
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
+from data_platform_core.kafka.committed import last_delivered
 from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
 from data_platform_core.settings import ObjectStoreSettings, Settings
 
@@ -65,13 +66,18 @@ def wait_until_drained(
     """
     started = time.monotonic()
     marks = topic_marks(settings, contracts)
+    last = {entity: last_offsets(of) for entity, of in marks.items()}
+    asked: set[str] = set()
     lags = {entity: _lag(settings, contracts[entity], marks[entity]) for entity in contracts}
     next_check = started
     while True:
         due = time.monotonic() >= next_check
         for entity, lag in list(lags.items()):
-            if (lag == 0 or due) and in_tables(settings.object_store, contracts[entity], marks[entity]):
+            if (lag == 0 or due) and in_tables(settings.object_store, contracts[entity], last[entity]):
                 del lags[entity]
+            elif entity not in asked and (lag == 0 or time.monotonic() - started >= TABLE_CHECK_S):
+                asked.add(entity)  # what is last may be the end of a transaction: no record, in no table
+                last[entity] = last_records(settings, contracts[entity], marks[entity])
         if due:
             next_check = time.monotonic() + TABLE_CHECK_S
         seconds = time.monotonic() - started
@@ -99,9 +105,20 @@ def committed_offsets(consumer: Consumer, topic: str, partitions: Iterable[int])
     return {found.partition: found.offset for found in consumer.committed(asked, timeout=REQUEST_TIMEOUT_S)}
 
 
-def in_tables(settings: ObjectStoreSettings, contract: Contract, marks: Marks) -> bool:
-    """Whether bronze has the last record of each partition, and silver the batch that brought it."""
-    last = {number: end - 1 for number, (start, end) in marks.items() if end > start}
+def last_offsets(marks: Marks) -> dict[int, int]:
+    """The last offset by partition, of those that have one."""
+    return {number: end - 1 for number, (start, end) in marks.items() if end > start}
+
+
+def last_records(settings: Settings, contract: Contract, marks: Marks) -> dict[int, int]:
+    """Offset of the last record by partition, of those that have one, as the broker delivers them."""
+    topic = contract.names.topic
+    found = {number: last_delivered(settings.kafka, topic, number, *kept) for number, kept in marks.items()}
+    return {number: offset for number, offset in found.items() if offset is not None}
+
+
+def in_tables(settings: ObjectStoreSettings, contract: Contract, last: Mapping[int, int]) -> bool:
+    """Whether bronze has the record at the offset `last` of each partition, and silver the batch that brought it."""
     if not last:
         return True
     try:

@@ -29,6 +29,7 @@ from data_platform_core.accounting.verdict import EXAMPLES, Longs, Violation, ha
 from data_platform_core.accounting.warehouse_sums import WarehouseSums
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
+from data_platform_core.kafka.committed import Gap, undelivered
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.ledger import Outcome
@@ -166,12 +167,19 @@ class _EntityRun:
         found = {
             "A1": equations.a1_no_loss(self._ledger, self._layers.bronze),
             "A2": equations.a2_no_invention(self._later_ledger, self._layers.bronze),
-            "A3": equations.a3_offsets(topic, self._all_bronze, {**self._marks, **landed}, ends),
+            "A3": equations.a3_offsets(
+                topic, self._all_bronze, {**self._marks, **landed}, ends, self._undelivered(topic)
+            ),
             "A4": equations.a4_conservation(self._later_ledger, self._layers),
             "A5": self._landed.violations,
             "A6": equations.a6_order(topic, self._layers.bronze),
         }
         return [Finding(equation, entity, tuple(violations)) for equation, violations in found.items()]
+
+    def _undelivered(self, topic: str) -> list[Gap]:
+        """What of the gaps in bronze the topic gives to nobody. Most topics have no gap, and nothing is asked."""
+        gaps = [Gap(*gap) for gap in equations.offset_gaps(self._all_bronze, self._marks)]
+        return undelivered(self._settings.kafka, topic, gaps) if gaps else []
 
     def content(self) -> tuple[Violation, ...]:
         """A8: the run's rows at every station, value by value."""

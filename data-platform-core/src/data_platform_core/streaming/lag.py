@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from data_platform_core.contracts import Contract
@@ -146,7 +146,10 @@ def _offsets(client: AdminClient, places: Iterable[Place], spec: OffsetSpec) -> 
     asked = {TopicPartition(*place): spec for place in places}
     if not asked:
         return {}
-    answers = client.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+    # The stream reads committed records: one of an open transaction waits for its producer, not for the stream.
+    answers = client.list_offsets(
+        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S
+    )
     return {
         (asked_of.topic, asked_of.partition): answer.result(timeout=REQUEST_TIMEOUT_S).offset
         for asked_of, answer in answers.items()

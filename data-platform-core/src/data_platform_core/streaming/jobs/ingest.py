@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from data_platform_core.contracts import Contract
+from data_platform_core.kafka.committed import READ_COMMITTED
 from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.kafka.security import spark_connection
@@ -117,7 +118,7 @@ class EntityIngest:
         trigger_ms = self._contract.silver.trigger_ms if trigger is None else trigger
         source = (
             self._spark.readStream.format("kafka")
-            .options(**spark_connection(self._settings.kafka))
+            .options(**spark_connection(self._settings.kafka), **READ_COMMITTED)
             .option("subscribe", self._contract.names.topic)
             .option("startingOffsets", "earliest")
             .option("includeHeaders", "true")

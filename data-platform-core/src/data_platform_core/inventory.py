@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from data_platform_core.access.kafka import as_inventory, wanted_rules
+from data_platform_core.access.matrix import load_matrix
 from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
-from data_platform_core.kafka.access import as_inventory, wanted_rules
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import TOPOLOGY_DIR, Kafka, Topology, load_topology
 
@@ -95,7 +96,7 @@ def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, A
         **(_proxmox(topology.proxmox) if topology.proxmox else {}),
         **_kafka(topology.kafka),
         **_services(topology),
-        "kafka_acls": dict(as_inventory(wanted_rules(contracts))),
+        "kafka_acls": dict(as_inventory(wanted_rules(load_matrix(), contracts))),
     }
 
 

@@ -10,6 +10,15 @@ from dataclasses import dataclass
 TOPIC_PREFIX = "crm"
 TOPIC_VERSION = "v1"
 LANDING_SCHEMA = "raw_crm"
+PLATFORM_SCHEMA = "platform"
+#: Where a load writes rows before the transaction that takes them over; empty between loads.
+LOADING_SCHEMA = "loading"
+#: What dbt builds: views over the landing tables (with PII), and marts (without).
+STAGING_SCHEMA = "staging"
+MARTS_SCHEMA = "marts"
+LOADS_TABLE = f"{PLATFORM_SCHEMA}.loads"
+#: Folder in the lake bucket for the files of runs that go straight to the lake.
+LANDING_ROOT = "landing"
 CHECKPOINT_ROOT = "_checkpoints"
 CHECKPOINT_VERSION = "v1"
 
@@ -69,7 +78,7 @@ def names(entity: str) -> EntityNames:
 
 def landing_prefix(run_id: str) -> str:
     """Where a run that goes straight to the lake lays its files, in the lake bucket; also their `topic` in bronze."""
-    return f"landing/{run_id}"
+    return f"{LANDING_ROOT}/{run_id}"
 
 
 def landing_part(run_id: str, entity: str, number: int) -> str:

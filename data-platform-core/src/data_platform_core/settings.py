@@ -14,14 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.topology import Topology, load_topology
 
 ENV_PREFIX = "CRM_"
 ENV_NESTING = "__"
-
-#: Each has an account of its own in the object store, in PostgreSQL and on Kafka, with the least it needs.
-Service = Literal["generator", "streaming", "batch", "dbt", "accounting", "reader", "admin"]
 
 
 class _Group(BaseModel):
@@ -151,11 +149,13 @@ class Settings(BaseSettings):
         return env_settings, dotenv_settings, init_settings
 
 
-def load_settings(service: Service, environment: str | None = None) -> Settings:
+def load_settings(service: str, environment: str | None = None) -> Settings:
     """Resolve the settings of `service` in `environment` (default: CRM_ENVIRONMENT, then `local`).
 
-    Raises ConfigurationError naming the variable when a value is impossible or a CRM_ variable is unknown.
+    Raises ConfigurationError naming the service that the matrix of accounts does not have, and naming the variable when
+    a value is impossible or a CRM_ variable is unknown.
     """
+    load_matrix().require(service)
     _refuse_unknown(os.environ)
     environment = environment or os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
     topology = load_topology(environment)
@@ -171,7 +171,7 @@ def load_settings(service: Service, environment: str | None = None) -> Settings:
     return found.model_copy(update={"environment": topology.environment})
 
 
-def _from_topology(topology: Topology, service: Service) -> dict[str, Any]:
+def _from_topology(topology: Topology, service: str) -> dict[str, Any]:
     store, postgres, metrics = topology.object_store, topology.postgres, topology.metrics
     security = topology.kafka.security
     login: dict[str, str] = {}

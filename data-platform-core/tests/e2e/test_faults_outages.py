@@ -24,10 +24,11 @@ import pytest
 from outages import BACK_WITHIN_S, deaths, driver, wait_for, wait_until_ready
 from pipeline import SCRIPTS, Pipeline
 
+from data_platform_core.access.names import MONITORING
+from data_platform_core.naming import LOADING_SCHEMA
 from data_platform_core.topology import Topology, load_topology
-from data_platform_core.warehouse.roles import LOADING_SCHEMA
 from embedded_stack import api
-from embedded_stack.credentials import MONITORING, read_account
+from embedded_stack.credentials import read_account
 from embedded_stack.layout import Layout
 from embedded_stack.supervision import Supervisor
 

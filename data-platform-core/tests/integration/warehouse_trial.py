@@ -14,8 +14,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from data_platform_core.access import postgres
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import STACK, role
 from data_platform_core.contracts import Contract, load_contract
-from data_platform_core.settings import Service, Settings, load_settings
+from data_platform_core.settings import Settings, load_settings
 from data_platform_core.topology import Topology
 
 SettingsOf = Callable[[str], Settings]
@@ -34,7 +37,7 @@ def in_trial_database(settings: Settings, **postgres: Any) -> Settings:
 def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf]:
     """Settings of a service, in a migrated database of the tests' own."""
     from data_platform_core.warehouse.schema import migrate
-    from embedded_stack.credentials import POSTGRES_SERVICES, STACK, read_account
+    from embedded_stack.credentials import read_account
 
     user, password = read_account(stack.secrets_path, STACK).postgres_login
     server = {"host": stack.postgres.host, "port": stack.postgres.port, "user": user, "password": password}
@@ -47,12 +50,13 @@ def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf
             for statement in statements:
                 connection.execute(statement)
 
-    roles = [sql.Identifier(f"crm_{service}") for service in POSTGRES_SERVICES]
+    matrix = load_matrix()
+    owner, roles = sql.Identifier(role(postgres.owner(matrix))), map(sql.Identifier, postgres.roles(matrix))
     execute(
         drop,
-        sql.SQL("CREATE DATABASE {} OWNER crm_admin").format(database),
+        sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner),
         sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),
-        *(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role) for role in roles),
+        *(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name) for name in roles),
     )
     migrate(in_trial_database(settings("admin")))
     yield lambda service: in_trial_database(settings(service))
@@ -108,8 +112,7 @@ def main(environment: str, entity: str) -> None:
     from data_platform_core.batch.load_warehouse import load_all
     from data_platform_core.lake.session import spark_session
 
-    service: Service = "batch"
-    settings = in_trial_database(load_settings(service, environment))
+    settings = in_trial_database(load_settings("batch", environment))
     load_all(spark_session(settings, "load to be killed"), settings, [trial_contract("orders", entity)])
 
 

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from data_platform_core import generate
+from data_platform_core.access.kafka import Pattern, Resource, Rule, as_inventory, super_users, wanted_rules
+from data_platform_core.access.matrix import Operation, load_matrix
 from data_platform_core.contracts import load_contracts
 from data_platform_core.infrastructure import Role
 from data_platform_core.inventory import inventories, inventory_file, inventory_text
-from data_platform_core.kafka.access import Operation, Pattern, Resource, Rule, as_inventory, wanted_rules
 from data_platform_core.naming import names
 from data_platform_core.topology import load_topology
 
@@ -85,20 +86,20 @@ def test_drift_of_an_inventory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rules_of(principal: str) -> set[Rule]:
-    return {rule for rule in wanted_rules(load_contracts().values()) if rule.principal == principal}
+    return {rule for rule in wanted_rules(load_matrix(), load_contracts().values()) if rule.principal == principal}
 
 
 def test_each_principal_writes_what_it_must_and_nothing_else() -> None:
     entities = load_contracts()
     writes = {
         principal: {rule.name for rule in rules_of(principal) if rule.operation is Operation.WRITE}
-        for principal in ("generator", "streaming", "accounting", "exporter")
+        for principal in ("generator", "streaming", "accounting", "monitoring")
     }
     assert writes == {
         "generator": {names(entity).topic for entity in entities},
         "streaming": {names(entity).dlq_topic for entity in entities},
         "accounting": set(),
-        "exporter": set(),
+        "monitoring": set(),
     }
 
 
@@ -108,11 +109,12 @@ def test_streaming_commits_to_a_group_per_query() -> None:
     assert groups["spark-kafka-"] is Pattern.PREFIXED
 
 
-def test_the_exporter_reads_no_record() -> None:
-    assert {rule.operation for rule in rules_of("exporter")} == {Operation.DESCRIBE}
+def test_the_monitoring_reads_no_record() -> None:
+    assert {rule.operation for rule in rules_of("monitoring")} == {Operation.DESCRIBE}
 
 
 def test_super_users_have_no_rules() -> None:
+    assert super_users(load_matrix()) == ("broker", "admin")
     assert not rules_of("admin") | rules_of("broker")
 
 

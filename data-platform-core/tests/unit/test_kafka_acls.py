@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
+from data_platform_core.access.kafka import Pattern, Resource, Rule, wanted_rules
+from data_platform_core.access.matrix import Operation, load_matrix
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.kafka.access import Operation, Pattern, Resource, Rule, wanted_rules
 from data_platform_core.kafka.acls import Kind, binding, compare, plan
 from data_platform_core.settings import load_settings
 
@@ -30,7 +31,7 @@ def test_a_rule_in_kafka_s_words() -> None:
 
 
 def test_every_rule_of_the_contracts_has_words(contracts: dict[str, Contract]) -> None:
-    rules = wanted_rules(contracts.values())
+    rules = wanted_rules(load_matrix(), contracts.values())
     assert len({binding(rule) for rule in rules}) == len(rules) > 20
 
 

@@ -14,8 +14,8 @@ from psycopg import sql
 from data_platform_core.accounting.covered import DailyMart
 from data_platform_core.accounting.sums import ANY, NO_DAY, Group, Measure, Sums, Total
 from data_platform_core.errors import AccountingError, ServiceError
+from data_platform_core.naming import MARTS_SCHEMA
 from data_platform_core.paths import DBT_DIR
-from data_platform_core.warehouse.roles import MARTS_SCHEMA
 
 _DBT_PROJECT: Final = DBT_DIR / "dbt_project.yml"
 _DEFAULT_TIMEZONE: Final = "UTC"

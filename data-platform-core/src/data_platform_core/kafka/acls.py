@@ -1,6 +1,6 @@
-"""Rules on Kafka as the contracts want them, beside what the cluster has: plan, apply, verify.
+"""Rules on Kafka as matrix and contracts want them, beside what the cluster has: plan, apply, verify.
 
-`binding` and `compare` are pure. Rules of principals that no contract names, as a person's, are nobody's business here.
+`binding` and `compare` are pure. Rules of principals that the matrix does not name, as a person's, are ignored.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from data_platform_core.access.kafka import Resource, Rule, wanted_rules
+from data_platform_core.access.matrix import load_matrix
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.kafka.access import Resource, Rule, wanted_rules
 from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, POLL_S, REQUEST_TIMEOUT_S, admin, kafka_errors
 from data_platform_core.settings import KafkaSettings, Settings
 
@@ -88,7 +89,7 @@ def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change,
             f"environment {settings.environment} has no kafka.security in its topology: brokers ask nobody who they "
             "are, so rules would bind nobody"
         )
-    return compare(wanted_rules(contracts.values()), observe(settings.kafka))
+    return compare(wanted_rules(load_matrix(), contracts.values()), observe(settings.kafka))
 
 
 def apply(
@@ -118,7 +119,7 @@ def apply(
 def verify_rules(settings: Settings, contracts: Mapping[str, Contract]) -> None:
     """Raises ServiceError naming the first rule that is missing, or that is there and must not be."""
     for change in plan(settings, contracts):
-        lacks = "is missing" if change.kind is Kind.ALLOW else "is there and no contract wants it"
+        lacks = "is missing" if change.kind is Kind.ALLOW else "is there and the matrix does not want it"
         raise ServiceError(f"rule {change} {lacks}; correct it with `crm acls apply`")
 
 

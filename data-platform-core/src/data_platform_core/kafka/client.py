@@ -10,8 +10,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from data_platform_core.access.kafka import READER_GROUP
 from data_platform_core.errors import ServiceError, UnreachableError
-from data_platform_core.kafka.access import READER_GROUP
 from data_platform_core.kafka.security import librdkafka_security
 from data_platform_core.settings import KafkaSettings
 

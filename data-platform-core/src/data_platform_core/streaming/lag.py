@@ -15,8 +15,8 @@ import structlog
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from data_platform_core.access.kafka import LAG_GROUP
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka.access import LAG_GROUP
 from data_platform_core.kafka.client import KAFKA, REQUEST_TIMEOUT_S, admin, connection
 from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.metrics import LAG, LAG_SECONDS

@@ -19,11 +19,10 @@ from psycopg import sql
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.naming import LANDING_SCHEMA
+from data_platform_core.naming import LANDING_SCHEMA, LOADING_SCHEMA, LOADS_TABLE
 from data_platform_core.settings import PostgresSettings
 from data_platform_core.warehouse.columns import LANDING_KEY, silver_columns
 from data_platform_core.warehouse.outage import connected
-from data_platform_core.warehouse.roles import LOADING_SCHEMA, LOADS_TABLE
 
 Mode = Literal["snapshot", "incremental", "rebuild"]
 

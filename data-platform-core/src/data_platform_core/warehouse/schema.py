@@ -15,21 +15,15 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from data_platform_core.access import postgres
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import role
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ServiceError
-from data_platform_core.naming import LANDING_SCHEMA
-from data_platform_core.settings import Service, Settings
+from data_platform_core.naming import LANDING_SCHEMA, LOADS_TABLE, PLATFORM_SCHEMA
+from data_platform_core.settings import Settings
 from data_platform_core.warehouse.columns import LANDING_KEY, Column, landing_columns
 from data_platform_core.warehouse.connections import connect
-from data_platform_core.warehouse.roles import (
-    LANDING_GRANTS,
-    LOADS_GRANTS,
-    LOADS_TABLE,
-    PLATFORM_SCHEMA,
-    SCHEMA_GRANTS,
-    SCHEMAS,
-    role,
-)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -61,7 +55,7 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
         try:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             _require_roles(connection)
-            for schema in SCHEMAS:
+            for schema in postgres.SCHEMA_NAMES.values():
                 _create_schema(connection, schema)
             _upgrade(transaction)
             for contract in contracts.values():
@@ -73,13 +67,12 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
                 raise
             raise ServiceError(
                 f"PostgreSQL role {settings.postgres.user!r} may not change the warehouse "
-                f"({cause.diag.message_primary}); run migrations as {role('admin')}"
+                f"({cause.diag.message_primary}); run migrations as {role(postgres.owner(load_matrix()))}"
             ) from None
 
 
 def _require_roles(connection: psycopg.Connection) -> None:
-    services: tuple[Service, ...] = (*SCHEMA_GRANTS, "admin")
-    wanted = sorted({role(service) for service in services})
+    wanted = sorted(postgres.roles(load_matrix()))
     found = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", (wanted,))}
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -187,23 +180,22 @@ def _drop_not_null(connection: psycopg.Connection, table: sql.Identifier, column
 
 
 def _grant(connection: psycopg.Connection, contracts: Mapping[str, Contract]) -> None:
-    """Exactly the privileges of `roles.py`: what a role had beyond them on our schemas and tables is taken away."""
+    """Exactly the privileges of the matrix: what a role had beyond them on our schemas and tables is taken away."""
     landing = [sql.Identifier(LANDING_SCHEMA, entity) for entity in contracts]
     loads = sql.Identifier(*LOADS_TABLE.split("."))
-    for service in SCHEMA_GRANTS:
-        grantee = sql.Identifier(role(service))
-        for schema in SCHEMAS:
-            privileges = SCHEMA_GRANTS[service].get(schema, "")
+    load_numbers = sql.Identifier(PLATFORM_SCHEMA, "loads_load_id_seq")
+    database = sql.Identifier(connection.info.dbname)
+    for grants in postgres.grants(load_matrix()):
+        grantee = sql.Identifier(grants.role)
+        for schema, privileges in grants.schemas.items():
             _set_privileges(connection, sql.SQL("SCHEMA {}").format(sql.Identifier(schema)), privileges, grantee)
         for table in landing:
-            _set_privileges(connection, sql.SQL("TABLE {}").format(table), LANDING_GRANTS.get(service, ""), grantee)
-        _set_privileges(connection, sql.SQL("TABLE {}").format(loads), LOADS_GRANTS.get(service, ""), grantee)
-    # Numbers of loads are drawn before the row is written.
-    sequence = sql.SQL("SEQUENCE {}").format(sql.Identifier(PLATFORM_SCHEMA, "loads_load_id_seq"))
-    _set_privileges(connection, sequence, "USAGE", sql.Identifier(role("batch")))
-    # dbt's incremental models and unit tests work in temporary tables.
-    database = sql.SQL("DATABASE {}").format(sql.Identifier(connection.info.dbname))
-    connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON {} TO {}").format(database, sql.Identifier(role("dbt"))))
+            _set_privileges(connection, sql.SQL("TABLE {}").format(table), grants.landing, grantee)
+        _set_privileges(connection, sql.SQL("TABLE {}").format(loads), grants.loads, grantee)
+        _set_privileges(connection, sql.SQL("SEQUENCE {}").format(load_numbers), grants.load_numbers, grantee)
+        if grants.database:  # CONNECT is the servers' set-up's to give, so nothing is taken away here
+            target = sql.SQL("DATABASE {}").format(database)
+            connection.execute(sql.SQL("GRANT " + grants.database + " ON {} TO {}").format(target, grantee))
 
 
 def _set_privileges(

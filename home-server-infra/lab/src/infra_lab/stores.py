@@ -17,6 +17,8 @@ from minio import Minio
 from minio.error import S3Error
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from data_platform_core.access import names, postgres
+from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ServiceError
 from data_platform_core.infrastructure import Role, with_role
 from infra_lab.lab import Lab
@@ -48,12 +50,13 @@ def replica_follows(lab: Lab) -> str:
 
 def _postgres(lab: Lab, role: Role) -> psycopg.Connection[tuple[Any, ...]]:
     (host,) = with_role(lab.topology.hosts, role).values()
+    owner = names.role(postgres.owner(load_matrix()))
     return psycopg.connect(
         host=host.address,
         port=lab.topology.postgres.port,
         dbname=lab.topology.postgres.database,
-        user="crm_admin",
-        password=read_vault(lab.layout)["vault_postgres_passwords"]["crm_admin"],
+        user=owner,
+        password=read_vault(lab.layout)["vault_postgres_passwords"][owner],
         sslmode="verify-full",
         sslrootcert=str(lab.layout.authority),
         autocommit=True,
@@ -67,7 +70,7 @@ def store_keeps_to_its_policies(lab: Lab) -> str:
     bucket, address = lab.topology.object_store.buckets.lake, f"{host.address}:{lab.topology.object_store.port}"
 
     def put(service: str) -> None:
-        client = Minio(address, f"crm-{service}", passwords[service], secure=False)
+        client = Minio(address, names.access_key(service), passwords[service], secure=False)
         client.put_object(bucket, "bronze/lab-test", io.BytesIO(b"lab"), 3)
         client.remove_object(bucket, "bronze/lab-test")
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from data_platform_core.access.names import MONITORING, STACK
 from data_platform_core.errors import ServiceError
 from embedded_stack import kafka_nodes, object_store, postgres_server
-from embedded_stack.credentials import MONITORING, STACK, Account
+from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
 from embedded_stack.monitoring.prepare import prepare_monitoring, refresh
 from embedded_stack.service import Service

@@ -114,7 +114,8 @@ def psql(context: typer.Context, env: Environment = "local") -> None:
     passfile = layout.secrets / "reader.pgpass"
     write_passfile(layout.topology, account, passfile)
     postgres = layout.topology.postgres
-    where = f"host={postgres.host} port={postgres.port} dbname={postgres.database} user=crm_reader passfile={passfile}"
+    user, _ = account.postgres_login
+    where = f"host={postgres.host} port={postgres.port} dbname={postgres.database} user={user} passfile={passfile}"
     os.execvp("psql", ["psql", *context.args, where])
 
 

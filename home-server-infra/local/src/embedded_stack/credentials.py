@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import STACK, access_key, role
 from data_platform_core.errors import ServiceError
 
-#: Reads figures, no data: PostgreSQL's `pg_monitor`, the object store's metrics.
-MONITORING = "monitoring"
-#: Services with an account in the object store, and those with one in PostgreSQL. Role names are `crm_<service>`.
-STORE_SERVICES = ("generator", "streaming", "batch", "accounting", MONITORING)
-POSTGRES_SERVICES = ("batch", "dbt", "accounting", "reader", "admin", MONITORING)
-#: The superuser of PostgreSQL and the root of the object store: only the stack itself uses them.
-STACK = "stack"
 _SECRET_BYTES = 24
+#: PostgreSQL's own name for the account that initdb makes.
+_SUPERUSER = "postgres"
 
 ACCESS_KEY = "CRM_OBJECT_STORE__ACCESS_KEY"
 SECRET_KEY = "CRM_OBJECT_STORE__SECRET_KEY"
@@ -56,7 +53,8 @@ def ensure_accounts(folder: Path) -> dict[str, Account]:
     """The accounts of an environment by service name; what a file lacks is added, what it holds stays."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    names = sorted({*STORE_SERVICES, *POSTGRES_SERVICES, STACK})
+    matrix = load_matrix()
+    names = sorted({*matrix.object_store, *matrix.postgres, STACK})
     for name in names:
         path = folder / f"{name}.env"
         # A Kafka that asks for passwords has its own there, which a playbook wrote.
@@ -80,11 +78,11 @@ def read_account(folder: Path, name: str) -> Account:
 
 def _new_values(name: str) -> dict[str, str]:
     values: dict[str, str] = {}
-    if name in STORE_SERVICES or name == STACK:
-        values |= {ACCESS_KEY: f"crm-{name}", SECRET_KEY: new_secret()}
-    if name in POSTGRES_SERVICES or name == STACK:
-        role = "postgres" if name == STACK else f"crm_{name}"
-        values |= {PG_USER: role, PG_PASSWORD: new_secret()}
+    matrix = load_matrix()
+    if name in matrix.object_store or name == STACK:
+        values |= {ACCESS_KEY: access_key(name), SECRET_KEY: new_secret()}
+    if name in matrix.postgres or name == STACK:
+        values |= {PG_USER: _SUPERUSER if name == STACK else role(name), PG_PASSWORD: new_secret()}
     return values
 
 

@@ -6,40 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import STACK
+from data_platform_core.access.object_store import policy
 from data_platform_core.errors import ServiceError
-from data_platform_core.topology import Buckets, Topology
-from embedded_stack.credentials import MONITORING, STACK, STORE_SERVICES, Account, write_secret
+from data_platform_core.topology import Topology
+from embedded_stack.credentials import Account, write_secret
 from embedded_stack.layout import Layout
-
-READ = ("s3:GetObject", "s3:GetObjectVersion")
-WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
-DELETE = ("s3:DeleteObject",)
-LIST = ("s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
-
-
-def policy(service: str, buckets: Buckets) -> dict[str, Any]:
-    """The policy of a service, as AWS writes it."""
-    if service == MONITORING:
-        return {"Version": "2012-10-17", "Statement": [_allow(("admin:Prometheus",), "arn:aws:s3:::*")]}
-    grants: dict[str, dict[str, tuple[str, ...]]] = {
-        # A ledger is evidence: written and read, never deleted. Its bucket keeps versions: nothing is overwritten.
-        "generator": {buckets.ledger: READ + WRITE},
-        "streaming": {buckets.lake: READ + WRITE + DELETE},
-        "batch": {buckets.lake: READ},
-        "accounting": {buckets.lake: READ, buckets.ledger: READ},
-    }
-    statements = []
-    for bucket, actions in grants[service].items():
-        statements.append(_allow(LIST, f"arn:aws:s3:::{bucket}"))
-        statements.append(_allow(actions, f"arn:aws:s3:::{bucket}/*"))
-    if service == "generator":
-        # A run that goes straight to the lake lays its files there; it reads nothing of the lake, and lists nothing.
-        statements.append(_allow(WRITE, f"arn:aws:s3:::{buckets.lake}/landing/*"))
-    return {"Version": "2012-10-17", "Statement": statements}
-
-
-def _allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": list(actions), "Resource": [resource]}
 
 
 def prepare_minio(layout: Layout, stack: Account) -> None:
@@ -67,9 +40,9 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
             if not client.bucket_exists(bucket):
                 client.make_bucket(bucket)
         client.set_bucket_versioning(store.buckets.ledger, VersioningConfig(ENABLED))
-        for name in STORE_SERVICES:
+        for name, access in load_matrix().object_store.items():
             login = accounts[name].store_login
-            admin.policy_add(login[0], policy=policy(name, store.buckets))
+            admin.policy_add(login[0], policy=policy(access, store.buckets))
             admin.user_add(*login)
             _attach(admin, login[0])
     except MinioException as error:

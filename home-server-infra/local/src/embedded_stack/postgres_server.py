@@ -16,15 +16,16 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from data_platform_core.access import postgres
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import STACK, role
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import MONITORING, POSTGRES_SERVICES, STACK, Account, write_secret
+from embedded_stack.credentials import Account, write_secret
 from embedded_stack.layout import POSTGRES_PROGRAM, POSTGRES_USER, Layout, needs_postgres_user
 
 INITDB_TIMEOUT_SECONDS = 120
 CONNECT_TIMEOUT_SECONDS = 5
-#: The role that owns the database and runs the migrations.
-OWNER = "admin"
 
 
 def prepare_postgres(layout: Layout, stack: Account) -> list[str]:
@@ -117,13 +118,13 @@ def _plain_locale() -> dict[str, str]:
 def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
     """Roles, their passwords and the database, as the secrets say. Changes nothing that is so already."""
     with _connect(topology, accounts[STACK], "postgres") as connection:
-        for name in POSTGRES_SERVICES:
+        for name in load_matrix().postgres:
             _apply_role(connection, accounts[name])
-        monitoring = sql.Identifier(accounts[MONITORING].postgres_login[0])
-        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(monitoring))  # figures of the server, no table
+        for watcher in postgres.statistics_roles(load_matrix()):
+            connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(watcher)))
         # By default anyone may enter these too; only the stack itself has business there.
         connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
-        _apply_database(connection, topology.postgres.database, accounts)
+        _apply_database(connection, topology.postgres.database)
 
 
 def _apply_role(connection: psycopg.Connection, account: Account) -> None:
@@ -134,14 +135,14 @@ def _apply_role(connection: psycopg.Connection, account: Account) -> None:
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)))
 
 
-def _apply_database(connection: psycopg.Connection, name: str, accounts: Mapping[str, Account]) -> None:
-    database = sql.Identifier(name)
-    owner = sql.Identifier(accounts[OWNER].postgres_login[0])
+def _apply_database(connection: psycopg.Connection, name: str) -> None:
+    database, matrix = sql.Identifier(name), load_matrix()
+    owner = sql.Identifier(role(postgres.owner(matrix)))
     if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner))
     # By default anyone may connect and make temporary tables; a role without a schema of its own needs neither.
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-    roles = [sql.Identifier(accounts[service].postgres_login[0]) for service in POSTGRES_SERVICES]
+    roles = [sql.Identifier(name) for name in postgres.roles(matrix)]
     connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.SQL(", ").join(roles)))
 
 

@@ -8,9 +8,10 @@ import httpx
 import psycopg
 import pytest
 
+from data_platform_core.access.names import MONITORING
 from data_platform_core.topology import Topology
 from embedded_stack import api
-from embedded_stack.credentials import MONITORING, read_account
+from embedded_stack.credentials import read_account
 from embedded_stack.layout import Layout
 from embedded_stack.monitoring import drill
 

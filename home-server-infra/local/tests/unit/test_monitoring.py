@@ -19,9 +19,11 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import MONITORING
+from data_platform_core.access.object_store import policy
 from data_platform_core.paths import REPOSITORY_ROOT
-from embedded_stack import object_store
-from embedded_stack.credentials import MONITORING, ensure_accounts
+from embedded_stack.credentials import ensure_accounts
 from embedded_stack.layout import AMTOOL_BINARY, MONITORING_DIR, Layout
 from embedded_stack.monitoring import config, programs
 from embedded_stack.monitoring.drill import Leg
@@ -189,7 +191,8 @@ def test_every_place_that_serves_metrics_is_scraped(layout: Layout) -> None:
 
 
 def test_the_monitorings_account_reads_figures_and_nothing_else(layout: Layout) -> None:
-    (statement,) = object_store.policy(MONITORING, layout.topology.object_store.buckets)["Statement"]
+    access = load_matrix().object_store[MONITORING]
+    (statement,) = policy(access, layout.topology.object_store.buckets)["Statement"]
     assert statement["Action"] == ["admin:Prometheus"]
 
 

@@ -12,18 +12,15 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access.names import role
+from data_platform_core.access.object_store import policy
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables, load_settings
 from data_platform_core.topology import load_topology
-from embedded_stack import api, object_store
-from embedded_stack.credentials import (
-    POSTGRES_SERVICES,
-    SECRET_KEY,
-    STORE_SERVICES,
-    ensure_accounts,
-    read_account,
-)
+from embedded_stack import api
+from embedded_stack.credentials import SECRET_KEY, ensure_accounts, read_account
 from embedded_stack.kafka_nodes import broker_properties
 from embedded_stack.layout import MARKER_VARIABLE, MAX_SOCKET_PATH, Layout, reachable_by_others
 from embedded_stack.services import services
@@ -176,17 +173,17 @@ def test_an_account_that_lacks_a_kind_of_credentials_says_so(layout: Layout) -> 
 def test_settings_read_what_the_stack_wrote(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = ensure_accounts(layout.secrets)
     monkeypatch.setattr("data_platform_core.settings.load_topology", lambda _environment: layout.topology)
-    for name in {*STORE_SERVICES, *POSTGRES_SERVICES}:
-        settings = load_settings(name, "test")  # type: ignore[arg-type]
-        if name in STORE_SERVICES:
+    for name, access in load_matrix().services.items():
+        settings = load_settings(name, "test")
+        if access.object_store:
             assert settings.object_store.secret_key.get_secret_value() == accounts[name].store_login[1]
-        if name in POSTGRES_SERVICES:
-            assert settings.postgres.user == f"crm_{name}"
+        if access.postgres:
+            assert settings.postgres.user == role(name)
 
 
 def test_policies_allow_what_a_service_does_and_nothing_else(layout: Layout) -> None:
     buckets = layout.topology.object_store.buckets
-    allowed = {name: _pairs(object_store.policy(name, buckets)) for name in STORE_SERVICES}
+    allowed = {name: _pairs(policy(access, buckets)) for name, access in load_matrix().object_store.items()}
     assert ("s3:DeleteObject", buckets.ledger) not in set().union(*allowed.values()), "a ledger is evidence"
     versions = {"s3:DeleteObjectVersion", "s3:PutBucketVersioning"}
     assert versions.isdisjoint({action for actions in allowed.values() for action, _ in actions}), "so are its versions"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_platform_core.warehouse.roles import LOADS_TABLE, MARTS_SCHEMA
+from data_platform_core.naming import LOADS_TABLE, MARTS_SCHEMA
 from monitoring_dashboards.board import Board, Section
 from monitoring_dashboards.panels import (
     BYTES,

@@ -1,0 +1,25 @@
+"""What an account is called in each system: one identity, one name everywhere."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The account that exporters and Prometheus use.
+MONITORING: Final = "monitoring"
+
+#: Accounts of the servers' own, which no service of the platform uses: the brokers' among themselves, that of
+#: PostgreSQL's replication, and the embedded stack's (superuser of PostgreSQL, root of the object store).
+BROKER: Final = "broker"
+REPLICATOR: Final = "replicator"
+STACK: Final = "stack"
+RESERVED: Final = frozenset({BROKER, REPLICATOR, STACK})
+
+
+def access_key(service: str) -> str:
+    """Access key in the object store; also the name of the service's policy there."""
+    return f"crm-{service}"
+
+
+def role(service: str) -> str:
+    """Role in PostgreSQL."""
+    return f"crm_{service}"

@@ -1,10 +1,15 @@
-"""Files that are written from the two truths: `make generate` writes them, CI fails when they have drifted."""
+"""Files that are written from the two truths and the matrix of accounts.
+
+`make generate` writes them, CI fails when they have drifted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from data_platform_core.access.matrix import load_matrix
+from data_platform_core.account_files import account_files
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.inventory import inventories
@@ -15,7 +20,7 @@ ENTITIES_PAGE: Path = REPOSITORY_ROOT / "docs" / "ai-context" / "entities.md"
 
 
 class DriftError(AccountingError):
-    """A generated file is not what the truths say now."""
+    """A generated file is not what its sources say now."""
 
 
 def generated_files() -> dict[Path, str]:
@@ -25,6 +30,7 @@ def generated_files() -> dict[Path, str]:
         SOURCES_FILE: sources_text(contracts),
         ENTITIES_PAGE: entities_page(contracts),
         **inventories(contracts.values()),
+        **account_files(load_matrix()),
     }
 
 
@@ -42,7 +48,7 @@ def check() -> None:
     for path, text in generated_files().items():
         if _read(path) != text:
             drifted = path.relative_to(REPOSITORY_ROOT)
-            raise DriftError(f"{drifted} is not what contracts and topology say; run `make generate`")
+            raise DriftError(f"{drifted} is not what contracts, topology and accounts say; run `make generate`")
 
 
 def _read(path: Path) -> str | None:

@@ -12,8 +12,11 @@ from typing import Any
 
 import yaml
 
-from data_platform_core.access.kafka import as_inventory, wanted_rules
-from data_platform_core.access.matrix import load_matrix
+from data_platform_core.access import kafka as kafka_access
+from data_platform_core.access import postgres as postgres_access
+from data_platform_core.access.matrix import Matrix, load_matrix
+from data_platform_core.access.names import MONITORING, access_key, role
+from data_platform_core.access.object_store import policy
 from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.paths import REPOSITORY_ROOT
@@ -45,8 +48,8 @@ def inventories(contracts: Iterable[Contract], folder: Path = TOPOLOGY_DIR) -> d
 def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
     """The inventory as YAML, with a head that says where to change it."""
     head = (
-        f"# GENERATED from home-server-infra/topology/{topology.environment}.yaml; "
-        "change the topology, then `make generate`.\n"
+        f"# GENERATED from home-server-infra/topology/{topology.environment}.yaml, the contracts and the matrix of\n"
+        "# accounts; change those, then `make generate`.\n"
     )
     tree = {"all": {"vars": _variables(topology, contracts), "children": _groups(topology)}}
     return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=_LINE_WIDTH)
@@ -96,7 +99,25 @@ def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, A
         **(_proxmox(topology.proxmox) if topology.proxmox else {}),
         **_kafka(topology.kafka),
         **_services(topology),
-        "kafka_acls": dict(as_inventory(wanted_rules(load_matrix(), contracts))),
+        **_accounts(topology, load_matrix(), contracts),
+    }
+
+
+def _accounts(topology: Topology, matrix: Matrix, contracts: Iterable[Contract]) -> dict[str, Any]:
+    """Who may do what, as data: the roles apply it, and know no service by name."""
+    buckets = topology.object_store.buckets
+    return {
+        "platform_kafka_clients": list(matrix.kafka),
+        "postgresql_owner": role(postgres_access.owner(matrix)),
+        "postgresql_roles": list(postgres_access.roles(matrix)),
+        "postgresql_monitoring_roles": list(postgres_access.statistics_roles(matrix)),
+        "monitoring_agents_postgres_role": role(MONITORING),
+        "minio_accounts": {
+            service: {"access_key": access_key(service), "policy": policy(access, buckets)}
+            for service, access in matrix.object_store.items()
+        },
+        "kafka_broker_super_users": list(kafka_access.super_users(matrix)),
+        "kafka_acls": dict(kafka_access.as_inventory(kafka_access.wanted_rules(matrix, contracts))),
     }
 
 

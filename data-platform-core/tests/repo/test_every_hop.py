@@ -55,6 +55,6 @@ def test_generated_files_have_not_drifted() -> None:
 def test_drift_is_named_with_the_file_and_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     page = generate.ENTITIES_PAGE
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "something else"})
-    told = r"entities\.md is not what contracts and topology say; run `make generate`"
+    told = r"entities\.md is not what contracts, topology and accounts say; run `make generate`"
     with pytest.raises(generate.DriftError, match=told):
         generate.check()

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 """Buckets, users and policies of the object store, by its API.
 
-Runs on the controller with the Python of the platform's environment: the policies are the embedded stack's own.
+Runs on the controller with a Python that has MinIO's client. Policies come as data, from the inventory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ options:
   root_password: {description: Its password., type: str, required: true}
   lake: {description: Bucket of the lake., type: str, required: true}
   ledger: {description: Bucket of the ledger., type: str, required: true}
+  accounts: {description: By service C(access_key) and C(policy)., type: dict, required: true}
   passwords: {description: Secret key by service., type: dict, required: true}
 """
-
-#: A user's access key begins so, as in the embedded stack's credentials.
-ACCESS_KEY_PREFIX = "crm-"
 
 
 def normalised(policy: dict[str, Any]) -> list[str]:
@@ -151,23 +149,21 @@ def main() -> None:
             "root_password": {"type": "str", "required": True, "no_log": True},
             "lake": {"type": "str", "required": True},
             "ledger": {"type": "str", "required": True},
+            "accounts": {"type": "dict", "required": True},
             "passwords": {"type": "dict", "required": True, "no_log": True},
         },
         supports_check_mode=True,
     )
     try:
         from minio.error import MinioAdminException, MinioException
-
-        from data_platform_core.topology import Buckets
-        from embedded_stack.object_store import policy
     except ImportError as error:
         module.fail_json(msg=f"{error}: minio_controller_python must be the platform's environment; run `make setup`")
-    buckets = Buckets(lake=module.params["lake"], ledger=module.params["ledger"])
-    passwords = {f"{ACCESS_KEY_PREFIX}{service}": secret for service, secret in module.params["passwords"].items()}
-    policies = {f"{ACCESS_KEY_PREFIX}{service}": policy(service, buckets) for service in module.params["passwords"]}
+    accounts, passwords = module.params["accounts"], module.params["passwords"]
+    policies = {account["access_key"]: account["policy"] for account in accounts.values()}
+    users = {account["access_key"]: passwords[service] for service, account in accounts.items()}
     try:
         access = Access(module.params, module.check_mode)
-        changes = access.buckets() + access.versions() + access.policies(policies) + access.users(passwords)
+        changes = access.buckets() + access.versions() + access.policies(policies) + access.users(users)
     except (MinioException, MinioAdminException) as error:
         module.fail_json(msg=f"object store at {module.params['endpoint']} refuses its root account: {error}")
     module.exit_json(changed=bool(changes), changes=changes)

@@ -127,10 +127,14 @@ def strangers(python: Iterable[Path], texts: Iterable[Path]) -> list[str]:
     found = [(path, *at) for path in python for at in named_in_python(path)]
     found += [(path, *at) for path in texts for at in named_in_yaml(path)]
     return [
-        f"{path}:{line}: service {service!r} is not in {matrix.SERVICES_FILE.name}; add it there, or correct the name"
+        f"{_short(path)}:{line}: service {service!r} is not in {matrix.SERVICES_FILE.name}; add it or correct the name"
         for path, line, service in found
         if service not in known
     ]
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(REPOSITORY_ROOT) if path.is_relative_to(REPOSITORY_ROOT) else path
 
 
 def test_every_service_that_is_named_is_in_the_matrix() -> None:
@@ -145,8 +149,8 @@ def test_a_service_that_the_matrix_does_not_have_is_named_with_its_place(tmp_pat
     code.write_text("import x\nsettings = load_settings('reporter', environment)\nload_settings('batch')\n")
     text.write_text("select: [crm_reader, crm_reporter]\n")
     assert strangers([code], [text]) == [
-        f"{code}:2: service 'reporter' is not in services.yaml; add it there, or correct the name",
-        f"{text}:1: service 'reporter' is not in services.yaml; add it there, or correct the name",
+        f"{code}:2: service 'reporter' is not in services.yaml; add it or correct the name",
+        f"{text}:1: service 'reporter' is not in services.yaml; add it or correct the name",
     ]
 
 

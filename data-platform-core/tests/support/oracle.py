@@ -39,12 +39,11 @@ def broken(contract: Contract, record: Record, arrival_ms: int) -> frozenset[str
     """The reasons for which the record may become a dead letter; none for one that keeps its contract."""
     if not _decodes(contract, record):
         return frozenset({"undecodable"})
-    found = {f"{name}_text" for name in contract.max_lengths if not all(map(storable, texts(record[name])))}
+    lengths = contract.max_lengths  # derived from the schema each time
+    found = {f"{name}_text" for name in lengths if not all(map(storable, texts(record[name])))}
     record = {name: readable(value) for name, value in record.items()}
     found |= {
-        f"{name}_length"
-        for name, most in contract.max_lengths.items()
-        if any(len(text) > most for text in texts(record[name]))
+        f"{name}_length" for name, most in lengths.items() if any(len(text) > most for text in texts(record[name]))
     }
     found |= {
         f"{name}_accepted"

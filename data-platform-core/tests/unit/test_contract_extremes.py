@@ -68,10 +68,18 @@ def good(contract: Contract, contracts: dict[str, Contract]) -> list[oracle.Reco
     return [record | news | {"lines": [line | {"note": "x"} for line in record["lines"]]} for record in records]
 
 
+@pytest.fixture(scope="session")
+def derived() -> dict[str, list[Example]]:
+    """Examples by schema. Deriving them takes seconds, and the tests without Spark come apart from those with it."""
+    return {}
+
+
 @pytest.fixture(scope="module")
-def examples(contract: Contract, good: list[oracle.Record]) -> list[Example]:
-    one = singles(contract, good, ARRIVAL)
-    return one + combinations(contract, good, ARRIVAL, COMBINATIONS, len(one))
+def examples(contract: Contract, good: list[oracle.Record], derived: dict[str, list[Example]]) -> list[Example]:
+    if contract.avro_json not in derived:
+        one = singles(contract, good, ARRIVAL)
+        derived[contract.avro_json] = one + combinations(contract, good, ARRIVAL, COMBINATIONS, len(one))
+    return derived[contract.avro_json]
 
 
 @pytest.mark.unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,22 @@ from data_platform_core.errors import ServiceError
 pytestmark = pytest.mark.spark
 
 
-@pytest.fixture
-def uri(spark: SparkSession, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Versions 0 to 3: ten rows each, the last one a compaction. A day is part of each path, with a sign to escape."""
-    folder = str(tmp_path / "orders")
+    folder = str(tmp_path_factory.mktemp("made") / "orders")
     for version in range(3):
         append(spark, folder, version)
     from delta.tables import DeltaTable
 
     DeltaTable.forPath(spark, folder).optimize().executeCompaction()
     return folder
+
+
+@pytest.fixture
+def uri(made: str, tmp_path: Path) -> str:
+    """A copy of the table: its log names files by paths inside it."""
+    return str(shutil.copytree(made, tmp_path / "orders"))
 
 
 def append(spark: SparkSession, folder: str, version: int) -> None:

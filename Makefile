@@ -19,25 +19,37 @@ export LC_ALL := C.UTF-8
 demo: setup ## Setup, stack, a minute of traffic (SECONDS=60), load, marts, and the proof that all is accounted for
 	@$(CORE)/crm-stack demo --env $(ENV) $(if $(SECONDS),--seconds $(SECONDS))
 
-.PHONY: test
-test: setup ## Lint, then the tests against a stack of its own, beside a running demo
-	@$(MAKE) lint
-	@$(CORE)/python -m pytest -m "not faults" --durations=25 $(PYTEST)
-
-.PHONY: test-faults
-test-faults: setup ## Break servers, disks, checkpoints and records on purpose; each must end by itself. No part of `make test`
-	@$(CORE)/python -m pytest -m faults --durations=25 $(PYTEST)
-
-.PHONY: check
-check: setup ## Lint and the tests that need no server, in under two minutes
-	@$(MAKE) lint
-	@$(CORE)/python -m pytest -m "unit or spark" $(PYTEST)
-
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Tests, beside a running demo (PYTEST="-k words" chooses some)
+
+# A tier is a choice of markers; data-platform-core/tests/seconds.json keeps what each test takes.
+TIER = $(CORE)/python -m pytest --durations=25
+.PHONY: check test test-faults test-experiments test-all
+check: setup ## Lint and the tests that need no server, in two minutes
+	@$(MAKE) lint
+	@$(TIER) -m "unit or spark" $(PYTEST)
+
+test: setup ## Lint and those, then each part on real servers, then every kind of traffic end to end; what CI runs
+	@$(MAKE) lint
+	@$(TIER) --keep-seconds -m "not faults and not experiments" $(PYTEST)
+
+test-faults: setup ## Break servers, disks, checkpoints and records on purpose; each must end by itself
+	@$(TIER) --keep-seconds -m faults $(PYTEST)
+
+test-experiments: setup ## A spike with every remedy on a second stack, the bench, dashboards under traffic; all small
+	@$(TIER) --keep-seconds -m experiments $(PYTEST)
+
+test-all: setup ## Every tier, one after another, whatever fails, and a line for each at the end
+	@said=; failed=; for tier in test test-faults test-experiments; do \
+		began=$$(date +%s); verdict=passed; \
+		$(MAKE) $$tier || { verdict=FAILED; failed=1; }; \
+		said="$$said$$tier: $$verdict in $$(($$(date +%s) - began)) s\n"; \
+	done; printf "\n$$said"; test -z "$$failed"
 
 ##@ Setup
 

@@ -72,6 +72,7 @@ def by_key(stack: Topology, topic: str, wanted: str) -> dict[tuple[int, bytes], 
     return found
 
 
+@pytest.mark.faults
 def test_killed_twice_within_a_chunk_it_ends_with_each_record_once_and_in_order(  # noqa: PLR0917 - fixtures
     stack: Topology,
     start: Callable[..., subprocess.Popen[str]],  # noqa: F811

@@ -231,6 +231,7 @@ def test_after_kill_9_the_ledger_still_bounds_what_kafka_may_hold(
         assert all(seq < summary["reserved"][entity] for seq in untold), "in Kafka and never reserved"
 
 
+@pytest.mark.faults
 def test_a_broker_killed_while_producing_loses_nothing(
     stack: Topology, start: Any, ledger: Any, consume: Any, run_id: str
 ) -> None:

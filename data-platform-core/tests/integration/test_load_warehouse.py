@@ -242,6 +242,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes], o
         time.sleep(0.05)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("moment", ["copying", "committing"])
 def test_a_killed_load_leaves_nothing_and_its_rerun_loads_everything_once(
     lake: Any, loading: Settings, trial: Contract, trial_settings: SettingsOf, query: Any, tmp_path: Path, moment: str

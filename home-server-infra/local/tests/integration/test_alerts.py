@@ -62,6 +62,7 @@ def wait_until_silent(topology: Topology) -> None:
         time.sleep(2)
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(1200)
 def test_a_breach_is_told_once_and_ends_once(running_stack: Topology) -> None:
     api.stop(ENVIRONMENT, "streaming")

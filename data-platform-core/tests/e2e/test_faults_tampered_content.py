@@ -1,4 +1,7 @@
-"""Each alteration alone: the counts and sums of A1 to A7 pass it, A8 names it."""
+"""Each alteration alone: the counts and sums of A1 to A7 pass it, A8 names it.
+
+Last of its tier: a table that was tampered with and restored can't be loaded incrementally any more.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pip
 
 
 @pytest.mark.parametrize("alteration", [*IN_LAKE, *IN_LANDING, *IN_MARTS, *ONE_BY_ONE], ids=str)
-def test_an_alteration_passes_counts_and_sums_and_is_named_by_a8(
+def test_altered_content_passes_counts_and_sums_and_is_named_by_a8(
     stopped: Pipeline, tmp_path: Path, alteration: Alteration
 ) -> None:
     tables = Tables(stopped, RUN)

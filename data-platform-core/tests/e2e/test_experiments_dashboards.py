@@ -24,7 +24,7 @@ from data_platform_core.warehouse.connections import connect
 from monitoring_dashboards.generate import DASHBOARDS_DIR
 from monitoring_dashboards.reading import Asked, Range, asked, filled, label_values
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.experiments
 
 #: Queries that have no data while all is well, and why. They must still be understood by the server.
 RIGHTLY_EMPTY = {

@@ -1,4 +1,7 @@
-"""The spike experiment as a user starts it: one short arm with every remedy, down to its report."""
+"""The spike experiment as a user starts it: one short arm with every remedy, down to its report.
+
+Before the dashboards' tests, whose stack and driver would run beside this one's.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 from pipeline import SCRIPTS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.experiments, pytest.mark.timeout(900)]
 
 
 def spike(*options: str) -> subprocess.CompletedProcess[str]:

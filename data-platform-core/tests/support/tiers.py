@@ -1,0 +1,31 @@
+"""The order in which tests run: what is quick first, then the stack without a streaming driver, then the pipeline.
+
+A driver that runs beside the integration tests would take a core of theirs and ingest all that they send.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+#: By marker, for what needs no server; the rest goes by its folder, since a tier may hold tests of both.
+_MARKERS = ("unit", "spark")
+_FOLDERS = ("integration", "e2e")
+
+
+def tier(item: pytest.Item) -> int:
+    """A test's place in the order, from 0. Raises UsageError for one that has none: no tier would run it."""
+    for number, marker in enumerate(_MARKERS):
+        if item.get_closest_marker(marker):
+            return number
+    for number, folder in enumerate(_FOLDERS, start=len(_MARKERS)):
+        if folder in item.path.parts:
+            return number
+    raise pytest.UsageError(
+        f"{item.nodeid}: has no marker of {', '.join(_MARKERS)} and is in no folder of {', '.join(_FOLDERS)}; "
+        "give it a marker"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=tier)

@@ -119,7 +119,7 @@ def test_the_cache_serves_nothing_else(tmp_path: Path, path: str) -> None:
 def test_the_cache_speaks_http(tmp_path: Path) -> None:
     mirror = Mirror(**{"pool/a.deb": "package"})
     with server("127.0.0.1", 0, PackageCache(tmp_path, {"debian": "mirror:"}, mirror.fetch)) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         client = http.client.HTTPConnection("127.0.0.1", proxy.server_address[1], timeout=5)
         client.request("GET", "/debian/pool/a.deb")
         assert client.getresponse().read() == b"package"

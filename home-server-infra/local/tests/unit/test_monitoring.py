@@ -211,7 +211,7 @@ def _decoded(part: str) -> bytes:
 def inbox(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """(address of a sink, its file)."""
     server = http_server("127.0.0.1", 0, Inbox(tmp_path / "alerts.jsonl"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}", tmp_path / "alerts.jsonl"
     server.shutdown()
     server.server_close()

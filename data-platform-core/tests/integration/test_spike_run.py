@@ -210,6 +210,7 @@ def test_a_signal_to_the_command_ends_all_its_producers_cleanly(
     assert sum(sent_by(run_id).values()) == rows(ledger(run_id))
 
 
+@pytest.mark.experiments  # what it sends, every test after it would read, load and account for
 def test_a_rate_that_no_machine_reaches_is_told_and_still_accounted_for(
     start: Any, ledger: Any, sent_by: Any, run_id: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""One pipeline for all end-to-end tests; the streaming driver runs under the stack's supervisor."""
+"""One pipeline and one story for all end-to-end tests; the streaming driver runs under the stack's supervisor."""
 
 from __future__ import annotations
 
@@ -9,23 +9,36 @@ from pathlib import Path
 import pytest
 from minio import Minio
 
+from data_platform_core.contracts import Contract
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import Topology
+from embedded_stack.credentials import write_secret
+from embedded_stack.layout import Layout
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import story
 from pipeline import Pipeline
+
+#: The first driver compacts as soon as there is something; those that follow it, as they always do.
+EAGER = {"COMPACT_EVERY_S": "2", "COMPACT_MIN_FILES": "4"}
 
 
 @pytest.fixture(scope="session")
 def pipeline(stack: Topology) -> Iterator[Pipeline]:
     running = Pipeline(stack.environment)
-    running.start_streaming()
+    path = Layout(stack).secrets / "streaming.env"
+    ours = path.read_text(encoding="utf-8")
+    write_secret(path, ours + "".join(f"CRM_STREAMING__{name}={value}\n" for name, value in EAGER.items()))
+    try:
+        running.start_streaming()
+    finally:
+        write_secret(path, ours)  # a driver reads it once, when it starts
     yield running
     running.stop_streaming()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def store(stack: Topology) -> Minio:
     """The object store with the streaming account: it may do anything in the lake bucket."""
     settings = load_settings("streaming", stack.environment).object_store
@@ -35,3 +48,26 @@ def store(stack: Topology) -> Minio:
         settings.secret_key.get_secret_value(),
         secure=False,
     )
+
+
+@pytest.fixture(scope="session")
+def looked_after(pipeline: Pipeline) -> Pipeline:
+    """The first chapter: the driver is the one that was started first, so its counters hold all that ever came."""
+    story.look_after(pipeline)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def imports(looked_after: Pipeline, store: Minio, contracts: dict[str, Contract]) -> story.Imports:
+    """The second chapter: history, kills, and the import of what landed as files. How the imports ended."""
+    story.send_history(looked_after, contracts)
+    story.kill_driver_twice(looked_after, store)
+    return story.import_landed(looked_after, store)
+
+
+@pytest.fixture(scope="session")
+def carried(looked_after: Pipeline, imports: story.Imports) -> Pipeline:
+    """All runs of the story, in the marts by one load and one build on top of the first chapter's."""
+    del imports  # asked for, so that it has happened
+    story.carry(looked_after)
+    return looked_after

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import story
 from alterations import IN_LAKE, IN_LANDING, IN_MARTS, Alteration, Tables
 from confluent_kafka import Producer
 from deltalake import DeltaTable
@@ -21,21 +22,26 @@ from data_platform_core.lake.store import delta_options
 from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.naming import names
 
-pytestmark = pytest.mark.e2e
+pytestmark = story.MARKS
 
-RUN = "e2e-broken"
+#: The newest run of the catalogue; its reconciliation is a test of its own.
+RUN = story.AFTER_IMPORT
 
 
 @pytest.fixture(scope="module")
-def stopped(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def stopped(carried: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A run that passes, and a streaming driver that stands still while its tables are tampered with."""
-    pipeline.generate(RUN, seconds=15, rate=60)
-    pipeline.drain()
-    pipeline.load_and_build()
-    report = pipeline.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
+    report = carried.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
     assert report["code"] == 0, report["printed"]
-    pipeline.stop_streaming()
-    return pipeline
+    carried.stop_streaming()
+    return carried
+
+
+@pytest.fixture(scope="module")
+def restarted(stopped: Pipeline) -> Pipeline:
+    """The driver again, after the tests for which it stands still."""
+    stopped.start_streaming()
+    return stopped
 
 
 def table(pipeline: Pipeline, folder: str) -> DeltaTable:
@@ -101,19 +107,7 @@ def test_records_nobody_ingests_are_told_as_lag(stopped: Pipeline, tmp_path: Pat
     failed(stopped.reconcile(run, tmp_path / "lag.json", wait_s=5), "A1", "A7")
 
 
-def test_a_record_that_no_ledger_knows_is_found(stopped: Pipeline, tmp_path: Path) -> None:
-    settings = stopped.settings("admin")
-    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "acks": "all"})
-    header = [(ORIGIN_HEADER, origin(RUN, 0, 9_999_999))]
-    producer.produce(names("products").topic, value=uuid.uuid4().bytes, key=b"1", headers=header)
-    assert producer.flush(30) == 0
-    stopped.start_streaming()
-    stopped.drain()
-    failed(stopped.reconcile(RUN, tmp_path / "invented.json"), "A2")
-
-
 def test_a_lost_checkpoint_stops_the_driver_with_one_line(stopped: Pipeline, store: Minio) -> None:
-    stopped.stop_streaming()
     bucket = stopped.settings("streaming").object_store.lake_bucket
     checkpoint = names("products").checkpoint
     keys = [item.object_name for item in store.list_objects(bucket, checkpoint + "/", recursive=True)]
@@ -126,7 +120,6 @@ def test_a_lost_checkpoint_stops_the_driver_with_one_line(stopped: Pipeline, sto
         for key in keys:
             store.copy_object(bucket, key, CopySource(bucket, f"aside/{key}"))
             store.remove_object(bucket, f"aside/{key}")
-        stopped.start_streaming()
     assert done.code == 3, done.err
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert "checkpoint" in line
@@ -134,21 +127,27 @@ def test_a_lost_checkpoint_stops_the_driver_with_one_line(stopped: Pipeline, sto
     assert "Traceback" not in done.err
 
 
-def test_a_second_driver_is_refused_before_it_touches_a_table(stopped: Pipeline) -> None:
-    done = stopped.crm("stream", "run", "--entity", "orders", timeout=60)
-    assert done.code == 3, done.err
-    assert "does a streaming driver run already?" in done.err
-    assert "Traceback" not in done.err
-
-
 def test_wrong_object_store_credentials_stop_the_driver_with_one_line(stopped: Pipeline) -> None:
-    stopped.stop_streaming()
-    try:
-        done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
-    finally:
-        stopped.start_streaming()  # the tests after this one find it running
+    done = stopped.crm("stream", "run", env={"CRM_OBJECT_STORE__SECRET_KEY": "wrong-on-purpose"}, timeout=240)
     assert done.code == 3, done.err
     line = next(line for line in done.err.splitlines() if line.startswith("error: "))
     assert "CRM_OBJECT_STORE__SECRET_KEY" in line
     assert "wrong-on-purpose" not in done.err + done.out
+    assert "Traceback" not in done.err
+
+
+def test_a_record_that_no_ledger_knows_is_found(restarted: Pipeline, tmp_path: Path) -> None:
+    settings = restarted.settings("admin")
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "acks": "all"})
+    header = [(ORIGIN_HEADER, origin(RUN, 0, 9_999_999))]
+    producer.produce(names("products").topic, value=uuid.uuid4().bytes, key=b"1", headers=header)
+    assert producer.flush(30) == 0
+    restarted.drain()
+    failed(restarted.reconcile(RUN, tmp_path / "invented.json"), "A2")
+
+
+def test_a_second_driver_is_refused_before_it_touches_a_table(restarted: Pipeline) -> None:
+    done = restarted.crm("stream", "run", "--entity", "orders", timeout=60)
+    assert done.code == 3, done.err
+    assert "does a streaming driver run already?" in done.err
     assert "Traceback" not in done.err

@@ -1,0 +1,51 @@
+"""Fixtures that are sent again replace those of before, unless they are asked to be added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import story
+from pipeline import Pipeline
+
+from data_platform_core.warehouse.connections import connect
+
+pytestmark = story.MARKS
+
+AGAIN = f"{story.SEED}-again"
+#: What a second seed must leave as it is: rows, and what they say.
+COUNTED = {
+    "orders": "select count(*), sum(amount_krw) from marts.fct_orders where order_id like 'seed-%'",
+    "order states": "select count(*) from marts.fct_order_changes where order_id like 'seed-%' and not is_replaced",
+    "reviews": "select count(*), sum(rating) from marts.fct_reviews",
+    "products": "select count(*) from marts.dim_products where product_id > 900000000",
+    "profiles": "select count(*) from marts.dim_profiles where profile_id > 900000000",
+    "sales": "select sum(placed_orders), sum(placed_krw), sum(paid_krw) from marts.mart_daily_sales",
+}
+
+
+def counted(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
+    with connect(pipeline.settings("dbt").postgres, "crm-test") as connection:
+        return {what: connection.execute(query).fetchone() or () for what, query in COUNTED.items()}
+
+
+def test_a_second_seed_replaces_the_first(carried: Pipeline, tmp_path: Path) -> None:
+    before = counted(carried)
+    assert before["orders"][0] == 400
+    assert before["reviews"][0] == 200
+    story.send(carried, "seed", "--run-id", AGAIN, *story.FIXTURES)
+    story.carry(carried)
+    assert counted(carried) == before
+    report = carried.reconcile(AGAIN, tmp_path / "again.json")
+    assert report["code"] == 0, report["printed"]
+    with connect(carried.settings("dbt").postgres, "crm-test") as connection:
+        query = "select distinct run_id from marts.fct_orders where order_id like 'seed-%%'"
+        assert connection.execute(query).fetchall() == [(AGAIN,)]
+
+
+def test_a_seed_that_is_appended_comes_beside_what_is_there(carried: Pipeline) -> None:
+    before = counted(carried)
+    story.send(carried, "seed", "--append", "--run-id", f"{story.SEED}-more", *story.FIXTURES)
+    story.carry(carried)
+    after = counted(carried)
+    assert after["orders"][0] == before["orders"][0] + 400
+    assert after["reviews"][0] == before["reviews"][0] + 200

@@ -22,7 +22,7 @@ from data_platform_core.lake.store import delta_options
 from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.naming import names
 
-pytestmark = story.MARKS
+pytestmark = [*story.MARKS, pytest.mark.last]
 
 #: The newest run of the catalogue; its reconciliation is a test of its own.
 RUN = story.AFTER_IMPORT

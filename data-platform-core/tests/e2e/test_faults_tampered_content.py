@@ -1,6 +1,6 @@
 """Each alteration alone: the counts and sums of A1 to A7 pass it, A8 names it.
 
-Last of its tier: a table that was tampered with and restored can't be loaded incrementally any more.
+A table that was tampered with and restored can't be loaded incrementally any more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from alterations import IN_LAKE, IN_LANDING, IN_MARTS, ONE_BY_ONE, Alteration, Tables
 from pipeline import Pipeline
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.last]
 
 RUN = "faults-altered"
 

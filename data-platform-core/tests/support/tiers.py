@@ -1,6 +1,7 @@
 """The order in which tests run: what is quick first, then the stack without a streaming driver, then the pipeline.
 
-A driver that runs beside the integration tests would take a core of theirs and ingest all that they send.
+A driver that runs beside the integration tests would take a core of theirs and ingest all that they send. What is
+marked `last` comes after everything else of its tier.
 """
 
 from __future__ import annotations
@@ -28,4 +29,4 @@ def tier(item: pytest.Item) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=tier)
+    items.sort(key=lambda item: (tier(item), item.get_closest_marker("last") is not None))

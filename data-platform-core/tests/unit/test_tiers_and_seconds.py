@@ -13,17 +13,18 @@ import tiers
 pytestmark = pytest.mark.unit
 
 
-def item(name: str, folder: str, marker: str = "") -> SimpleNamespace:
+def item(name: str, folder: str, *markers: str) -> SimpleNamespace:
     """As much of a test as its tier needs."""
     return SimpleNamespace(
         nodeid=name,
         path=Path("tests") / folder / "test_it.py",
-        get_closest_marker=lambda wanted: wanted == marker,
+        get_closest_marker=lambda wanted: wanted if wanted in markers else None,
     )
 
 
 def test_what_needs_no_server_comes_first_and_the_pipeline_last() -> None:
     found = [
+        item("tampering", "e2e", "faults", "last"),
         item("pipeline", "e2e", "e2e"),
         item("faults of the pipeline", "e2e", "faults"),
         item("servers", "integration", "integration"),
@@ -33,7 +34,7 @@ def test_what_needs_no_server_comes_first_and_the_pipeline_last() -> None:
     ]
     tiers.pytest_collection_modifyitems(found)  # type: ignore[arg-type]
     assert [one.nodeid for one in found] == [
-        "quick", "spark", "servers", "faults of servers", "pipeline", "faults of the pipeline",
+        "quick", "spark", "servers", "faults of servers", "pipeline", "faults of the pipeline", "tampering",
     ]  # fmt: skip
 
 

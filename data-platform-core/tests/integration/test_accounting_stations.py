@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -214,8 +215,8 @@ class TestDrained:
 
 
 @contextmanager
-def transaction(scratch: Scratch, *, commit: bool) -> Iterator[Callable[[], None]]:
-    """A transaction that ends on leaving; calling what it yields sends a record in it."""
+def transaction(scratch: Scratch, *, commit: bool, end: int) -> Iterator[Callable[[], None]]:
+    """A transaction that ends on leaving, so that the topic ends at `end`; calling what it yields sends a record."""
     producer = Producer(
         {"bootstrap.servers": scratch.streaming.kafka.bootstrap_servers, "transactional.id": scratch.contract.entity}
     )
@@ -227,6 +228,11 @@ def transaction(scratch: Scratch, *, commit: bool) -> Iterator[Callable[[], None
         producer.commit_transaction(30)
     else:
         producer.abort_transaction(30)
+    # The coordinator answers before the partition has the transaction's end.
+    deadline = time.monotonic() + 30
+    while (found := topic_marks(scratch.streaming, {"e": scratch.contract})["e"][0][1]) != end:
+        assert time.monotonic() < deadline, f"the topic ends at {found}, not at {end}"
+        time.sleep(0.1)
 
 
 class TestTransactions:
@@ -236,11 +242,11 @@ class TestTransactions:
     def topic(self, scratch: Scratch) -> Scratch:
         """Offsets 0, 1 of records; 2, 3 committed, 4 its end; 5, 6 a record; 7-9 aborted, 10 its end."""
         scratch.send(0, 1)
-        with transaction(scratch, commit=True) as send:
+        with transaction(scratch, commit=True, end=5) as send:
             send()
             send()
         scratch.send(5, 6)
-        with transaction(scratch, commit=False) as send:
+        with transaction(scratch, commit=False, end=11) as send:
             for _ in range(3):
                 send()
         committed = [{"seq": offset, "event_id": f"event-{offset}", "value": b"", "partition": 0, "offset": offset}

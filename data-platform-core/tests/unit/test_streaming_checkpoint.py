@@ -82,3 +82,16 @@ def test_offsets_are_those_of_the_last_finished_batch(spark: SparkSession, tmp_p
     assert checkpoint(spark, tmp_path / "later", finished=11, planned=12).finished_offsets() == (
         '{"crm.events.v1":{"0":110}}'
     )
+
+
+def test_a_topic_that_was_made_anew_is_refused_however_long_it_has_grown(spark: SparkSession, tmp_path: Path) -> None:
+    logs = checkpoint(spark, tmp_path, finished=4, planned=5)
+    logs.refuse_other_topic("crm.events.v1", "first")  # one from before ids were kept
+    logs.refuse_other_topic("crm.events.v1", "first")
+    with pytest.raises(ServiceError) as refused:
+        logs.refuse_other_topic("crm.events.v1", "second")
+    assert str(refused.value) == (
+        f"topic crm.events.v1 was deleted and made anew: checkpoint {tmp_path} has offsets of the one with id first, "
+        "Kafka's has second; starting would skip or repeat data; move checkpoint and both tables away to ingest from "
+        "the beginning"
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from data_platform_core.access.kafka import READER_GROUP
@@ -94,6 +94,14 @@ def partitions(consumer: Consumer, topic: str) -> list[int]:
         if time.monotonic() > deadline:
             return []
         time.sleep(POLL_S)
+
+
+def topic_id(settings: KafkaSettings, topic: str) -> str:
+    """Kafka's id of the topic: one that is deleted and made anew gets another. Raises ServiceError."""
+    client = admin(settings)  # kept until the answer is here: with it goes its connection
+    with kafka_errors(settings, f"asking for the id of {topic}"):
+        answer = client.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_S)[topic]
+        return str(answer.result(REQUEST_TIMEOUT_S).topic_id)
 
 
 def watermarks(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:

@@ -1,4 +1,7 @@
-"""A query's checkpoint as Spark keeps it: a log of planned batches (`offsets`) and one of finished ones (`commits`)."""
+"""A query's checkpoint as Spark keeps it: a log of planned batches (`offsets`) and one of finished ones (`commits`).
+
+Beside them we keep the id of the topic that the offsets are of.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Mapping
 from pyspark.sql import SparkSession
 
 from data_platform_core.errors import ServiceError
+
+_TOPIC_ID = "topic-id"
 
 
 class Checkpoint:
@@ -34,6 +39,27 @@ class Checkpoint:
                     f"(batches to {batch}) are not of one history: starting would lose or repeat data; restore the one "
                     "that is old, or move checkpoint and both tables away to ingest from the beginning"
                 )
+
+    def refuse_other_topic(self, topic: str, topic_id: str) -> None:
+        """The offsets must be of the topic that Kafka has: one that was deleted and made anew has another `topic_id`.
+
+        Its offsets may have grown past those of the checkpoint, and nothing else would show that records were skipped.
+        The id is kept from the first start on. Raises ServiceError.
+        """
+        path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{_TOPIC_ID}")
+        files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
+        if not files.exists(path):
+            output = files.create(path)
+            output.write(topic_id.encode())
+            output.close()
+            return
+        kept = str(self._spark.read.text(path.toString()).collect()[0][0])
+        if kept != topic_id:
+            raise ServiceError(
+                f"topic {topic} was deleted and made anew: checkpoint {self.uri} has offsets of the one with id "
+                f"{kept}, Kafka's has {topic_id}; starting would skip or repeat data; move checkpoint and both "
+                "tables away to ingest from the beginning"
+            )
 
     def finished_offsets(self) -> str | None:
         """Where the last finished batch ended, as Spark's JSON; None before the first."""

@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from data_platform_core.contracts import Contract
+from data_platform_core.kafka.client import topic_id
 from data_platform_core.kafka.committed import READ_COMMITTED
 from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
@@ -109,6 +110,8 @@ class EntityIngest:
         for table in (self._bronze, self._silver):
             self._taken[table] = last_batch(self._spark, table, self._query)
         self._checkpoint.refuse_other_history(self._taken)
+        topic = self._contract.names.topic
+        self._checkpoint.refuse_other_topic(topic, topic_id(self._settings.kafka, topic))
         self._recall_seen()
         return self._checkpoint.finished_offsets()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import stat
@@ -62,7 +63,11 @@ def test_no_secret_stands_in_the_supervisors_configuration(layout: Layout) -> No
 
 
 @pytest.mark.parametrize("name", ["plain", "100%(x)s", "100%", "it's", "gärten über ñ", "semi;hash#", "[a] {b} $HOME"])
-def test_supervisord_reads_every_path_as_it_is(layout: Layout, tmp_path: Path, name: str) -> None:
+def test_supervisord_reads_every_path_as_it_is(
+    layout: Layout, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The server's own account is made by the first `up`: a machine where nothing ran yet has none.
+    monkeypatch.setattr("supervisor.options.name_to_uid", lambda name: os.getuid())
     odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / name}))
     odd.logs.mkdir(parents=True)
     odd.supervisord_conf.write_text(render_config(odd, services(odd)), encoding="utf-8")

@@ -102,6 +102,22 @@ def write_docs(context: typer.Context) -> None:
     typer.echo(dbt_docs(load_settings("dbt", context.obj)))
 
 
+@app.command("jobs")
+def list_jobs() -> None:
+    """List what the platform runs: command, account, servers it needs, why a second run does no harm."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from data_platform_core.jobs import load_jobs
+
+    table = Table("job", "command", "as", "kind", "needs", "again", box=None, pad_edge=False)
+    for job in load_jobs().values():
+        run = " --run-id RUN" if job.takes_run_id else ""
+        needs = " ".join(sorted(job.needs))
+        table.add_row(job.name, " ".join(job.command) + run, job.service, job.kind, needs, job.idempotent_by)
+    Console(highlight=False).print(table)
+
+
 @app.command("generate")
 def generate_files(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,

@@ -19,6 +19,7 @@ from data_platform_core.access.names import MONITORING, access_key, role
 from data_platform_core.access.object_store import policy
 from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
+from data_platform_core.jobs import SETUP, System, job
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import TOPOLOGY_DIR, Kafka, Topology, load_topology
 
@@ -100,7 +101,23 @@ def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, A
         **_kafka(topology.kafka),
         **_services(topology),
         **_accounts(topology, load_matrix(), contracts),
+        "platform_kafka_jobs": _kafka_jobs(),
     }
+
+
+def _kafka_jobs() -> list[dict[str, Any]]:
+    """What brings empty brokers to contracts and topology, in order: subcommands of `crm` to plan, apply and verify."""
+    jobs = (job(name) for name in SETUP)
+    return [
+        {
+            "name": found.name,
+            "plan": list(found.plan[1:]),
+            "apply": list(found.command[1:]),
+            "verify": list(found.verify[1:]),
+        }
+        for found in jobs
+        if found.needs == {System.KAFKA}
+    ]
 
 
 def _accounts(topology: Topology, matrix: Matrix, contracts: Iterable[Contract]) -> dict[str, Any]:

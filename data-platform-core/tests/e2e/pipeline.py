@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -19,12 +18,12 @@ from data_platform_core.accounting import reconcile
 from data_platform_core.accounting.liveness import wait_until_drained
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import UserError
+from data_platform_core.jobs import BATCH, job, program_path
 from data_platform_core.naming import names
 from data_platform_core.settings import Settings, load_settings
 from embedded_stack import api
 from embedded_stack.services import STREAMING
 
-SCRIPTS = Path(sys.executable).parent
 _DRAIN_TIMEOUT_S = 240
 
 
@@ -44,7 +43,17 @@ class Pipeline:
         self.environment = environment
 
     def crm(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 400) -> Finished:
-        return self._run([str(SCRIPTS / "crm"), "--env", self.environment, *arguments], env, timeout)
+        """Any command of `crm`, with `arguments` as a person types them."""
+        return self._run([program_path("crm"), "--env", self.environment, *arguments], env, timeout)
+
+    def job(self, name: str, *options: str, run_id: str | None = None) -> list[str]:
+        """The command of a job of the catalogue in this environment, for a child process."""
+        program, *arguments = job(name).in_environment(self.environment, *options, run_id=run_id)
+        return [program_path(program), *arguments]
+
+    def run_job(self, name: str, *options: str, run_id: str | None = None) -> Finished:
+        """Run a job of the catalogue to its end."""
+        return self._run(self.job(name, *options, run_id=run_id), None, 400)
 
     def generate(self, run_id: str, *, seconds: float, rate: float) -> None:
         """Send the normal scenario at a constant rate; fails unless every record was acknowledged."""
@@ -61,10 +70,8 @@ class Pipeline:
     def spiking(self, run_id: str, *, rate: float, **seconds: float) -> Iterator[subprocess.Popen[str]]:
         """A spike up to `rate` in the background, its metrics served; `seconds` by phase, as the command's options."""
         phases = [part for phase, length in seconds.items() for part in (f"--{phase}", str(length))]
-        command = [
-            str(SCRIPTS / "crm-generator"), "spike", "--env", self.environment, "--run-id", run_id,
-            "--baseline-rate", str(rate / 10), "--rate", str(rate), *phases, "--quiet",
-        ]  # fmt: skip
+        options = ("--baseline-rate", str(rate / 10), "--rate", str(rate), *phases, "--quiet")
+        command = self.job("generate-spike", *options, run_id=run_id)
         with self._in_background(command, sum(seconds.values())) as process:
             yield process
 
@@ -82,10 +89,8 @@ class Pipeline:
                 process.wait()
 
     def generator(self, run_id: str, seconds: float, rate: float) -> list[str]:
-        return [
-            str(SCRIPTS / "crm-generator"), "normal", "--env", self.environment, "--run-id", run_id, "--flat",
-            "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet",
-        ]  # fmt: skip
+        options = ("--flat", "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet")
+        return self.job("generate-normal", *options, run_id=run_id)
 
     def start_streaming(self) -> None:
         api.start(self.environment, STREAMING)
@@ -103,8 +108,8 @@ class Pipeline:
         assert not drained.waiting, f"not drained after {_DRAIN_TIMEOUT_S} s: {drained.waiting}"
 
     def load_and_build(self) -> None:
-        for arguments in (("load",), ("dbt", "build")):
-            done = self.crm(*arguments)
+        for name in BATCH:
+            done = self.run_job(name)
             assert done.code == 0, done.err + done.out
 
     def reconcile(self, run_id: str, report: Path, wait_s: float = 60) -> dict[str, Any]:
@@ -121,7 +126,7 @@ class Pipeline:
         return self._read(report, code, said.getvalue() + complaint)
 
     def reconcile_by_command(self, run_id: str, report: Path) -> dict[str, Any]:
-        done = self.crm("reconcile", "--run-id", run_id, "--json", str(report))
+        done = self.run_job("reconcile", "--json", str(report), run_id=run_id)
         return self._read(report, done.code, done.out + done.err)
 
     @staticmethod

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from minio import Minio
-from pipeline import SCRIPTS, Checkpoint, Finished, Pipeline
+from pipeline import Checkpoint, Finished, Pipeline
 from prometheus_client.parser import text_string_to_metric_families
 
 from data_platform_core.accounting.liveness import topic_marks
 from data_platform_core.contracts import Contract
+from data_platform_core.jobs import program_path
 from data_platform_core.naming import names
 
 #: Of every test of the story. The chapters count for the test that comes first, whichever that is.
@@ -116,7 +117,7 @@ def carry(pipeline: Pipeline) -> None:
 
 
 def generator(pipeline: Pipeline, *arguments: str) -> list[str]:
-    return [str(SCRIPTS / "crm-generator"), *arguments, "--env", pipeline.environment, "--metrics-port", "0", "-q"]
+    return [program_path("crm-generator"), *arguments, "--env", pipeline.environment, "--metrics-port", "0", "-q"]
 
 
 def send(pipeline: Pipeline, *arguments: str) -> None:
@@ -146,8 +147,7 @@ def kill_import(pipeline: Pipeline, store: Minio) -> None:
         return sum(1 for folder in folders for _ in store.list_objects(bucket, f"{folder}/_delta_log/"))
 
     before = commits()
-    command = [str(SCRIPTS / "crm"), "--env", pipeline.environment, "lake", "import", "--run-id", LANDED]
-    _kill_when(lambda: commits() != before, command)
+    _kill_when(lambda: commits() != before, pipeline.job("backfill-import", run_id=LANDED))
 
 
 def _kill_when(condition: Callable[[], bool], command: list[str]) -> None:

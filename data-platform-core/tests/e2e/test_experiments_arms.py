@@ -10,14 +10,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pipeline import SCRIPTS
+
+from data_platform_core.jobs import program_path
 
 pytestmark = [pytest.mark.experiments, pytest.mark.timeout(900)]
 
 
 def spike(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(SCRIPTS / "crm-stack"), "spike", *options], capture_output=True, text=True, check=False, timeout=870
+        [program_path("crm-stack"), "spike", *options], capture_output=True, text=True, check=False, timeout=870
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from outages import wait_for
-from pipeline import SCRIPTS, Pipeline
+from pipeline import Pipeline
 
 from data_platform_core.accounting.covered import covered_marts
 from data_platform_core.warehouse.connections import connect
@@ -46,7 +46,7 @@ def kill_full_refresh(pipeline: Pipeline, after_marts: int, log: Path) -> int:
     def renewed() -> int:
         return sum(oid != before.get(name) for name, oid in tables(pipeline).items() if name in MARTS)
 
-    command = [str(SCRIPTS / "crm"), "--env", pipeline.environment, "dbt", "build", "--full-refresh"]
+    command = pipeline.job("build-marts", "--full-refresh")
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:

@@ -22,9 +22,10 @@ import psutil
 import psycopg
 import pytest
 from outages import BACK_WITHIN_S, deaths, driver, wait_for, wait_until_ready
-from pipeline import SCRIPTS, Pipeline
+from pipeline import Pipeline
 
 from data_platform_core.access.names import MONITORING
+from data_platform_core.jobs import BATCH, job, program_path
 from data_platform_core.naming import LOADING_SCHEMA
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import api
@@ -57,7 +58,7 @@ def write_row(environment: str, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-class Job:
+class Running:
     """A command of `crm` in the background. It writes to a file: a pipe that nobody reads would stop it."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
@@ -76,13 +77,12 @@ class Job:
 
 
 @contextmanager
-def in_background(*command: str, environment: str) -> Iterator[Job]:
+def in_background(name: str, environment: str) -> Iterator[Running]:
+    program, *arguments = job(name).in_environment(environment)
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [str(SCRIPTS / "crm"), "--env", environment, *command], stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([program_path(program), *arguments], stdout=output, stderr=subprocess.STDOUT)
         try:
-            yield Job(process, output)
+            yield Running(process, output)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -92,9 +92,9 @@ def in_background(*command: str, environment: str) -> Iterator[Job]:
 @contextmanager
 def load_caught(environment: str) -> Iterator[Callable[[], str]]:
     """A load that holds its entity; yields what waits for its end and returns its output."""
-    with in_background("load", environment=environment) as job:
-        wait_for("the load holds its entity", lambda: tasks(environment, "load"), BACK_WITHIN_S)
-        yield job.finish
+    with in_background("load-warehouse", environment) as load:
+        wait_for("the load holds its entity", lambda: tasks(environment, "load-warehouse"), BACK_WITHIN_S)
+        yield load.finish
 
 
 @pytest.mark.parametrize(("waited_for", "services"), AWAY)
@@ -241,18 +241,18 @@ def freeze(environment: str, frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-@pytest.mark.parametrize("job", [("load",), ("dbt", "build")], ids=["load", "dbt"])
+@pytest.mark.parametrize("name", BATCH)
 def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
-    pipeline: Pipeline, tmp_path: Path, job: tuple[str, ...], how: str
+    pipeline: Pipeline, tmp_path: Path, name: str, how: str
 ) -> None:
-    environment, run = pipeline.environment, f"outage-postgres-{how}-{job[0]}"
+    environment, run = pipeline.environment, f"outage-postgres-{how}-{name}"
     wait_until_ready(environment)
     pipeline.generate(run, seconds=8, rate=RATE)
     pipeline.drain()
-    if job[0] == "dbt":
+    if name == "build-marts":
         assert pipeline.crm("load").code == 0
-    with in_background(*job, environment=environment) as running:
-        wait_for(f"{job[0]} works in PostgreSQL", lambda: tasks(environment, job[0]), BACK_WITHIN_S)
+    with in_background(name, environment) as running:
+        wait_for(f"{name} works in PostgreSQL", lambda: tasks(environment, name), BACK_WITHIN_S)
         began = time.monotonic()
         if how == "frozen":
             freeze(environment, True)
@@ -272,7 +272,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
     write_row(
         environment,
         {
-            "away": f"PostgreSQL, {how}, during crm {' '.join(job)}",
+            "away": f"PostgreSQL, {how}, during {name}",
             "seconds": round(away_s),
             "waited": out.count("waiting"),
             "job_done_after_s": round(finished_s),
@@ -293,14 +293,14 @@ def watcher(environment: str) -> psycopg.Connection:
     )
 
 
-def tasks(environment: str, job: str) -> int:
+def tasks(environment: str, name: str) -> int:
     """Sessions in which the job does its work: a load's that holds its entity, dbt's models."""
     queries = {
-        "load": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted",
-        "dbt": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbt'",
+        "load-warehouse": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+        "build-marts": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbt'",
     }
     with watcher(environment) as connection:
-        row = connection.execute(queries[job]).fetchone()
+        row = connection.execute(queries[name]).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -320,8 +320,8 @@ def leftovers(environment: str) -> list[Any]:
 def test_an_outage_that_a_batch_job_starts_into_is_one_line(pipeline: Pipeline, stack: Topology) -> None:
     api.stop(pipeline.environment, "postgres")
     try:
-        for job in (("load",), ("dbt", "build")):
-            ended = pipeline.crm(*job)
+        for name in BATCH:
+            ended = pipeline.run_job(name)
             assert ended.code == 3
             assert ended.err.strip().splitlines()[-1].startswith(f"error: PostgreSQL {stack.postgres.address} does not")
             assert "Traceback" not in ended.err

@@ -1,0 +1,244 @@
+"""The catalogue of jobs: what the platform runs, as whom, on what, and what makes a second run harmless.
+
+Demo, tests, playbooks, schedules and manifests read it: none of them types a command of its own. A runtime decides how
+a job runs (a child process, a supervised service, a pod); what runs is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import StringConstraints, model_validator
+
+from data_platform_core.access.matrix import SERVICES_FILE, Matrix, load_matrix
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.infrastructure import Frozen
+
+#: The program that names its environment before its command: `crm --env test load`.
+_CORE = "crm"
+_GENERATOR = "crm-generator"
+
+
+class Kind(StrEnum):
+    """How a job is packaged: a plain process, or a Spark application with a driver and executors."""
+
+    PROCESS = "process"
+    SPARK = "spark"
+
+
+class System(StrEnum):
+    """A server that a job talks to."""
+
+    KAFKA = "kafka"
+    REGISTRY = "registry"
+    OBJECT_STORE = "object_store"
+    POSTGRES = "postgres"
+
+
+class Job(Frozen):
+    """One entry of the catalogue.
+
+    `command`: program and subcommand, without the environment. `service`: the account in the matrix. `needs`: servers
+    that must answer. `idempotent_by`: why running it again does no harm. `takes_run_id`: it works on one run, and needs
+    its name. `plan`, `verify`: the same job as a dry run and as a check, where it has them.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?$")]
+    summary: str
+    command: tuple[str, ...]
+    service: str
+    kind: Kind = Kind.PROCESS
+    needs: frozenset[System]
+    idempotent_by: str
+    takes_run_id: bool = False
+    plan: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+
+    def in_environment(self, environment: str, *options: str, run_id: str | None = None) -> tuple[str, ...]:
+        """The command as a person types it: `("crm", "--env", "test", "load")`; `options` go to its end.
+
+        Raises ConfigurationError when a run's name is missing, or given to a job that takes none.
+        """
+        if self.takes_run_id != (run_id is not None):
+            reason = "needs the name of a run" if self.takes_run_id else f"takes no run (it was given {run_id!r})"
+            raise ConfigurationError(f"job {self.name} {reason}; see `{' '.join(self.command)} --help`")
+        program, *subcommand = self.command
+        place = ("--env", environment)
+        head = (program, *place, *subcommand) if program == _CORE else (program, *subcommand, *place)
+        return (*head, *(("--run-id", run_id) if run_id is not None else ()), *options)
+
+    @model_validator(mode="after")
+    def _is_a_command_of_ours(self) -> Job:
+        if not self.command or self.command[0] not in (_CORE, _GENERATOR):
+            raise ValueError(f"job {self.name}: {self.command} is no command of {_CORE} or {_GENERATOR}")
+        return self
+
+
+_JOBS = (
+    Job(
+        name="topics",
+        summary="Topics, partitions and their configuration as contracts and topology say",
+        command=(_CORE, "topics", "apply"),
+        plan=(_CORE, "topics", "plan"),
+        verify=(_CORE, "topics", "verify"),
+        service="admin",
+        needs=frozenset({System.KAFKA}),
+        idempotent_by="it changes only what differs",
+    ),
+    Job(
+        name="acls",
+        summary="Rules on Kafka as the matrix of accounts says",
+        command=(_CORE, "acls", "apply"),
+        plan=(_CORE, "acls", "plan"),
+        verify=(_CORE, "acls", "verify"),
+        service="admin",
+        needs=frozenset({System.KAFKA}),
+        idempotent_by="it changes only what differs",
+    ),
+    Job(
+        name="schemas",
+        summary="The contracts' schemas in the registry",
+        command=(_CORE, "registry", "apply"),
+        service="admin",
+        needs=frozenset({System.REGISTRY}),
+        idempotent_by="a schema that is registered keeps its id",
+    ),
+    Job(
+        name="migrations",
+        summary="Schemas, tables and roles of the warehouse",
+        command=(_CORE, "warehouse", "migrate"),
+        service="admin",
+        needs=frozenset({System.POSTGRES}),
+        idempotent_by="each migration runs once, by its revision",
+    ),
+    Job(
+        name="generate-normal",
+        summary="An ordinary day's records",
+        command=(_GENERATOR, "normal"),
+        service="generator",
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="a run id is used once",
+        takes_run_id=True,
+    ),
+    Job(
+        name="generate-spike",
+        summary="A campaign's records: baseline, ramp, hold, decay",
+        command=(_GENERATOR, "spike"),
+        service="generator",
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="a run id is used once",
+        takes_run_id=True,
+    ),
+    Job(
+        name="generate-backfill",
+        summary="A history of past days, to Kafka or straight to the lake",
+        command=(_GENERATOR, "backfill"),
+        service="generator",
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="a run that was interrupted resumes behind its last acknowledged record",
+        takes_run_id=True,
+    ),
+    Job(
+        name="ingest",
+        summary="Topics to bronze and silver, dead letters aside, until stopped",
+        command=(_CORE, "stream", "run"),
+        service="streaming",
+        kind=Kind.SPARK,
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="checkpoint, and a commit's batch number in each table",
+    ),
+    Job(
+        name="backfill-import",
+        summary="Files of a run that went straight to the lake, to bronze and silver; while the stream is stopped",
+        command=(_CORE, "lake", "import"),
+        service="streaming",
+        kind=Kind.SPARK,
+        needs=frozenset({System.OBJECT_STORE}),
+        idempotent_by="positions that bronze holds already are left out",
+        takes_run_id=True,
+    ),
+    Job(
+        name="drain",
+        summary="Wait until bronze and silver hold what the topics hold",
+        command=(_CORE, "stream", "drain"),
+        service="accounting",
+        needs=frozenset({System.KAFKA, System.OBJECT_STORE}),
+        idempotent_by="it only reads",
+    ),
+    Job(
+        name="load-warehouse",
+        summary="What is new in silver, to the landing tables",
+        command=(_CORE, "load"),
+        service="batch",
+        kind=Kind.SPARK,
+        needs=frozenset({System.OBJECT_STORE, System.POSTGRES}),
+        idempotent_by="rows and the version of silver they came from commit together",
+    ),
+    Job(
+        name="build-marts",
+        summary="Staging and marts from the landing tables, with their tests",
+        command=(_CORE, "dbt", "build"),
+        service="dbt",
+        needs=frozenset({System.POSTGRES}),
+        idempotent_by="incremental models take each load once",
+    ),
+    Job(
+        name="reconcile",
+        summary="Account for every record of a run: PASS or FAIL",
+        command=(_CORE, "reconcile"),
+        service="accounting",
+        needs=frozenset({System.KAFKA, System.OBJECT_STORE, System.POSTGRES}),
+        idempotent_by="it only reads",
+        takes_run_id=True,
+    ),
+)
+
+#: In the order in which empty servers become the platform.
+SETUP = ("topics", "acls", "schemas", "migrations")
+#: From silver to the marts, in order.
+BATCH = ("load-warehouse", "build-marts")
+
+
+def load_jobs(jobs: tuple[Job, ...] = _JOBS, matrix: Matrix | None = None) -> Mapping[str, Job]:
+    """The catalogue by name. Raises ConfigurationError naming the first job that the matrix of accounts refuses."""
+    matrix = matrix or load_matrix()
+    by_name: dict[str, Job] = {}
+    for job in jobs:
+        if job.name in by_name:
+            raise ConfigurationError(f"job {job.name} is in the catalogue twice (jobs.py); choose another name")
+        _require_accounts(job, matrix)
+        by_name[job.name] = job
+    return by_name
+
+
+def job(name: str) -> Job:
+    """The job `name`. Raises ConfigurationError that lists the known ones."""
+    jobs = load_jobs()
+    if name not in jobs:
+        raise ConfigurationError(f"job {name!r} is not in the catalogue (jobs.py); known: {', '.join(sorted(jobs))}")
+    return jobs[name]
+
+
+def _require_accounts(job: Job, matrix: Matrix) -> None:
+    """The registry has no accounts; everything else does."""
+    if job.service not in matrix.services:
+        raise ConfigurationError(
+            f"job {job.name} runs as service {job.service!r}, which the matrix of accounts does not know; correct it "
+            f"in jobs.py or add the service to {SERVICES_FILE.name} (known: {', '.join(sorted(matrix.services))})"
+        )
+    access = matrix.services[job.service]
+    for system in sorted(job.needs - {System.REGISTRY}):
+        if getattr(access, system.value) is None:
+            raise ConfigurationError(
+                f"job {job.name} needs {system.value}, where its service {job.service} has no account; add one to "
+                f"{SERVICES_FILE.name} or run the job as another service"
+            )
+
+
+def program_path(program: str) -> str:
+    """Where a program of ours (`crm`) is: beside the Python that runs, whatever PATH says."""
+    return str(Path(sys.executable).parent / program)

@@ -17,7 +17,7 @@ export LC_ALL := C.UTF-8
 
 .PHONY: demo
 demo: setup ## Setup, stack, a minute of traffic (SECONDS=60), load, marts, and the proof that all is accounted for
-	@$(CORE)/crm-stack demo --env $(ENV) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(CORE)/crm-experiment demo --env $(ENV) $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: help
 help: ## This list
@@ -84,7 +84,7 @@ alerts: ## What fires, and the messages that were sent
 	@$(CORE)/crm-stack alerts --env $(ENV)
 
 drill: ## Break things for real, follow each alert to its message and back: SCALE=0.1 for a tenth of the waits
-	@$(CORE)/crm-stack drill --env $(ENV) --scale $(or $(SCALE),1)
+	@$(CORE)/crm-experiment drill --env $(ENV) --scale $(or $(SCALE),1)
 
 psql: ## Open the warehouse as its reader
 	@$(CORE)/crm-stack psql --env $(ENV)
@@ -115,10 +115,10 @@ reconcile: setup ## Account for every record of a run: RUN=<run id>
 	@$(CORE)/crm --env $(ENV) reconcile --run-id "$(or $(RUN),$(error say which run: make reconcile RUN=<run id>))"
 
 bench: setup ## Measure this machine on a fresh stack of its own; ONLY=streaming for one part
-	@$(CORE)/crm-stack bench $(if $(ONLY),--only $(ONLY))
+	@$(CORE)/crm-experiment bench $(if $(ONLY),--only $(ONLY))
 
 spike: setup ## The same spike against several remedies, with a report: ARMS=baseline,partitions HOLD=60 make it short
-	@$(CORE)/crm-stack spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD))
+	@$(CORE)/crm-experiment spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD))
 
 ##@ Test hosts for Ansible (root; home-server-infra/lab/README.md says what they need)
 

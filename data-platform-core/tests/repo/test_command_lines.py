@@ -52,7 +52,7 @@ def test_a_command_that_does_not_exist_is_one_line(
             "crm-generator flood --count 0",
             "--count': Input should be greater than or equal to 1 (it is '0'); see `crm-generator flood --help`",
         ),
-        ("crm-stack demo --seconds soon", "error: Invalid value for '--seconds': "),
+        ("crm-experiment demo --seconds soon", "error: Invalid value for '--seconds': "),
         ("crm-lab fail", "error: Missing argument 'kind'; see `crm-lab fail --help`"),
         ("crm-dashboards generate extra", "error: Got unexpected extra argument(s) (extra)"),
     ],

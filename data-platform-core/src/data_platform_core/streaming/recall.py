@@ -33,7 +33,7 @@ from data_platform_core.streaming.metrics import RECALL_SECONDS
 #: Rows that are under way at a time; their ids are decoded in memory, some 40 bytes each.
 SLICE_ROWS = 1_000_000
 #: Python's memory while it reads, beside the index: Arrow's and DuckDB's buffers, keys that wait for their segment and
-#: the sort of one. Measured with `crm-stack bench --only restart` (ADR 0003).
+#: the sort of one. Measured with `crm-experiment bench --only restart` (ADR 0003).
 READING_BYTES = 768 * 2**20
 _BATCH_ROWS = 131_072
 #: A line of progress at most so often, seconds.

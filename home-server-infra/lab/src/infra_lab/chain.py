@@ -193,7 +193,7 @@ def _until(ready: Callable[[], bool], seconds: float, otherwise: str) -> None:
 def _normal_run(lab: Lab) -> str:
     """The generator's traffic through the lab's brokers and this machine's stores, down to the marts."""
     log = lab.layout.logs / "normal-run.log"
-    command = [str(CORE_BIN / "crm-stack"), "demo", "--env", ENVIRONMENT, "--seconds", str(_RUN_SECONDS)]
+    command = [str(CORE_BIN / "crm-experiment"), "demo", "--env", ENVIRONMENT, "--seconds", str(_RUN_SECONDS)]
     began = time.monotonic()
     try:
         with log.open("w", encoding="utf-8") as file:
@@ -203,7 +203,7 @@ def _normal_run(lab: Lab) -> str:
         if done.returncode != 0 or "PASS" not in told:
             raise ServiceError(f"the run is not accounted for: {verdicts or told[-1:]}; see {log}")
     finally:
-        subprocess.run([command[0], "down", "--env", ENVIRONMENT], check=False, capture_output=True)
+        subprocess.run([str(CORE_BIN / "crm-stack"), "down", "--env", ENVIRONMENT], check=False, capture_output=True)
     return f"{', '.join(verdicts)} in {time.monotonic() - began:.0f} s"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from data_platform_core.access.names import MONITORING, STACK
+from data_platform_core.commands import command_path
 from data_platform_core.errors import ServiceError
 from embedded_stack import kafka_nodes, object_store, postgres_server
 from embedded_stack.credentials import Account
@@ -21,7 +22,6 @@ from embedded_stack.monitoring.prepare import prepare_monitoring, refresh
 from embedded_stack.service import Service
 from embedded_stack.services import kafka_name
 from embedded_stack.spark_cluster import cluster_services, prepare_cluster
-from embedded_stack.steps import command_path
 from embedded_stack.supervision import Supervisor
 
 #: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.

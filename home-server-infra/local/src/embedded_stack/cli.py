@@ -6,8 +6,6 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -127,86 +125,11 @@ def clean(env: Environment = "local") -> None:
 
 
 @app.command()
-def demo(
-    env: Environment = "local",
-    seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic.")] = 60,
-) -> None:
-    """Traffic through the whole platform, then the proof that every record is accounted for."""
-    from embedded_stack import demo as steps
-
-    raise typer.Exit(steps.run(env, seconds))
-
-
-@app.command()
 def alerts(env: Environment = "local") -> None:
     """Show which alerts fire, and what the alert sink took last."""
     from embedded_stack.monitoring import report
 
     report.show(load_topology(env), _console)
-
-
-@app.command()
-def drill(
-    env: Environment = "local",
-    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Times every wait of rules and routes.")] = 1.0,
-) -> None:
-    """Break things for real, and follow each alert to its message and back; exit code 1 unless each came once."""
-    from embedded_stack.monitoring import drill as steps
-    from embedded_stack.monitoring import report
-
-    began = time.monotonic()
-    with _console.status(f"drill on stack {env}"):
-        legs = steps.run(
-            env, scale, lambda line: _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {line}")
-        )
-    _console.print(report.drill_table(legs))
-    if not all(leg.once for leg in legs):
-        raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
-    backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
-    seconds: Annotated[int, typer.Option(min=1, help="Seconds of each measurement at a rate.")] = 90,
-    warm_up: Annotated[int, typer.Option(min=1, help="Seconds of traffic that warm a driver.")] = 90,
-    setting: Annotated[
-        list[str] | None, typer.Option(help="Beginning of a setting to compare in part settings; may be repeated.")
-    ] = None,
-    keys: Annotated[
-        list[int] | None, typer.Option(min=1, help="Keys of the window in part restart; repeated, in rising order.")
-    ] = None,
-) -> None:
-    """What this machine sustains, on a fresh stack of its own."""
-    from embedded_stack.bench import runner
-    from embedded_stack.bench.load import Load
-
-    load = Load(backlog, seconds, warm_up, tuple(setting or ()))
-    runner.run(replace(load, keys=tuple(sorted(keys))) if keys else load, only or ())
-
-
-@app.command()
-def spike(  # noqa: PLR0913 - options of a command
-    *,
-    arms: Annotated[str, typer.Option(help="Arms by name, with commas; default: all.")] = "",
-    hold: Annotated[float, typer.Option(min=20, help="Seconds at the peak.")] = 300,
-    rate: Annotated[float, typer.Option(min=1, help="Records/s at the peak.")] = 3000,
-    baseline_rate: Annotated[float, typer.Option(min=1, help="Records/s before and after.")] = 100,
-    baseline: Annotated[float, typer.Option(min=10, help="Seconds before the ramp.")] = 30,
-    ramp: Annotated[float, typer.Option(min=0, help="Seconds from baseline to peak and back.")] = 15,
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of the arms that add some.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same spike.")] = 20261121,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: by date.")] = None,
-) -> None:
-    """The same spike against several remedies on a stack of its own; writes a measured report with curves."""
-    from embedded_stack.spike import command
-    from embedded_stack.spike.arms import choose
-    from embedded_stack.spike.experiment import Plan
-
-    chosen = choose([name for name in arms.replace(" ", "").split(",") if name])
-    plan = Plan(seed, rate, baseline_rate, baseline, ramp, hold, decay=ramp, recovery=baseline, partitions=partitions)
-    if not command.run(chosen, plan, out):
-        raise typer.Exit(1)
 
 
 def main() -> None:

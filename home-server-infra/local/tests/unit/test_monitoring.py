@@ -26,9 +26,7 @@ from data_platform_core.paths import REPOSITORY_ROOT
 from embedded_stack.credentials import ensure_accounts
 from embedded_stack.layout import AMTOOL_BINARY, MONITORING_DIR, Layout
 from embedded_stack.monitoring import config, programs
-from embedded_stack.monitoring.drill import Leg
 from embedded_stack.monitoring.prepare import metrics_token, prepare_monitoring, refresh
-from embedded_stack.monitoring.report import drill_table
 from embedded_stack.monitoring.sink import FIRING, RESOLVED, Inbox, MailHandler, http_server, read_messages
 
 pytestmark = pytest.mark.unit
@@ -248,13 +246,3 @@ def test_the_sink_keeps_mail(tmp_path: Path) -> None:
         mail.stop()
     (message,) = read_messages(path)
     assert (message.via, message.status, message.text) == ("email", FIRING, "[FIRING:1] critical BrokerDown")
-
-
-@pytest.mark.parametrize(
-    ("messages", "once"),
-    [({FIRING: 1, RESOLVED: 1}, True), ({FIRING: 2, RESOLVED: 1}, False), ({FIRING: 1, RESOLVED: 0}, False)],
-)
-def test_a_drill_counts_a_message_that_came_twice_or_never(messages: dict[str, int], once: bool) -> None:
-    leg = Leg("BrokerDown", "slack", 1, 2, 3, 4, messages)
-    assert leg.once is once
-    assert drill_table([leg]).row_count == 1

@@ -1,4 +1,4 @@
-"""What people see of alerts: those that fire, the messages that came, and a drill's timings."""
+"""What people see of alerts: those that fire, and the messages that came."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from rich.table import Table
 
 from data_platform_core.topology import Topology
 from embedded_stack.layout import Layout
-from embedded_stack.monitoring.drill import Leg, firing_or_pending
-from embedded_stack.monitoring.sink import FIRING, RESOLVED, read_messages
+from embedded_stack.monitoring.alerts import firing_or_pending
+from embedded_stack.monitoring.sink import read_messages
 
 MESSAGES_SHOWN = 20
-
-
-def drill_table(legs: list[Leg]) -> Table:
-    """A row per breach and way. Seconds."""
-    table = Table(title="alert drill: seconds since the breach, and since its cure")
-    for column in ("alert", "by", "breach → firing", "→ delivered", "cure → resolved", "→ delivered", "messages"):
-        table.add_column(column, justify="left" if column in ("alert", "by", "messages") else "right")
-    for leg in legs:
-        seconds = (leg.firing, leg.delivered, leg.resolved, leg.resolved_delivered)
-        count = f"{leg.messages[FIRING]} firing, {leg.messages[RESOLVED]} resolved"
-        table.add_row(leg.alert, leg.via, *(f"{value:.1f}" for value in seconds), count)
-    return table
 
 
 def show(topology: Topology, console: Console) -> None:

@@ -1,0 +1,1 @@
+"""Experiments on a running platform: demo, spike, bench and the alert drill."""

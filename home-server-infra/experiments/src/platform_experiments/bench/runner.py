@@ -1,0 +1,57 @@
+"""Runs the parts of the bench one after the other on one fresh stack, and takes the stack down again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from data_platform_core.errors import ConfigurationError
+from embedded_stack import api
+from platform_experiments.bench import peer, producing, restart, settings, starting, streaming
+from platform_experiments.bench.load import Load
+from platform_experiments.bench.measuring import ENVIRONMENT, Measured, console, print_table
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the bench: `measure` works on the stack that is up and returns its rows."""
+
+    title: str
+    minutes: float
+    measure: Callable[[Load], Sequence[Measured]]
+    #: Runs without being named.
+    by_default: bool = True
+
+
+#: In the order in which they run. A part starts the driver that it wants, and stops it.
+PARTS: Mapping[str, Part] = {
+    "streaming": Part("streaming, warm driver", 7, streaming.measure),
+    "peer": Part("peer: a confluent-kafka and deltalake loop, events only", 5, peer.measure),
+    # After those that read what was sent: it leaves millions of orders in the topic.
+    "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
+    "starting": Part("starting Spark", 20, starting.measure, by_default=False),
+    "settings": Part("streaming by setting", 40, settings.measure, by_default=False),
+    # The last: it leaves rows in silver that nothing else may read.
+    "restart": Part("restart with a full window", 4, restart.measure, by_default=False),
+}
+
+
+def run(load: Load, only: Sequence[str] = ()) -> None:
+    """Measure `only` these parts (default: all), print a table for each. Raises ConfigurationError for no such part."""
+    unknown = [name for name in only if name not in PARTS]
+    if unknown:
+        raise ConfigurationError(f"bench has no part {unknown[0]}; one of: {', '.join(PARTS)}")
+    chosen = {name: part for name, part in PARTS.items() if (name in only if only else part.by_default)}
+    api.down(ENVIRONMENT)
+    api.clean(ENVIRONMENT)
+    minutes = sum(part.minutes for part in chosen.values())
+    console.print(f"bench: a fresh stack in {ENVIRONMENT}, {os.cpu_count()} cores; about {minutes + 1:.0f} minutes")
+    api.up(ENVIRONMENT)
+    try:
+        for part in chosen.values():
+            rows = part.measure(load)
+            if rows:
+                print_table(part.title, rows)
+    finally:
+        api.down(ENVIRONMENT)

@@ -1,0 +1,272 @@
+"""Runs the arms one after the other, each on an empty platform, and hands what was measured to the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from data_platform_core.accounting.objects import s3_client
+from data_platform_core.commands import command_path
+from data_platform_core.contracts import load_contract
+from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.settings import load_settings
+from data_platform_core.topology import load_topology
+from embedded_stack import api
+from embedded_stack.layout import Layout
+from platform_experiments.latency import table_commits
+from platform_experiments.spike.arms import ENTITY, Arm
+from platform_experiments.spike.consumer import Consumer, consumer, processes_of
+from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
+from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
+from platform_experiments.steps import checked, drain
+
+ENVIRONMENT = "spike"
+#: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
+WARM_UP_S, WARM_UP_RATE = 30, 500
+DRAIN_TIMEOUT_S = 1_200
+#: New partitions come when this share of the plateau is over: somebody saw the lag first.
+GROW_AFTER = 0.25
+#: One line for the person watching, every so many seconds.
+TOLD_EVERY_S = 10
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The spike that every arm meets: records/s of all entities, and seconds."""
+
+    seed: int
+    rate: float
+    baseline_rate: float
+    baseline: float
+    ramp: float
+    hold: float
+    decay: float
+    recovery: float
+    partitions: int
+
+    @property
+    def seconds(self) -> float:
+        return self.baseline + self.ramp + self.hold + self.decay + self.recovery
+
+    @property
+    def options(self) -> list[str]:
+        """As options of `crm-generator spike`."""
+        values = {
+            "rate": self.rate,
+            "baseline-rate": self.baseline_rate,
+            "baseline": self.baseline,
+            "ramp": self.ramp,
+            "hold": self.hold,
+            "decay": self.decay,
+            "recovery": self.recovery,
+        }
+        options = [part for name, value in values.items() for part in (f"--{name}", f"{value:g}")]
+        return ["--seed", str(self.seed), *options]
+
+
+def check(plan: Plan) -> None:
+    """Refuse, before anything starts, what can't be applied. Raises ConfigurationError."""
+    contract = load_contract(ENTITY)
+    if plan.partitions <= contract.topic.partitions:
+        raise ConfigurationError(
+            f"--partitions is {plan.partitions}, topic {contract.names.topic} has {contract.topic.partitions} by its "
+            f"contract: partitions can only be added, give {contract.topic.partitions + 1} or more"
+        )
+
+
+def run_arm(arm: Arm, plan: Plan, name: str) -> ArmResult:
+    """One arm on an empty platform. Raises ServiceError when a step fails."""
+    began = time.monotonic()
+    _say(arm, f"{arm.what}; an empty platform starts")
+    api.down(ENVIRONMENT)
+    api.clean(ENVIRONMENT)
+    api.up(ENVIRONMENT)
+    layout = Layout(load_topology(ENVIRONMENT))
+    try:
+        with consumer(layout, arm, layout.logs / f"streaming-{arm.name}.log") as streaming:
+            _warm_up(arm, f"{name}-{arm.name}-warm-up")
+            executors = streaming.settle(1)
+            _say(arm, f"warm after {time.monotonic() - began:.0f} s, {executors} executor; the spike begins")
+            measured = _measure(arm, plan, f"{name}-{arm.name}", layout, streaming)
+            result = _account(arm, measured)
+        _say(arm, f"done after {time.monotonic() - began:.0f} s: {'PASS' if result.accounted else 'FAIL'}")
+        return result
+    finally:
+        api.down(ENVIRONMENT)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    run_id: str
+    began: datetime
+    samples: list[Sample]
+    generator: str
+
+
+def _warm_up(arm: Arm, run_id: str) -> None:
+    _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
+    options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
+    checked([command_path("crm-generator"), "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options])
+    drain(ENVIRONMENT, DRAIN_TIMEOUT_S)
+
+
+def _measure(arm: Arm, plan: Plan, run_id: str, layout: Layout, streaming: Consumer) -> _Measured:
+    log = layout.logs / f"generator-{arm.name}.log"
+    with log.open("w", encoding="utf-8") as output:
+        generator = subprocess.Popen(
+            [command_path("crm-generator"), "spike", "--env", ENVIRONMENT, "--run-id", run_id, *plan.options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with _sampler(arm, layout, streaming, generator) as sampler:
+            began = datetime.now(UTC)
+            grown = not arm.grows
+            while generator.poll() is None:
+                time.sleep(0.5)
+                streaming.require_running()
+                if not grown and _held(sampler) >= plan.hold * GROW_AFTER:
+                    grown = True
+                    grow = ("topics", "grow", ENTITY, "--partitions", str(plan.partitions))
+                    _say(arm, checked([command_path("crm"), "--env", ENVIRONMENT, *grow]).strip())
+            if generator.returncode:
+                raise ServiceError(f"the generator of arm {arm.name} ended with {generator.returncode}; see {log}")
+            _wait_until_calm(arm, plan, sampler, streaming)
+    finally:
+        if generator.poll() is None:
+            generator.terminate()
+            generator.wait()
+    return _Measured(run_id, began, sampler.samples, _last_words(log))
+
+
+def _sampler(arm: Arm, layout: Layout, streaming: Consumer, generator: subprocess.Popen[bytes]) -> Sampler:
+    import psutil
+
+    kafka = list(processes_of(ENVIRONMENT, "kafka"))
+    store = list(processes_of(ENVIRONMENT, "minio"))
+    producer = psutil.Process(generator.pid)
+    cpu = CpuMeter(
+        {
+            "driver": streaming.driver,
+            "executors": streaming.executors,
+            "kafka": lambda: kafka,
+            "object store": lambda: store,
+            "generator": lambda: (producer,),
+        }
+    )
+    told = [0.0]
+
+    def tell(sample: Sample) -> None:
+        if sample.at - told[0] >= TOLD_EVERY_S:
+            told[0] = sample.at
+            _say(
+                arm,
+                f"{sample.at:4.0f} s  {sample.phase:<9} lag {sample.lag:>9,} records {sample.lag_seconds:6.1f} s  "
+                f"{sample.partitions} partitions, {sample.executors} executors",
+            )
+
+    offsets = Offsets(load_settings("admin", ENVIRONMENT).kafka, load_contract(ENTITY))
+    address = layout.topology.metrics.generator.address
+    return Sampler(offsets, cpu, lambda: len(streaming.executors()), lambda: _phase(address), tell)
+
+
+def _phase(address: str) -> str:
+    """What the generator says it is doing; `after` once it is gone, `before` while it does not say."""
+    try:
+        text = httpx.get(f"http://{address}/metrics", timeout=1, trust_env=False).text
+    except httpx.HTTPError:
+        return "after"
+    for family in text_string_to_metric_families(text):
+        if family.name == "crm_generator_phase":
+            return next((sample.labels["phase"] for sample in family.samples if sample.value), "before")
+    return "before"
+
+
+def _held(sampler: Sampler) -> float:
+    held = [sample.at for sample in sampler.samples if sample.phase == "hold"]
+    return sampler.elapsed - held[0] if held else 0.0
+
+
+def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer) -> None:
+    """The generator has ended: wait until nothing waits, for a few samples, so that the curve shows its end."""
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S
+    while any(sample.lag for sample in sampler.samples[-3:]):
+        if time.monotonic() > deadline:
+            raise ServiceError(f"arm {arm.name} is not drained {DRAIN_TIMEOUT_S} s after its spike of {plan.hold:g} s")
+        streaming.require_running()
+        time.sleep(0.5)
+
+
+def _account(arm: Arm, measured: _Measured) -> ArmResult:
+    """Down to the marts, and what the lake's log tells of latency and order."""
+    _say(arm, "drained; load, marts and the equations A1-A8")
+    crm = (command_path("crm"), "--env", ENVIRONMENT)
+    checked([*crm, "load"])
+    checked([*crm, "dbt", "build", "--quiet"])
+    report = Layout(load_topology(ENVIRONMENT)).root / f"reconcile-{arm.name}.json"
+    subprocess.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)],
+                   capture_output=True, check=False)  # fmt: skip
+    if not report.is_file():
+        raise ServiceError(f"`crm reconcile --run-id {measured.run_id}` wrote no report; run it by hand")
+    told = json.loads(report.read_text(encoding="utf-8"))
+    waits, order = _from_silver(measured)
+    return ArmResult(
+        arm=arm,
+        run_id=measured.run_id,
+        samples=measured.samples,
+        waits=waits,
+        order=order,
+        equations={name: bool(said["holds"]) for name, said in told["equations"].items()},
+        accounts={row["entity"]: row for row in told["counts"]},
+        generator=measured.generator,
+    )
+
+
+def _from_silver(measured: _Measured) -> tuple[Waits, Order]:
+    store, contract = load_settings("accounting", ENVIRONMENT).object_store, load_contract(ENTITY)
+    columns = (contract.key, "seq", "kafka_partition")
+    commits = list(
+        table_commits(
+            s3_client(store), store.lake_bucket, contract.names.silver, measured.run_id, measured.began, columns
+        )
+    )
+    if not commits:
+        raise ServiceError(f"run {measured.run_id} left no {ENTITY} in silver; see the streaming driver's log")
+    numbers = {
+        column: np.concatenate([commit.rows[column].to_numpy().astype(np.int64) for commit in commits])
+        for column in columns
+    }
+    versions = np.concatenate([np.full(len(commit.rows), commit.version) for commit in commits])
+    began = measured.began.timestamp()
+    waits = Waits(
+        np.concatenate([commit.produced for commit in commits]) - began,
+        np.concatenate([commit.waits for commit in commits]),
+    )
+    return waits, order_of(numbers[contract.key], numbers["seq"], numbers["kafka_partition"], versions)
+
+
+def _last_words(log: Path) -> str:
+    """Lines in which the generator says that it fell behind its schedule."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " ".join(line.strip() for line in lines if line.startswith("warning: run"))
+
+
+def _say(arm: Arm, text: str) -> None:
+    console.print(f"[bold]{arm.name:<14}[/bold] {text}")
+
+
+def arms_seconds(arms: Sequence[Arm], plan: Plan) -> float:
+    """About how long it takes: beside the spike itself, start, warm-up, drain and accounts."""
+    return len(arms) * (plan.seconds + plan.hold * 0.6 + 180)

@@ -1,11 +1,57 @@
-"""The commands of this project, called by one another."""
+"""Calling programs, ours and the machine's: their output, or one line that says what failed."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from data_platform_core.errors import ServiceError
+
+_LAST_WORDS = 400
 
 
 def command_path(name: str) -> str:
     """Path of one of our commands (`crm`, `crm-generator`): it is installed beside the Python that runs."""
     return str(Path(sys.executable).parent / name)
+
+
+def call(
+    arguments: Sequence[str],
+    *,
+    stdin: str = "",
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = 900,
+) -> str:
+    """Run to the end and return what it printed. Raises ServiceError with its last words when it fails."""
+    try:
+        done = subprocess.run(
+            arguments,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=folder,
+            env=environment,
+            timeout=timeout_s,
+        )
+    except FileNotFoundError as error:
+        raise ServiceError(f"program {arguments[0]} is missing; install it, or put it on PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError(f"`{_shown(arguments)}` did not end in {timeout_s:g} s") from error
+    if done.returncode:
+        words = " | ".join((done.stderr or done.stdout).strip()[-_LAST_WORDS:].splitlines())
+        raise ServiceError(f"`{_shown(arguments)}` ended with {done.returncode}: {words}")
+    return done.stdout
+
+
+def succeeds(arguments: Sequence[str]) -> bool:
+    """Whether it ends with 0; what it prints is dropped."""
+    return subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    return " ".join((Path(arguments[0]).name, *arguments[1:]))

@@ -10,9 +10,9 @@ import pytest
 from minio import Minio
 
 from data_platform_core.contracts import Contract
+from data_platform_core.secret_files import write_secret
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import write_secret
 from embedded_stack.layout import Layout
 
 sys.path.insert(0, str(Path(__file__).parent))

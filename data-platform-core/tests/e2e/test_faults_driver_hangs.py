@@ -14,9 +14,9 @@ import pytest
 from minio import Minio
 from pipeline import Checkpoint, Pipeline
 
+from data_platform_core.secret_files import write_secret
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import api
-from embedded_stack.credentials import write_secret
 from embedded_stack.layout import Layout
 from embedded_stack.services import STOP_SECONDS, STREAMING
 

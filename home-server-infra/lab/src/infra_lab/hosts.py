@@ -14,9 +14,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
 from infra_lab.background import Background
-from infra_lab.commands import call
 from infra_lab.image import Recipe
 from infra_lab.layout import APT_CACHE_PORT
 from infra_lab.needs import cgroup_root

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
+from data_platform_core.commands import call
 from data_platform_core.errors import ConfigurationError
-from infra_lab.commands import call
 from infra_lab.layout import user_cache
 
 _log = structlog.get_logger(__name__)

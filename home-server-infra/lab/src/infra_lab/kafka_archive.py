@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
-from infra_lab.commands import call
 from infra_lab.layout import LAB_DIR
 
 SCALA = "2.13"

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from data_platform_core.commands import call, succeeds
 from data_platform_core.errors import ServiceError
-from infra_lab.commands import call, succeeds
 from infra_lab.layout import PREFIX
 
 #: Names of network interfaces end at 15 characters.

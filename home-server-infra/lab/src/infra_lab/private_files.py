@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import uuid
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
+from data_platform_core.secret_files import new_secret, write_secret
 from data_platform_core.topology import Topology
-from infra_lab.commands import call
 from infra_lab.layout import ANSIBLE_BIN, ANSIBLE_DIR, LabLayout
 
 #: The token of the playbooks, and one that may only look.
@@ -23,7 +21,6 @@ AUDITOR_USER = "auditor@pve"
 #: Lists every secret that the roles ask for; the lab makes up a value for each placeholder.
 VAULT_EXAMPLE = ANSIBLE_DIR / "inventories" / "home" / "group_vars" / "all" / "vault.example.yml"
 _PLACEHOLDER = "CHANGE_ME"
-_SECRET_BYTES = 24
 _CERTIFICATE_DAYS = 825
 
 
@@ -39,20 +36,6 @@ def ensure_secrets(layout: LabLayout, topology: Topology) -> None:
     _ensure_tokens(layout, topology)
     _ensure_vault(layout)
     _write_variables(layout)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Whole or not there, and never readable by others."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)
-
-
-def _new_secret() -> str:
-    """Of letters, digits, `-` and `_`."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def _ensure_certificate(layout: LabLayout, topology: Topology) -> None:
@@ -100,7 +83,7 @@ def _ensure_tokens(layout: LabLayout, topology: Topology) -> None:
         {"owner": API_USER, "name": TOKEN_NAME, "secret": str(uuid.uuid4()), "acl": acl},
         {"owner": AUDITOR_USER, "name": TOKEN_NAME, "secret": str(uuid.uuid4()), "acl": {"/": ["PVEAuditor"]}},
     ]
-    write_private(layout.api_tokens, json.dumps(tokens, indent=1))
+    write_secret(layout.api_tokens, json.dumps(tokens, indent=1))
 
 
 def token_secret(layout: LabLayout, owner: str) -> str:
@@ -117,7 +100,7 @@ def _ensure_vault(layout: LabLayout) -> None:
     if not ansible_vault.is_file():
         raise ServiceError(f"{ansible_vault} is missing; `make lab-up` installs Ansible first")
     if not layout.vault_password.is_file():
-        write_private(layout.vault_password, _new_secret() + "\n")
+        write_secret(layout.vault_password, new_secret() + "\n")
     values = filled(yaml.safe_load(VAULT_EXAMPLE.read_text(encoding="utf-8")))
     values |= {
         "vault_proxmox_api_user": API_USER,
@@ -128,13 +111,13 @@ def _ensure_vault(layout: LabLayout) -> None:
         [str(ansible_vault), "encrypt", "--vault-password-file", str(layout.vault_password), "--output", "-"],
         stdin=yaml.safe_dump(values),
     )
-    write_private(layout.vault, encrypted)
+    write_secret(layout.vault, encrypted)
 
 
 def filled(example: dict[str, Any]) -> dict[str, Any]:
     """The example vault with a secret in place of each placeholder."""
     return {
-        name: filled(value) if isinstance(value, dict) else _new_secret() if value == _PLACEHOLDER else value
+        name: filled(value) if isinstance(value, dict) else new_secret() if value == _PLACEHOLDER else value
         for name, value in example.items()
     }
 

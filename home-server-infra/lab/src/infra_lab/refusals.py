@@ -6,9 +6,10 @@ through, or refuses without the words that tell what to do.
 
 from __future__ import annotations
 
+from data_platform_core.secret_files import write_secret
 from infra_lab.lab import Lab
 from infra_lab.playbooks import PlaybookRun, run_playbook
-from infra_lab.private_files import AUDITOR_USER, token_secret, write_private
+from infra_lab.private_files import AUDITOR_USER, token_secret
 
 #: The machines of Kafka; the lab has others too.
 BROKERS = ("--limit", "kafka")
@@ -37,7 +38,7 @@ def auditor_token(lab: Lab) -> str:
     """
     path = lab.layout.root / "auditor-vars.yml"
     secret = token_secret(lab.layout, AUDITOR_USER)
-    write_private(path, f"proxmox_vm_api_user: {AUDITOR_USER}\nvault_proxmox_api_token_secret: {secret}\n")
+    write_secret(path, f"proxmox_vm_api_user: {AUDITOR_USER}\nvault_proxmox_api_token_secret: {secret}\n")
     try:
         return _refused(
             run_playbook(lab, "proxmox", *BROKERS, "-e", f"@{path}", log="auditor-token"), "403", "VM.Clone"

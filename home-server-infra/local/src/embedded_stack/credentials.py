@@ -5,8 +5,6 @@ The names inside are those that settings.py reads, so that a service's file is i
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ from pathlib import Path
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import STACK, access_key, role
 from data_platform_core.errors import ServiceError
+from data_platform_core.secret_files import new_secret, write_secret
 
-_SECRET_BYTES = 24
 #: PostgreSQL's own name for the account that initdb makes.
 _SUPERUSER = "postgres"
 
@@ -84,20 +82,3 @@ def _new_values(name: str) -> dict[str, str]:
     if name in matrix.postgres or name == STACK:
         values |= {PG_USER: _SUPERUSER if name == STACK else role(name), PG_PASSWORD: new_secret()}
     return values
-
-
-def new_secret() -> str:
-    """A password that nobody guesses, of letters, digits, `-` and `_`."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
-
-
-def write_secret(path: Path, value: str) -> None:
-    """A file that is whole or not there, and never readable by others, not even for a moment."""
-    if path.is_file() and path.read_text(encoding="utf-8") == value:
-        return
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(value)
-    partial.replace(path)

@@ -10,8 +10,9 @@ from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import STACK
 from data_platform_core.access.object_store import policy
 from data_platform_core.errors import ServiceError
+from data_platform_core.secret_files import write_secret
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import Account, write_secret
+from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
 
 

@@ -20,8 +20,9 @@ from data_platform_core.access import postgres
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import STACK, role
 from data_platform_core.errors import ServiceError
+from data_platform_core.secret_files import write_secret
 from data_platform_core.topology import Topology
-from embedded_stack.credentials import Account, write_secret
+from embedded_stack.credentials import Account
 from embedded_stack.layout import POSTGRES_PROGRAM, POSTGRES_USER, Layout, needs_postgres_user
 
 INITDB_TIMEOUT_SECONDS = 120

@@ -10,9 +10,9 @@ import importlib.util
 from pathlib import Path
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.secret_files import new_secret, write_secret
 from data_platform_core.topology import Endpoint, SparkWorker
 from embedded_stack import health
-from embedded_stack.credentials import new_secret, write_secret
 from embedded_stack.layout import MARKER_VARIABLE, Layout
 from embedded_stack.service import Service
 

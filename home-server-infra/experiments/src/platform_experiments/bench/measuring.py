@@ -12,7 +12,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.commands import command_path
+from data_platform_core.commands import call, command_path
 from data_platform_core.errors import ServiceError
 from embedded_stack import api
 from embedded_stack.services import STREAMING
@@ -75,7 +75,7 @@ def flood(run_id: str, records: int) -> float:
 
 def _generator(*arguments: str) -> float:
     before = children_cpu()
-    steps.checked([GENERATOR, *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
+    call([GENERATOR, *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
     return children_cpu() - before
 
 

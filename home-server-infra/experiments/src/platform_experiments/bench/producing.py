@@ -26,6 +26,7 @@ import psutil
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
+from data_platform_core.commands import call
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, admin, kafka_errors, reader, watermarks
@@ -41,7 +42,6 @@ from platform_experiments.bench.measuring import (
     console,
     cpu_seconds,
 )
-from platform_experiments.steps import checked
 
 FEW, MANY = 50_000, 250_000
 REPEATS = 3
@@ -110,7 +110,7 @@ def _row(what: str, pairs: Sequence[tuple[_Sent, _Sent]]) -> Measured:
 def _flood(name: str, count: int) -> _Sent:
     before = children_cpu()
     command = [GENERATOR, "flood", "--env", ENVIRONMENT, "--entity", _ENTITY, "--lines", str(LINES)]
-    output = checked([*command, "--count", str(count), "--run-id", f"{name}-{count}", "--metrics-port", "0"])
+    output = call([*command, "--count", str(count), "--run-id", f"{name}-{count}", "--metrics-port", "0"])
     return _Sent(count, _number(r"records/s\s+over\s+([\d.,]+)\s+s", output), children_cpu() - before)
 
 
@@ -120,7 +120,7 @@ def _performance(settings: KafkaSettings, payloads: Path, count: int) -> _Sent:
     command += ["--topic", _SCRATCH, "--num-records", str(count), "--payload-file", str(payloads), "--throughput", "-1"]
     command += ["--bootstrap-server", settings.bootstrap_servers, "--command-property", "acks=all"]
     command += ["enable.idempotence=true", "compression.type=lz4", f"linger.ms={_LINGER_MS}"]
-    output = checked([*command, f"batch.size={_BATCH_BYTES}"])
+    output = call([*command, f"batch.size={_BATCH_BYTES}"])
     rate = _number(rf"{count} records sent, ([\d.,]+) records/sec", output)
     return _Sent(count, count / rate, children_cpu() - before)
 

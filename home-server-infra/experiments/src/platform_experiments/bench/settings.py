@@ -17,10 +17,10 @@ from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
+from data_platform_core.secret_files import write_secret
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
 from embedded_stack import api
-from embedded_stack.credentials import write_secret
 from embedded_stack.layout import Layout
 from embedded_stack.services import STREAMING
 from platform_experiments.bench.load import Load

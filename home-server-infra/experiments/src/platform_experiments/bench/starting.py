@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from data_platform_core.commands import command_path
+from data_platform_core.commands import call, command_path
 from data_platform_core.lake.class_archive import archive_options, make_archive
 from data_platform_core.lake.session import session_conf
 from data_platform_core.settings import load_settings
@@ -104,7 +104,7 @@ def _load_once(_run: str, options: str) -> _Spent:
 def _import_once(run: str, options: str) -> _Spent:
     day = f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}"
     send = [GENERATOR, "backfill", "--env", ENVIRONMENT, "--run-id", run, "--sink", "lake", "--from", day, "--to", day]
-    steps.checked([*send, "--scale", "0.01", "--metrics-port", "0", "--quiet"])
+    call([*send, "--scale", "0.01", "--metrics-port", "0", "--quiet"])
     return _measured([_CRM, "--env", ENVIRONMENT, "lake", "import", "--run-id", run], options)
 
 
@@ -121,7 +121,7 @@ def _measured(command: Sequence[str], options: str) -> _Spent:
     environment = {**os.environ, "CRM_STREAMING__SPARK_CONF": json.dumps({_JAVA: options})}
     began = time.monotonic()
     counted = [sys.executable, "-m", "platform_experiments.bench.starting", *command]
-    used = steps.checked(["env", *(f"{k}={v}" for k, v in environment.items() if k.startswith("CRM_")), *counted])
+    used = call(["env", *(f"{k}={v}" for k, v in environment.items() if k.startswith("CRM_")), *counted])
     return _Spent(float(used.split()[-1]), time.monotonic() - began)
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from data_platform_core.accounting.objects import s3_client
-from data_platform_core.commands import command_path
+from data_platform_core.commands import call, command_path
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import load_settings
@@ -28,7 +28,7 @@ from platform_experiments.spike.arms import ENTITY, Arm
 from platform_experiments.spike.consumer import Consumer, consumer, processes_of
 from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
 from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
-from platform_experiments.steps import checked, drain
+from platform_experiments.steps import drain
 
 ENVIRONMENT = "spike"
 #: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
@@ -118,7 +118,7 @@ class _Measured:
 def _warm_up(arm: Arm, run_id: str) -> None:
     _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
     options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
-    checked([command_path("crm-generator"), "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options])
+    call([command_path("crm-generator"), "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options])
     drain(ENVIRONMENT, DRAIN_TIMEOUT_S)
 
 
@@ -140,7 +140,7 @@ def _measure(arm: Arm, plan: Plan, run_id: str, layout: Layout, streaming: Consu
                 if not grown and _held(sampler) >= plan.hold * GROW_AFTER:
                     grown = True
                     grow = ("topics", "grow", ENTITY, "--partitions", str(plan.partitions))
-                    _say(arm, checked([command_path("crm"), "--env", ENVIRONMENT, *grow]).strip())
+                    _say(arm, call([command_path("crm"), "--env", ENVIRONMENT, *grow]).strip())
             if generator.returncode:
                 raise ServiceError(f"the generator of arm {arm.name} ended with {generator.returncode}; see {log}")
             _wait_until_calm(arm, plan, sampler, streaming)
@@ -213,8 +213,8 @@ def _account(arm: Arm, measured: _Measured) -> ArmResult:
     """Down to the marts, and what the lake's log tells of latency and order."""
     _say(arm, "drained; load, marts and the equations A1-A8")
     crm = (command_path("crm"), "--env", ENVIRONMENT)
-    checked([*crm, "load"])
-    checked([*crm, "dbt", "build", "--quiet"])
+    call([*crm, "load"])
+    call([*crm, "dbt", "build", "--quiet"])
     report = Layout(load_topology(ENVIRONMENT)).root / f"reconcile-{arm.name}.json"
     subprocess.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)],
                    capture_output=True, check=False)  # fmt: skip

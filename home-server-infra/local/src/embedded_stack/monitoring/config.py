@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from data_platform_core.secret_files import write_secret
 from data_platform_core.topology import Endpoint, Topology
-from embedded_stack.credentials import write_secret
 from embedded_stack.layout import MONITORING_DIR, Layout
 
 RULES_DIR = MONITORING_DIR / "rules"

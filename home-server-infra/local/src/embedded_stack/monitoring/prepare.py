@@ -8,7 +8,8 @@ import hmac
 import json
 import time
 
-from embedded_stack.credentials import Account, write_secret
+from data_platform_core.secret_files import write_secret
+from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
 from embedded_stack.monitoring import programs
 from embedded_stack.monitoring.config import write_alertmanager, write_prometheus

@@ -65,8 +65,8 @@ lock: setup ## Resolve requirements/*.in anew into *.txt with hashes
 ##@ Embedded stack (ENV=local or ENV=test)
 
 .PHONY: up down status logs clean psql alerts drill
-up: setup ## Start Kafka x3, registry, object store, PostgreSQL and monitoring; wait until all are healthy
-	@$(CORE)/crm-stack up --env $(ENV)
+up: setup ## Start Kafka x3, registry, object store, PostgreSQL, monitoring, wait until healthy; WITH=batch starts more
+	@$(CORE)/crm-stack up --env $(ENV) $(if $(WITH),--with $(WITH))
 
 down: ## Stop it; data stays
 	@$(CORE)/crm-stack down --env $(ENV)

@@ -193,7 +193,6 @@ class Redis(Frozen):
 class Requires(Frozen):
     """What the embedded stack must find free; nothing where Ansible builds the hosts."""
 
-    memory_mb: int = Field(default=0, ge=0)
     disk_mb: int = Field(default=0, ge=0)
 
 

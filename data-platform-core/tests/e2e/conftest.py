@@ -10,10 +10,8 @@ import pytest
 from minio import Minio
 
 from data_platform_core.contracts import Contract
-from data_platform_core.secret_files import write_secret
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import Topology
-from embedded_stack.layout import Layout
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,13 +25,8 @@ EAGER = {"COMPACT_EVERY_S": "2", "COMPACT_MIN_FILES": "4"}
 @pytest.fixture(scope="session")
 def pipeline(stack: Topology) -> Iterator[Pipeline]:
     running = Pipeline(stack.environment)
-    path = Layout(stack).secrets / "streaming.env"
-    ours = path.read_text(encoding="utf-8")
-    write_secret(path, ours + "".join(f"CRM_STREAMING__{name}={value}\n" for name, value in EAGER.items()))
-    try:
-        running.start_streaming()
-    finally:
-        write_secret(path, ours)  # a driver reads it once, when it starts
+    running.start_streaming(**EAGER)
+    running.end_run()
     yield running
     running.stop_streaming()
 

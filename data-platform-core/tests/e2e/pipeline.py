@@ -92,8 +92,13 @@ class Pipeline:
         options = ("--flat", "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet")
         return self.job("generate-normal", *options, run_id=run_id)
 
-    def start_streaming(self) -> None:
-        api.start(self.environment, STREAMING)
+    def start_streaming(self, **settings: str) -> None:
+        """`settings` of the run, by their names in the section `streaming`."""
+        api.start(self.environment, STREAMING, {f"CRM_STREAMING__{name}": value for name, value in settings.items()})
+
+    def end_run(self) -> None:
+        """The driver that runs keeps its settings; the next one has the plain ones, whoever starts it."""
+        api.end_run(self.environment, STREAMING)
 
     def stop_streaming(self) -> None:
         api.stop(self.environment, STREAMING)

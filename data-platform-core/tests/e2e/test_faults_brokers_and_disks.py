@@ -24,8 +24,8 @@ from pipeline import Pipeline
 from data_platform_core.naming import names
 from data_platform_core.topology import load_topology
 from embedded_stack import api
+from embedded_stack.kafka_nodes import kafka_name
 from embedded_stack.layout import Layout
-from embedded_stack.services import kafka_name
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 

@@ -14,8 +14,7 @@ import pytest
 from minio import Minio
 from pipeline import Checkpoint, Pipeline
 
-from data_platform_core.secret_files import write_secret
-from data_platform_core.topology import Topology, load_topology
+from data_platform_core.topology import Topology
 from embedded_stack import api
 from embedded_stack.layout import Layout
 from embedded_stack.services import STOP_SECONDS, STREAMING
@@ -31,17 +30,9 @@ RESTARTED_WITHIN_S = 400
 @pytest.fixture(scope="module")
 def impatient(pipeline: Pipeline) -> Iterator[Pipeline]:
     """A driver that gives up on itself after HANG_S."""
-    path = Layout(load_topology(pipeline.environment)).secrets / "streaming.env"
-    ours = path.read_text(encoding="utf-8")
-    pipeline.stop_streaming()
-    write_secret(path, ours + f"CRM_STREAMING__HANG_S={HANG_S}\n")
-    try:
-        pipeline.start_streaming()
-        yield pipeline
-    finally:
-        write_secret(path, ours)
-        pipeline.stop_streaming()
-        pipeline.start_streaming()
+    pipeline.start_streaming(HANG_S=str(HANG_S))
+    yield pipeline
+    pipeline.start_streaming()
 
 
 def driver(pipeline: Pipeline) -> psutil.Process:
@@ -120,7 +111,7 @@ def test_sigterm_ends_a_driver_whose_jvm_is_frozen(impatient: Pipeline, stack: T
     assert gone(before)
     assert gone(frozen)
     assert "driver has not ended in time" in log_of(stack), "the supervisor had to kill it"
-    impatient.start_streaming()
+    impatient.start_streaming(HANG_S=str(HANG_S))
 
 
 def test_sigterm_ends_a_driver_while_it_starts(impatient: Pipeline, stack: Topology) -> None:

@@ -21,12 +21,13 @@ from data_platform_core.commands import command_path
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import api
+from embedded_stack.kafka_nodes import kafka_name
 from embedded_stack.layout import Layout
 from embedded_stack.monitoring.alerts import is_firing
 from embedded_stack.monitoring.config import alertmanager_config, milliseconds, write_alertmanager, write_prometheus
 from embedded_stack.monitoring.programs import ALERTMANAGER, PROMETHEUS
 from embedded_stack.monitoring.sink import FIRING, RESOLVED, Message, read_messages
-from embedded_stack.services import STREAMING, kafka_name
+from embedded_stack.services import STREAMING
 from embedded_stack.supervision import Supervisor
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"

@@ -11,22 +11,23 @@ import os
 import shutil
 import signal as signals
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.settings import known_variables
 from data_platform_core.topology import Topology, load_topology
-from embedded_stack import postgres_server, preflight
-from embedded_stack.bring_up import Progress, apply_platform, log_tail, prepare, start_all, wait_healthy
+from embedded_stack import postgres_server, preflight, run_settings
+from embedded_stack.bring_up import Progress, apply_platform, log_tail, start_all, wait_healthy
 from embedded_stack.credentials import Account, ensure_accounts
 from embedded_stack.layout import FALLBACK_ROOT, LOCAL_ROOT, Layout
 from embedded_stack.service import Service
-from embedded_stack.services import services
-from embedded_stack.supervision import ProcessInfo, Supervisor, end_strays, render_config, strays
+from embedded_stack.services import services, started_by_up
+from embedded_stack.supervision import STOPPED, ProcessInfo, Supervisor, end_strays, render_config, strays
 
 
 class PreflightError(ServiceError):
@@ -54,29 +55,43 @@ class ServiceStatus:
     problem: str | None
 
 
-def up(environment: str, progress: Progress | None = None, platform: bool = True) -> Topology:
+def up(
+    environment: str,
+    progress: Progress | None = None,
+    *,
+    platform: bool = True,
+    profiles: Sequence[str] = (),
+    room_for: Sequence[str] = (),
+) -> Topology:
     """Bring the environment's services up, wait until each is healthy, set up accounts, topics, schemas and tables.
 
-    Repeatable: what is there stays. `platform=False` leaves the services without topics, schemas and tables.
+    Repeatable: what is there stays. `profiles` starts the services of these profiles too. `room_for` names services
+    that are started later: the preflight counts their memory and ports. `platform=False` leaves the services without
+    topics, schemas and tables. Raises ConfigurationError for an unknown profile, PreflightError for lack of room.
     """
     layout = Layout(load_topology(environment))
     report = progress or _quiet
+    wanted = started_by_up(layout, profiles)
+    later = tuple(_named(layout, name) for name in room_for)
     with _only_one(layout):
-        _bring_services_up(layout, report)
+        _bring_services_up(layout, wanted, later, report)
     if platform:
         apply_platform(environment, report)
     return layout.topology
 
 
-def _bring_services_up(layout: Layout, progress: Progress) -> None:
-    supervisor = Supervisor(layout)
-    wanted = services(layout)
+def _bring_services_up(
+    layout: Layout, wanted: tuple[Service, ...], later: tuple[Service, ...], progress: Progress
+) -> None:
+    supervisor, every = Supervisor(layout), services(layout)
     fresh = not supervisor.running()
     if fresh:
         end_strays(layout)
-        if found := preflight.problems(layout, wanted):
+        if found := preflight.problems(layout, (*wanted, *later)):
             raise PreflightError(found)
-    elif layout.supervisord_conf.read_text(encoding="utf-8") != render_config(layout, wanted):
+    elif layout.supervisord_conf.read_text(encoding="utf-8") == render_config(layout, every):
+        _require_room(supervisor, (*wanted, *later))
+    else:
         environment = layout.topology.environment
         raise ServiceError(
             f"stack {environment} runs with another configuration than topology and code say now; "
@@ -88,10 +103,9 @@ def _bring_services_up(layout: Layout, progress: Progress) -> None:
         for note in postgres_server.ensure_user():
             progress("postgres", note)
         layout.versions.write_text(json.dumps(preflight.pinned_versions()) + "\n", encoding="utf-8")
-        supervisor.launch(wanted)
+        supervisor.launch(every)
     try:
-        permanent = tuple(service for service in wanted if not service.on_demand)
-        start_all(layout, supervisor, permanent, accounts, progress)
+        start_all(layout, supervisor, wanted, accounts, progress)
     except BaseException:
         if fresh:  # nothing half-started stays behind
             supervisor.shutdown()
@@ -124,12 +138,43 @@ def clean(environment: str) -> None:
         shutil.rmtree(program.parent, ignore_errors=True)
 
 
-def start(environment: str, name: str) -> None:
-    """Start a service that `up` leaves alone (`streaming`), and wait until it is healthy. Repeatable."""
+def start(environment: str, name: str, settings: Mapping[str, str] | None = None) -> None:
+    """Start one service, such as `streaming`, and wait until it is healthy. Repeatable.
+
+    `settings`: variables of a run, which win over the service's own until it is started without them. A service that
+    runs under other settings is started again. Raises ConfigurationError for a setting that does not exist or a service
+    that takes none, PreflightError for lack of memory or a taken port.
+    """
     layout, supervisor, service = _running_service(environment, name)
-    prepare(layout, service, ensure_accounts(layout.secrets))
+    if _put_in_force(service, settings or {}):
+        supervisor.stop(name)
+    _require_room(supervisor, (service,))
+    service.prepare(ensure_accounts(layout.secrets))
     supervisor.start(name)
     wait_healthy(layout, supervisor, service, threading.Event())
+
+
+def end_run(environment: str, name: str) -> None:
+    """Remove a run's settings of a service. The process that runs keeps them; its next start is a plain one."""
+    _put_in_force(_named(Layout(load_topology(environment)), name), {})
+
+
+def _put_in_force(service: Service, settings: Mapping[str, str]) -> bool:
+    """Whether the settings of the service's next start differ from those of its last."""
+    if unknown := sorted(settings.keys() - known_variables()):
+        raise ConfigurationError(f"setting {unknown[0]} of the run is not a setting of this platform; correct its name")
+    if service.run_settings is not None:
+        return run_settings.keep(service.run_settings, settings)
+    if settings:
+        raise ConfigurationError(f"service {service.name} takes no settings of a run; change the topology")
+    return False
+
+
+def _require_room(supervisor: Supervisor, wanted: Sequence[Service]) -> None:
+    """Raises PreflightError when those of the services that are stopped can't be started."""
+    known = supervisor.processes()
+    if found := preflight.no_room([service for service in wanted if known[service.name].state == STOPPED]):
+        raise PreflightError(found)
 
 
 def stop(environment: str, name: str) -> None:
@@ -141,12 +186,17 @@ def stop(environment: str, name: str) -> None:
 def _running_service(environment: str, name: str) -> tuple[Layout, Supervisor, Service]:
     layout = Layout(load_topology(environment))
     supervisor = Supervisor(layout)
-    known = {service.name: service for service in services(layout)}
-    if name not in known:
-        raise ServiceError(f"service {name} is not one of stack {environment}: {', '.join(known)}")
+    service = _named(layout, name)
     if not supervisor.running():
         raise ServiceError(f"stack {environment} is not up; `make up ENV={environment}` first")
-    return layout, supervisor, known[name]
+    return layout, supervisor, service
+
+
+def _named(layout: Layout, name: str) -> Service:
+    known = {service.name: service for service in services(layout)}
+    if name not in known:
+        raise ServiceError(f"service {name} is not one of stack {layout.topology.environment}: {', '.join(known)}")
+    return known[name]
 
 
 def kill(environment: str, service: str, signal: int = signals.SIGKILL, *, group: bool = False) -> int:
@@ -193,8 +243,8 @@ def _why_down(layout: Layout, service: Service, process: ProcessInfo | None) -> 
             f"{process.failed_starts} failed starts, the next in {process.retry_s} s: "
             f"{log_tail(layout, service.name, lines=1)}"
         )
-    stopped = process is None or process.state == "STOPPED"
-    return None if service.on_demand and stopped else "not running"
+    stopped = process is None or process.state == STOPPED
+    return None if service.optional and stopped else "not running"
 
 
 def _rss_mb(pid: int) -> float:

@@ -12,16 +12,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from data_platform_core.access.names import MONITORING, STACK
 from data_platform_core.commands import command_path
 from data_platform_core.errors import ServiceError
-from embedded_stack import kafka_nodes, object_store, postgres_server
-from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
-from embedded_stack.monitoring.prepare import prepare_monitoring, refresh
-from embedded_stack.service import Service
-from embedded_stack.services import kafka_name
-from embedded_stack.spark_cluster import cluster_services, prepare_cluster
+from embedded_stack.service import Accounts, Service
 from embedded_stack.supervision import Supervisor
 
 #: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.
@@ -49,7 +43,7 @@ def start_all(
     layout: Layout,
     supervisor: Supervisor,
     wanted: tuple[Service, ...],
-    accounts: dict[str, Account],
+    accounts: Accounts,
     progress: Progress,
 ) -> None:
     """Start what does not run, wait for the health of everything. The first failure ends the waiting for the rest."""
@@ -59,14 +53,14 @@ def start_all(
         try:
             if not supervisor.processes()[service.name].pid:
                 progress(service.name, PREPARING)
-                for note in prepare(layout, service, accounts):
+                for note in service.prepare(accounts) or ():
                     progress(service.name, note)
                 progress(service.name, STARTING)
                 supervisor.start(service.name)
-            elif refresh(layout, service.name):
+            elif service.refresh():
                 supervisor.reload(service.name)
             wait_healthy(layout, supervisor, service, failed)
-            _provision(layout, service, accounts)
+            service.provision(accounts)
             progress(service.name, HEALTHY)
         except BaseException:
             failed.set()
@@ -86,29 +80,6 @@ def _raise_first(running: list[Future[None]]) -> None:
     errors = [error for future in running if (error := future.exception()) is not None]
     if errors:
         raise next((error for error in errors if not isinstance(error, _GivenUpError)), errors[0])
-
-
-def prepare(layout: Layout, service: Service, accounts: dict[str, Account]) -> list[str]:
-    """What a service needs on disk before it starts. Returns notes for the person watching."""
-    if service.name == "postgres":
-        return postgres_server.prepare_postgres(layout, accounts[STACK])
-    if service.name == "minio":
-        object_store.prepare_minio(layout, accounts[STACK])
-    if service.name in (known.name for known in cluster_services(layout)):
-        prepare_cluster(layout)
-    for broker in layout.topology.kafka.brokers:
-        if service.name == kafka_name(broker):
-            kafka_nodes.prepare_broker(layout, broker)
-    prepare_monitoring(layout, service.name, accounts[MONITORING])
-    return []
-
-
-def _provision(layout: Layout, service: Service, accounts: dict[str, Account]) -> None:
-    """Accounts, as soon as their service takes them."""
-    if service.name == "postgres":
-        postgres_server.apply_accounts(layout.topology, accounts)
-    elif service.name == "minio":
-        object_store.apply_accounts(layout.topology, accounts)
 
 
 def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:

@@ -30,16 +30,20 @@ LOG_LINES = 200
 
 
 @app.command()
-def up(env: Environment = "local") -> None:
-    """Start every service, wait until all are healthy, then apply accounts, topics, schemas and migrations."""
+def up(
+    env: Environment = "local",
+    more: Annotated[str, typer.Option("--with", help="Profiles to start besides core and monitoring, by commas.")] = "",
+) -> None:
+    """Start the services, wait until all are healthy, then apply accounts, topics, schemas and migrations."""
     began = time.monotonic()
+    profiles = [name for name in more.replace(" ", "").split(",") if name]
 
     def report(service: str, event: str) -> None:
         spent = time.monotonic() - began
         _console.print(f"[dim]{spent:6.1f} s[/dim]  {service:<18} {event}", highlight=False, soft_wrap=True)
 
     with _console.status(f"stack {env}"):
-        api.up(env, report)
+        api.up(env, report, profiles=profiles)
     _console.print(f"stack {env} is up and healthy after {time.monotonic() - began:.1f} s", highlight=False)
 
 

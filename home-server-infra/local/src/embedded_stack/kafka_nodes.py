@@ -7,12 +7,16 @@ from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Broker, Kafka
-from embedded_stack.layout import LOGGING_CONFIG, Layout, kafka_jars
-from embedded_stack.services import java, kafka_name
+from embedded_stack.layout import LOGGING_CONFIG, Layout, java, kafka_jars
 
 #: Internal topics: enough to spread over three brokers, few enough to start fast (defaults are 50).
 INTERNAL_PARTITIONS = 3
 FORMAT_TIMEOUT_SECONDS = 60
+
+
+def kafka_name(broker: Broker) -> str:
+    """`kafka-1` for the broker with id 1."""
+    return f"kafka-{broker.id}"
 
 
 def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,10 @@ class Layout:
     @property
     def registry_data(self) -> Path:
         return self.root / "registry"
+
+    def run_settings(self, service: str) -> Path:
+        """Settings of a run that a service is started with; see `run_settings.py`."""
+        return self.config / f"{service}.run.json"
 
     @property
     def spark_work(self) -> Path:
@@ -171,6 +176,11 @@ def needs_postgres_user() -> bool:
 def reachable_by_others(path: Path) -> bool:
     """Whether each folder from `/` to `path` lets other users pass through."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in [path, *path.parents] if part.exists())
+
+
+def java() -> str:
+    """Path of the JVM; the name alone when it is missing, which the preflight reports."""
+    return shutil.which("java") or "java"
 
 
 def registry_jars() -> Path:

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,8 @@ POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
 #: Brokers and registry are built for it.
 MIN_JAVA = 17
 _MIB = 1024 * 1024
+#: Services that are named when memory is short.
+_LARGEST = 3
 #: What can't be escaped, and for whom.
 _NOT_IN_PATHS = {
     ":": "which separates entries of Java's class path",
@@ -49,16 +52,20 @@ _NOT_IN_PATHS = {
 }
 
 
-def problems(layout: Layout, services: tuple[Service, ...]) -> list[str]:
-    """Everything that keeps this stack from starting, one line each; empty when it may start."""
+def problems(layout: Layout, services: Sequence[Service]) -> list[str]:
+    """Everything that keeps these services from starting on a stack that is down, one line each."""
     return [
         *unusable_paths(REPOSITORY_ROOT, layout.root),
         *missing_tools(),
-        *short_of_memory(layout.topology.requires),
         *short_of_disk(layout.topology.requires, layout.root),
         *foreign_data(layout, pinned_versions()),
-        *taken_ports(services),
+        *no_room(services),
     ]
+
+
+def no_room(services: Sequence[Service]) -> list[str]:
+    """What keeps these services from starting beside what runs already: memory, and their ports."""
+    return [*short_of_memory(services), *taken_ports(services)]
 
 
 def unusable_paths(*paths: Path) -> list[str]:
@@ -116,13 +123,16 @@ def java_version(java: str) -> int:
     return int(match.group(1)) if match else 0
 
 
-def short_of_memory(requires: Requires) -> list[str]:
-    """Less memory available than topology asks for."""
+def short_of_memory(services: Sequence[Service]) -> list[str]:
+    """Less memory available than the services take together."""
     available = psutil.virtual_memory().available // _MIB
-    if available >= requires.memory_mb:
+    needed = sum(service.memory_mb for service in services)
+    if available >= needed:
         return []
+    largest = sorted(services, key=lambda service: -service.memory_mb)[:_LARGEST]
+    listed = ", ".join(f"{service.name} {service.memory_mb}" for service in largest)
     return [
-        f"memory: {available} MB available, {requires.memory_mb} MB needed (topology key requires.memory_mb); "
+        f"memory: {available} MB available, {needed} MB needed by {len(services)} services (most by {listed}); "
         "end other programs, or another environment's stack with `make down ENV=...`"
     ]
 
@@ -168,7 +178,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-def taken_ports(services: tuple[Service, ...]) -> list[str]:
+def taken_ports(services: Sequence[Service]) -> list[str]:
     """Addresses in use, with who wants them and who has them."""
     return [
         f"port {endpoint.address}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "

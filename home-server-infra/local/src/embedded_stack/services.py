@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from collections.abc import Iterable
 
+from data_platform_core.access.names import STACK
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.streaming.stopping import STOP_GRACE_S
 from data_platform_core.topology import Broker, Endpoint
-from embedded_stack import health
+from embedded_stack import health, kafka_nodes, object_store, postgres_server, run_settings
+from embedded_stack.kafka_nodes import kafka_name
 from embedded_stack.layout import (
     LOGGING_CONFIG,
     MARKER_VARIABLE,
@@ -16,19 +18,28 @@ from embedded_stack.layout import (
     MONITORING_DIR,
     POSTGRES_USER,
     Layout,
+    java,
     jmx_agent,
     kafka_jars,
     needs_postgres_user,
     registry_jars,
 )
 from embedded_stack.monitoring.programs import monitoring_services
-from embedded_stack.service import Service
+from embedded_stack.service import DEFAULT_PROFILES, Profile, Service
 from embedded_stack.spark_cluster import cluster_services
 
 STREAMING = "streaming"
 
 #: Seconds that a service gets to stop before it is killed; all of them stop at once.
 STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": int(STOP_GRACE_S) + 10}
+
+#: Resident memory of a JVM beside its heap: class data, code, threads, and Kafka's buffers.
+BESIDE_HEAP_MB = {"kafka": 150, "registry": 100}
+#: MinIO's garbage collector keeps below it; idle it takes half.
+MINIO_MEMORY_MB = 768
+POSTGRES_MEMORY_MB = 256
+#: The driver's JVM with its default heap, and its Python with the keys of the deduplication windows.
+DRIVER_MEMORY_MB = 3072
 
 #: A driver refuses a wrong password after 5 s and a wrong checkpoint after 20-40 s: its next start must wait then, too.
 DRIVER_START_SECONDS = 60
@@ -59,27 +70,42 @@ def services(layout: Layout) -> tuple[Service, ...]:
     return here
 
 
-def java() -> str:
-    """Path of the JVM; the name alone when it is missing, which the preflight reports."""
-    return shutil.which("java") or "java"
+def started_by_up(layout: Layout, more: Iterable[str] = ()) -> tuple[Service, ...]:
+    """The services that `up` starts: those of the default profiles, and of the profiles that `more` names.
+
+    Raises ConfigurationError for a name that is no profile, and for a profile that has no service here.
+    """
+    known = services(layout)
+    wanted = DEFAULT_PROFILES | {_profile(name, known, layout) for name in more}
+    return tuple(service for service in known if service.profile in wanted and not service.on_demand)
+
+
+def _profile(name: str, known: tuple[Service, ...], layout: Layout) -> Profile:
+    if name not in list(Profile):
+        raise ConfigurationError(f"profile {name!r} does not exist; one of: {', '.join(Profile)}")
+    filled = {service.profile for service in known if not service.on_demand}
+    if name not in filled:
+        with_services = ", ".join(profile for profile in Profile if profile in filled)
+        raise ConfigurationError(
+            f"profile {name} has no service in stack {layout.topology.environment}; profiles with services: "
+            f"{with_services}"
+        )
+    return Profile(name)
 
 
 def _marked(layout: Layout, **more: str) -> dict[str, str]:
     return {MARKER_VARIABLE: layout.marker, **more}
 
 
-def kafka_name(broker: Broker) -> str:
-    """`kafka-1` for the broker with id 1."""
-    return f"kafka-{broker.id}"
-
-
 def _broker(layout: Layout, broker: Broker) -> Service:
     config = layout.config / f"{kafka_name(broker)}.properties"
+    kafka = layout.topology.kafka
     return Service(
         name=kafka_name(broker),
+        profile=Profile.CORE,
         command=(
             java(),
-            f"-Xmx{layout.topology.kafka.heap_mb}m",
+            f"-Xmx{kafka.heap_mb}m",
             "-XX:+UseSerialGC",  # the smallest collector: three brokers share a laptop
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={LOGGING_CONFIG}",
@@ -92,8 +118,10 @@ def _broker(layout: Layout, broker: Broker) -> Service:
         ),
         endpoints=(broker, Endpoint(host=broker.host, port=broker.controller_port), broker.metrics),
         healthy=lambda: health.kafka_broker(broker),
+        memory_mb=kafka.heap_mb + BESIDE_HEAP_MB["kafka"],
         stop_seconds=STOP_SECONDS["kafka"],
         environment=_marked(layout),
+        prepare=lambda _accounts: kafka_nodes.prepare_broker(layout, broker),
     )
 
 
@@ -104,6 +132,7 @@ def _registry(layout: Layout) -> Service:
     jar = next(iter(sorted(registry_jars().glob("*-runner.jar"))), registry_jars() / "runner.jar")
     return Service(
         name="registry",
+        profile=Profile.CORE,
         command=(
             java(),
             f"-Xmx{registry.heap_mb}m",
@@ -120,6 +149,7 @@ def _registry(layout: Layout) -> Service:
         ),
         endpoints=(registry,),
         healthy=lambda: health.http_ok(f"{registry.url}/subjects"),
+        memory_mb=registry.heap_mb + BESIDE_HEAP_MB["registry"],
         stop_seconds=STOP_SECONDS["registry"],
         environment=_marked(
             layout,
@@ -135,6 +165,7 @@ def _minio(layout: Layout) -> Service:
     console = Endpoint(host=store.host, port=store.console_port)
     return Service(
         name="minio",
+        profile=Profile.CORE,
         command=(
             str(MINIO_BINARY),
             "server",
@@ -147,6 +178,7 @@ def _minio(layout: Layout) -> Service:
         ),
         endpoints=(store, console),
         healthy=lambda: health.http_ok(f"{store.url}/minio/health/ready"),
+        memory_mb=MINIO_MEMORY_MB,
         stop_seconds=STOP_SECONDS["minio"],
         environment=_marked(
             layout,
@@ -154,8 +186,10 @@ def _minio(layout: Layout) -> Service:
             MINIO_ROOT_PASSWORD_FILE=str(layout.secrets / "minio-root-password"),
             MINIO_REGION=store.region,
             MINIO_UPDATE="off",  # no call to the outside
-            GOMEMLIMIT="768MiB",
+            GOMEMLIMIT=f"{MINIO_MEMORY_MB}MiB",
         ),
+        prepare=lambda accounts: object_store.prepare_minio(layout, accounts[STACK]),
+        provision=lambda accounts: object_store.apply_accounts(layout.topology, accounts),
     )
 
 
@@ -171,6 +205,7 @@ def _postgres(layout: Layout) -> Service:
     }
     return Service(
         name="postgres",
+        profile=Profile.CORE,
         command=(
             str(layout.postgres_program / "bin" / "postgres"),
             "-D",
@@ -179,32 +214,32 @@ def _postgres(layout: Layout) -> Service:
         ),
         endpoints=(postgres,),
         healthy=lambda: health.postgres_answers(postgres),
+        memory_mb=POSTGRES_MEMORY_MB,
         stop_seconds=STOP_SECONDS["postgres"],
         environment=_marked(layout),
         user=POSTGRES_USER if needs_postgres_user() else None,
         stop_signal="INT",  # fast shutdown: end sessions, write a checkpoint
         stop_group=False,
+        prepare=lambda accounts: postgres_server.prepare_postgres(layout, accounts[STACK]),
+        provision=lambda accounts: postgres_server.apply_accounts(layout.topology, accounts),
     )
 
 
 def _streaming(layout: Layout) -> Service:
     metrics = layout.topology.metrics.streaming
+    settings = layout.run_settings(STREAMING)
+    crm = (sys.executable, "-m", "data_platform_core.cli", "--env", layout.topology.environment)
     return Service(
         name=STREAMING,
-        command=(
-            sys.executable,
-            "-m",
-            "data_platform_core.cli",
-            "--env",
-            layout.topology.environment,
-            "stream",
-            "run",
-        ),
+        profile=Profile.CORE,
+        command=run_settings.under(settings, (*crm, "stream", "run")),
         endpoints=(metrics,),
         healthy=lambda: health.streaming_driver(metrics.address),
+        memory_mb=DRIVER_MEMORY_MB,
         stop_seconds=STOP_SECONDS["streaming"],
         start_seconds=DRIVER_START_SECONDS,
         environment=_marked(layout),
         stop_group=False,  # the driver ends its queries, then its JVM
         on_demand=True,
+        run_settings=settings,
     )

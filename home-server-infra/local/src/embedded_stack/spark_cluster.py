@@ -14,11 +14,14 @@ from data_platform_core.secret_files import new_secret, write_secret
 from data_platform_core.topology import Endpoint, SparkWorker
 from embedded_stack import health
 from embedded_stack.layout import MARKER_VARIABLE, Layout
-from embedded_stack.service import Service
+from embedded_stack.service import Profile, Service
 
 MASTER = "spark-master"
 _STOP_SECONDS = 10
 _HEAP_MB = 128
+_DAEMON_MB = 256
+#: Spark's own default: an executor's memory beside its heap.
+_EXECUTOR_OVERHEAD_MB = 384
 
 
 def worker_name(worker: SparkWorker) -> str:
@@ -37,6 +40,7 @@ def cluster_services(layout: Layout) -> tuple[Service, ...]:
         "org.apache.spark.deploy.master.Master",
         spark,
         spark.console_port,
+        memory_mb=_DAEMON_MB,
     )
     workers = (
         _daemon(
@@ -52,17 +56,21 @@ def cluster_services(layout: Layout) -> tuple[Service, ...]:
             "--work-dir",
             str(layout.spark_work / str(worker.id)),
             spark.url,
+            memory_mb=_DAEMON_MB + worker.memory_mb + _EXECUTOR_OVERHEAD_MB,
         )
         for worker in spark.workers
     )
     return (master, *workers)
 
 
-def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console: int, *arguments: str) -> Service:
+def _daemon(
+    layout: Layout, name: str, program: str, endpoint: Endpoint, console: int, *arguments: str, memory_mb: int
+) -> Service:
     address = ("--host", endpoint.host, "--port", str(endpoint.port), "--webui-port", str(console))
     page = Endpoint(host=endpoint.host, port=console)
     return Service(
         name=name,
+        profile=Profile.CORE,
         command=(
             str(spark_home() / "bin" / "spark-class"),
             program,
@@ -73,6 +81,7 @@ def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console
         ),
         endpoints=(endpoint, page),
         healthy=lambda: health.http_ok(f"http://{page.address}/json/"),
+        memory_mb=memory_mb,
         stop_seconds=_STOP_SECONDS,
         environment={
             MARKER_VARIABLE: layout.marker,
@@ -82,6 +91,7 @@ def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console
             "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         },
         on_demand=True,
+        prepare=lambda _accounts: prepare_cluster(layout),
     )
 
 

@@ -23,6 +23,8 @@ DAEMON_START_SECONDS = 10.0
 #: All services stop at once; above the longest of their own limits.
 DAEMON_STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+#: supervisord's state of a service that was never started, or was stopped by a person.
+STOPPED = "STOPPED"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from data_platform_core.paths import REPOSITORY_ROOT
 from embedded_stack.credentials import ensure_accounts
 from embedded_stack.layout import AMTOOL_BINARY, MONITORING_DIR, Layout
 from embedded_stack.monitoring import config, programs
-from embedded_stack.monitoring.prepare import metrics_token, prepare_monitoring, refresh
+from embedded_stack.monitoring.prepare import metrics_token
 from embedded_stack.monitoring.sink import FIRING, RESOLVED, Inbox, MailHandler, http_server, read_messages
 
 pytestmark = pytest.mark.unit
@@ -62,10 +62,15 @@ def alerts() -> list[dict[str, Any]]:
 def prepared(layout: Layout) -> Layout:
     """A layout with the configuration of Prometheus and Alertmanager on disk, and the accounts."""
     layout.config.mkdir(parents=True)
-    account = ensure_accounts(layout.secrets)[MONITORING]
-    for name in (programs.PROMETHEUS, programs.ALERTMANAGER, programs.POSTGRES_EXPORTER):
-        prepare_monitoring(layout, name, account)
+    accounts = ensure_accounts(layout.secrets)
+    for service in programs.monitoring_services(layout):
+        service.prepare(accounts)
     return layout
+
+
+def refresh(layout: Layout, name: str) -> bool:
+    """Whether a running program of this name must read its configuration again."""
+    return next(service for service in programs.monitoring_services(layout) if service.name == name).refresh()
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)

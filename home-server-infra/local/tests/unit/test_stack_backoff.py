@@ -15,7 +15,7 @@ from data_platform_core.topology import Endpoint
 from embedded_stack import api
 from embedded_stack.backoff import MAX_BACKOFF_SECONDS, BackoffInterface, make_interface
 from embedded_stack.layout import MARKER_VARIABLE, Layout
-from embedded_stack.service import Service
+from embedded_stack.service import Profile, Service
 from embedded_stack.supervision import Supervisor
 
 pytestmark = pytest.mark.unit
@@ -72,9 +72,11 @@ def crashing(layout: Layout) -> Service:
     program = f"import pathlib, sys, time;{mended} or sys.exit('the disk is full');time.sleep(600)"
     return Service(
         name="crashing",
+        profile=Profile.CORE,
         command=(sys.executable, "-c", program),
         endpoints=(Endpoint(host="127.0.0.1", port=1),),
         healthy=lambda: None,
+        memory_mb=16,
         stop_seconds=5,
         environment={MARKER_VARIABLE: layout.marker},
     )

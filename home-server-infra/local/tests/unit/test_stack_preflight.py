@@ -13,14 +13,22 @@ from pydantic import BaseModel
 from data_platform_core.topology import Endpoint, Requires, load_topology
 from embedded_stack import api, preflight
 from embedded_stack.layout import Layout
-from embedded_stack.service import Service
-from embedded_stack.services import services
+from embedded_stack.service import Profile, Service
+from embedded_stack.services import services, started_by_up
 
 pytestmark = pytest.mark.unit
 
 
-def service_at(endpoint: Endpoint) -> Service:
-    return Service(name="registry", command=("true",), endpoints=(endpoint,), healthy=lambda: None, stop_seconds=1)
+def service_at(*endpoints: Endpoint, name: str = "registry", memory_mb: int = 1) -> Service:
+    return Service(
+        name=name,
+        profile=Profile.CORE,
+        command=("true",),
+        endpoints=endpoints,
+        healthy=lambda: None,
+        memory_mb=memory_mb,
+        stop_seconds=1,
+    )
 
 
 def test_a_taken_port_is_named_with_who_wants_it_and_who_has_it(taken: Endpoint) -> None:
@@ -35,21 +43,32 @@ def test_a_port_taken_on_another_address_is_no_problem(taken: Endpoint) -> None:
     assert preflight.taken_ports((service_at(elsewhere),)) == []
 
 
-def test_too_little_memory_is_named_with_what_is_there_and_what_is_needed() -> None:
-    (problem,) = preflight.short_of_memory(Requires(memory_mb=10**9, disk_mb=0))
-    assert "1000000000 MB needed" in problem
-    assert "requires.memory_mb" in problem
+def test_too_little_memory_is_named_with_the_sum_and_the_largest_of_what_is_to_start() -> None:
+    wanted = [service_at(name=f"s{number}", memory_mb=number * 10**9) for number in (3, 1, 4, 2)]
+    (problem,) = preflight.short_of_memory(wanted)
+    assert "10000000000 MB needed by 4 services (most by s4 4000000000, s3 3000000000, s2 2000000000)" in problem
+
+
+def test_only_what_is_to_start_asks_for_memory(layout: Layout) -> None:
+    up = sum(service.memory_mb for service in started_by_up(layout))
+    every = sum(service.memory_mb for service in services(layout))
+    (driver,) = (service for service in services(layout) if service.name == "streaming")
+    assert up + driver.memory_mb < every, "the workers of a spike count when they start"
+
+
+@pytest.mark.parametrize("environment", ["local", "lab"])
+def test_every_service_says_what_it_takes(environment: str) -> None:
+    assert [service.name for service in services(Layout(load_topology(environment))) if service.memory_mb < 16] == []
 
 
 def test_a_full_disk_is_named_with_the_folder_even_before_the_data_folder_exists(tmp_path: Path) -> None:
-    (problem,) = preflight.short_of_disk(Requires(memory_mb=0, disk_mb=10**12), tmp_path / "not" / "yet")
+    (problem,) = preflight.short_of_disk(Requires(disk_mb=10**12), tmp_path / "not" / "yet")
     assert str(tmp_path) in problem
     assert "requires.disk_mb" in problem
 
 
 def test_enough_memory_and_disk_is_no_problem(tmp_path: Path) -> None:
-    modest = Requires(memory_mb=1, disk_mb=1)
-    assert preflight.short_of_memory(modest) + preflight.short_of_disk(modest, tmp_path) == []
+    assert preflight.short_of_memory([service_at()]) + preflight.short_of_disk(Requires(disk_mb=1), tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -130,9 +149,9 @@ def test_data_whose_passwords_are_gone_is_refused(layout: Layout, monkeypatch: p
 def test_all_problems_are_told_at_once(
     layout: Layout, taken: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    greedy = layout.topology.model_copy(update={"requires": Requires(memory_mb=10**9, disk_mb=10**12)})
+    greedy = layout.topology.model_copy(update={"requires": Requires(disk_mb=10**12)})
     monkeypatch.setenv("PATH", str(tmp_path))
-    error = api.PreflightError(preflight.problems(Layout(greedy), (service_at(taken),)))
+    error = api.PreflightError(preflight.problems(Layout(greedy), (service_at(taken, memory_mb=10**9),)))
     assert error.exit_code == 3
     for word in ("memory", "disk", "java", taken.address):
         assert any(word in problem for problem in error.problems)

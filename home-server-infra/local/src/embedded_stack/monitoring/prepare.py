@@ -11,38 +11,35 @@ import time
 from data_platform_core.secret_files import write_secret
 from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
-from embedded_stack.monitoring import programs
 from embedded_stack.monitoring.config import write_alertmanager, write_prometheus
 
 #: The object store takes Prometheus' token that long; each start makes a new one.
 TOKEN_DAYS = 365
 
 
-def prepare_monitoring(layout: Layout, name: str, account: Account) -> None:
-    """Prepare one of the monitoring's services; `account` is the one of the monitoring. Others are left alone."""
-    if name == programs.POSTGRES_EXPORTER:
-        user, password = account.postgres_login
-        write_secret(layout.secrets / "postgres-exporter-user", user)
-        write_secret(layout.secrets / "postgres-exporter-password", password)
-    elif name == programs.PROMETHEUS:
-        layout.prometheus_data.mkdir(mode=0o700, exist_ok=True)
-        token = metrics_token(*account.store_login, expires=int(time.time()) + TOKEN_DAYS * 86_400)
-        write_secret(layout.secrets / "minio-metrics-token", token)
-        write_prometheus(layout)
-    elif name == programs.ALERTMANAGER:
-        layout.alertmanager_data.mkdir(mode=0o700, exist_ok=True)
-        layout.receivers.mkdir(mode=0o700, exist_ok=True)
-        sink = layout.topology.monitoring.alert_sink.url
-        write_secret(layout.sink_slack_url, f"{sink}/slack")
-        write_secret(layout.sink_webhook_url, f"{sink}/webhook")
-        write_alertmanager(layout)
+def prepare_postgres_exporter(layout: Layout, account: Account) -> None:
+    """The exporter's login, as the files that it reads."""
+    user, password = account.postgres_login
+    write_secret(layout.secrets / "postgres-exporter-user", user)
+    write_secret(layout.secrets / "postgres-exporter-password", password)
 
 
-def refresh(layout: Layout, name: str) -> bool:
-    """Write the configuration of a running service anew. Returns whether it must read it again."""
-    if name == programs.PROMETHEUS:
-        return write_prometheus(layout)
-    return name == programs.ALERTMANAGER and write_alertmanager(layout)
+def prepare_prometheus(layout: Layout, account: Account) -> None:
+    """Data folder, token for the object store's metrics, configuration and rules."""
+    layout.prometheus_data.mkdir(mode=0o700, exist_ok=True)
+    token = metrics_token(*account.store_login, expires=int(time.time()) + TOKEN_DAYS * 86_400)
+    write_secret(layout.secrets / "minio-metrics-token", token)
+    write_prometheus(layout)
+
+
+def prepare_alertmanager(layout: Layout) -> None:
+    """Data folder, folder for real receivers, addresses of the sink, configuration."""
+    layout.alertmanager_data.mkdir(mode=0o700, exist_ok=True)
+    layout.receivers.mkdir(mode=0o700, exist_ok=True)
+    sink = layout.topology.monitoring.alert_sink.url
+    write_secret(layout.sink_slack_url, f"{sink}/slack")
+    write_secret(layout.sink_webhook_url, f"{sink}/webhook")
+    write_alertmanager(layout)
 
 
 def metrics_token(access_key: str, secret_key: str, expires: int) -> str:

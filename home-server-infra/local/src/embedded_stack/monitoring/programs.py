@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from data_platform_core.access.names import MONITORING
 from data_platform_core.topology import Endpoint
 from embedded_stack import health
 from embedded_stack.layout import ALERTMANAGER_BINARY, LOCAL_ROOT, MARKER_VARIABLE, MONITORING_DIR, Layout
-from embedded_stack.service import Service
+from embedded_stack.monitoring.config import write_alertmanager, write_prometheus
+from embedded_stack.monitoring.prepare import prepare_alertmanager, prepare_postgres_exporter, prepare_prometheus
+from embedded_stack.service import Profile, Service
 
 PROMETHEUS = "prometheus"
 ALERTMANAGER = "alertmanager"
@@ -26,6 +30,8 @@ PROGRAMS = (
 )
 
 _STOP_SECONDS = 10
+#: Resident memory to plan with, MB.
+_MEMORY_MB = {PROMETHEUS: 256, ALERTMANAGER: 64, NODE_EXPORTER: 32, POSTGRES_EXPORTER: 32, ALERT_SINK: 96}
 _NODE_COLLECTORS = ("cpu", "diskstats", "filesystem", "loadavg", "meminfo", "netdev", "uname", "vmstat")
 #: Kinds of file systems that are not a disk of the machine.
 _NO_DISKS = (
@@ -57,9 +63,11 @@ def _service(
     """A service that is healthy when a GET of `path` at its first address is answered with 200."""
     return Service(
         name=name,
+        profile=Profile.MONITORING,
         command=command,
         endpoints=endpoints,
         healthy=lambda: health.http_ok(f"http://{endpoints[0].address}{path}"),
+        memory_mb=_MEMORY_MB[name],
         stop_seconds=_STOP_SECONDS,
         environment={MARKER_VARIABLE: layout.marker, "GOMAXPROCS": "1"},  # they share a laptop with what they watch
     )
@@ -77,7 +85,11 @@ def _prometheus(layout: Layout) -> Service:
         f"--storage.tsdb.retention.size={monitoring.retention.size_mb}MB",
         "--log.level=warn",
     )
-    return _service(layout, PROMETHEUS, command, (monitoring.prometheus,), "/-/ready")
+    return replace(
+        _service(layout, PROMETHEUS, command, (monitoring.prometheus,), "/-/ready"),
+        prepare=lambda accounts: prepare_prometheus(layout, accounts[MONITORING]),
+        refresh=lambda: write_prometheus(layout),
+    )
 
 
 def _alertmanager(layout: Layout) -> Service:
@@ -90,7 +102,11 @@ def _alertmanager(layout: Layout) -> Service:
         "--cluster.listen-address=",  # one Alertmanager: no gossip, which would listen on every interface
         "--log.level=warn",
     )
-    return _service(layout, ALERTMANAGER, command, (endpoint,), "/-/ready")
+    return replace(
+        _service(layout, ALERTMANAGER, command, (endpoint,), "/-/ready"),
+        prepare=lambda _accounts: prepare_alertmanager(layout),
+        refresh=lambda: write_alertmanager(layout),
+    )
 
 
 def _node_exporter(layout: Layout) -> Service:
@@ -112,6 +128,7 @@ def _postgres_exporter(layout: Layout) -> Service:
     endpoint, postgres = layout.topology.monitoring.postgres_exporter, layout.topology.postgres
     return Service(
         name=POSTGRES_EXPORTER,
+        profile=Profile.MONITORING,
         command=(
             str(program("prometheus-postgres-exporter")),
             f"--web.listen-address={endpoint.address}",
@@ -124,7 +141,9 @@ def _postgres_exporter(layout: Layout) -> Service:
         ),
         endpoints=(endpoint,),
         healthy=lambda: health.http_says(f"http://{endpoint.address}/metrics", "pg_up 1"),
+        memory_mb=_MEMORY_MB[POSTGRES_EXPORTER],
         stop_seconds=_STOP_SECONDS,
+        prepare=lambda accounts: prepare_postgres_exporter(layout, accounts[MONITORING]),
         environment={
             MARKER_VARIABLE: layout.marker,
             "GOMAXPROCS": "1",

@@ -6,6 +6,8 @@ from typing import Final
 
 #: The account that exporters and Prometheus use.
 MONITORING: Final = "monitoring"
+#: The streaming driver: its account, and the service that runs it.
+STREAMING: Final = "streaming"
 
 #: Accounts of the servers' own, which no service of the platform uses: the brokers' among themselves, that of
 #: PostgreSQL's replication, and the embedded stack's (superuser of PostgreSQL, root of the object store).

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from data_platform_core import command_line
+from platform_experiments.embedded import EmbeddedRuntime
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 # Piped, rich would squeeze tables into 80 columns.
@@ -27,7 +28,7 @@ def demo(
     """Traffic through the whole platform, then the proof that every record is accounted for."""
     from platform_experiments import demo as steps
 
-    raise typer.Exit(steps.run(env, seconds))
+    raise typer.Exit(steps.run(EmbeddedRuntime(env), seconds))
 
 
 @app.command()
@@ -41,7 +42,9 @@ def drill(
     began = time.monotonic()
     with _console.status(f"drill on stack {env}"):
         legs = steps.run(
-            env, scale, lambda line: _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {line}")
+            EmbeddedRuntime(env),
+            scale,
+            lambda line: _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {line}"),
         )
     _console.print(steps.drill_table(legs))
     if not all(leg.once for leg in legs):
@@ -64,9 +67,11 @@ def bench(
     """What this machine sustains, on a fresh stack of its own."""
     from platform_experiments.bench import runner
     from platform_experiments.bench.load import Load
+    from platform_experiments.bench.measuring import ENVIRONMENT
 
     load = Load(backlog, seconds, warm_up, tuple(setting or ()))
-    runner.run(replace(load, keys=tuple(sorted(keys))) if keys else load, only or ())
+    load = replace(load, keys=tuple(sorted(keys))) if keys else load
+    runner.run(EmbeddedRuntime(ENVIRONMENT), load, only or ())
 
 
 @app.command()
@@ -85,11 +90,11 @@ def spike(  # noqa: PLR0913 - options of a command
     """The same spike against several remedies on a stack of its own; writes a measured report with curves."""
     from platform_experiments.spike import command
     from platform_experiments.spike.arms import choose
-    from platform_experiments.spike.experiment import Plan
+    from platform_experiments.spike.experiment import ENVIRONMENT, Plan
 
     chosen = choose([name for name in arms.replace(" ", "").split(",") if name])
     plan = Plan(seed, rate, baseline_rate, baseline, ramp, hold, decay=ramp, recovery=baseline, partitions=partitions)
-    if not command.run(chosen, plan, out):
+    if not command.run(EmbeddedRuntime(ENVIRONMENT), chosen, plan, out):
         raise typer.Exit(1)
 
 

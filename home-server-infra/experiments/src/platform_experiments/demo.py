@@ -7,53 +7,73 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console
 
-from data_platform_core.commands import command_path
+from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
-from data_platform_core.topology import load_topology
-from embedded_stack import api
-from embedded_stack.services import STREAMING
+from platform_experiments.runtime import Runtime
 
 _DRAIN_SECONDS = 300
-#: After Ctrl-C: a generator waits for what it sent, a load for Spark to let go.
-_SETTLE_SECONDS = 30
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def run(environment: str, seconds: int) -> int:
-    """Run the demo for `seconds` of traffic. Returns reconcile's exit code; the stack stays up.
+@dataclass(frozen=True)
+class Step:
+    """A command of the demo and what it does. A `quiet` one prints nothing unless something fails."""
+
+    what: str
+    command: tuple[str, ...]
+    quiet: bool = False
+
+
+def steps(environment: str, run_id: str, seconds: int) -> tuple[Step, ...]:
+    """What happens to a run once the platform is up, in order; the last step is the proof."""
+    crm = ("crm", "--env", environment)
+    generator = ("crm-generator", "normal", "--env", environment, "--run-id", run_id, "--duration", str(seconds))
+    return (
+        Step(f"{seconds} s of normal traffic", generator),
+        Step(
+            "wait until the stream has committed all of it",
+            (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS)),
+        ),
+        Step("load silver into PostgreSQL", (*crm, "load")),
+        Step("build and test the marts", (*crm, "dbt", "build", "--quiet"), quiet=True),
+        Step("account for every record", (*crm, "reconcile", "--run-id", run_id)),
+    )
+
+
+def run(runtime: Runtime, seconds: int) -> int:
+    """Run the demo for `seconds` of traffic. Returns reconcile's exit code; the platform stays up.
 
     Raises ServiceError naming the step that failed, or when a demo of this environment is under way.
     """
     try:
-        with _only_demo(environment):
-            return _run(environment, seconds)
+        with _only_demo(runtime):
+            return _run(runtime, seconds)
     except KeyboardInterrupt:
-        console.print(f"\ninterrupted; what is up stays up, `make down{_suffix(environment)}` stops it")
+        console.print(f"\ninterrupted; what is up stays up, `{runtime.command('down')}` stops it")
         raise
 
 
 @contextmanager
-def _only_demo(environment: str) -> Iterator[None]:
+def _only_demo(runtime: Runtime) -> Iterator[None]:
     """Two demos would load and build the same tables at the same time. Raises ServiceError for the second."""
-    folder = load_topology(environment).data_path
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "demo.lock").open("a+") as lock:
+    runtime.folder.mkdir(parents=True, exist_ok=True)
+    with (runtime.folder / "demo.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise ServiceError(
-                f"a demo of environment {environment} runs already (pid {lock.read().strip() or 'unknown'}); wait for "
-                "its end, or stop it with Ctrl-C"
+                f"a demo of environment {runtime.topology.environment} runs already (pid "
+                f"{lock.read().strip() or 'unknown'}); wait for its end, or stop it with Ctrl-C"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -61,80 +81,52 @@ def _only_demo(environment: str) -> Iterator[None]:
         yield
 
 
-def _run(environment: str, seconds: int) -> int:
+def _run(runtime: Runtime, seconds: int) -> int:
     run_id = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     began = time.monotonic()
-    _heading(1, "start Kafka, registry, object store and PostgreSQL", ("make", "up"))
-    api.up(environment, lambda service, event: console.print(f"   {service:<10} {event}"))
-    _heading(2, "start the streaming driver", ("make", "stream"))
+    _heading(1, "start Kafka, registry, object store and PostgreSQL", runtime.command("up"))
+    runtime.up(lambda service, event: console.print(f"   {service:<10} {event}"), room_for=(STREAMING,))
+    _heading(2, "start the streaming driver", runtime.command("stream"))
     with console.status("Spark starts: about 20 s"):
-        api.start(environment, STREAMING)
-    crm = ("crm", "--env", environment)
-    generator = ("crm-generator", "normal", "--env", environment, "--run-id", run_id, "--duration", str(seconds))
-    plan: tuple[tuple[str, tuple[str, ...]], ...] = (
-        (f"{seconds} s of normal traffic", generator),
-        ("wait until the stream has committed all of it", (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS))),
-        ("load silver into PostgreSQL", (*crm, "load")),
-        ("build and test the marts", (*crm, "dbt", "build", "--quiet")),
-    )
-    for number, (what, command) in enumerate(plan, start=3):
-        _heading(number, what, command)
-        _step(number, command, quiet="--quiet" in command)
-    reconcile = (*crm, "reconcile", "--run-id", run_id)
-    _heading(3 + len(plan), "account for every record", reconcile)
-    code = _call(reconcile)
+        runtime.start(STREAMING)
+    *before, proof = steps(runtime.topology.environment, run_id, seconds)
+    for number, step in enumerate(before, start=3):
+        _heading(number, step.what, " ".join(step.command))
+        _step(runtime, number, step)
+    _heading(3 + len(before), proof.what, " ".join(proof.command))
+    code = runtime.follow(proof.command)
     console.print(f"\ndemo of run {run_id} took {time.monotonic() - began:.0f} s; the stack stays up")
-    _where_next(environment, run_id)
+    _where_next(runtime, run_id)
     return code
 
 
-def _step(number: int, command: tuple[str, ...], *, quiet: bool) -> None:
+def _step(runtime: Runtime, number: int, step: Step) -> None:
     began = time.monotonic()
-    if quiet:  # it says nothing unless something fails
+    if step.quiet:
         with console.status("working"):
-            code = _call(command)
+            code = runtime.follow(step.command)
     else:
-        code = _call(command)
+        code = runtime.follow(step.command)
     if code != 0:
-        raise ServiceError(f"demo step {number} failed with exit code {code}: {' '.join(command)}")
+        raise ServiceError(f"demo step {number} failed with exit code {code}: {' '.join(step.command)}")
     console.print(f"   [dim]done in {time.monotonic() - began:.1f} s[/dim]")
 
 
-def _call(command: Iterable[str]) -> int:
-    """Run a command to its end. Ctrl-C reaches it as it reaches us: it gets the time to settle what it began."""
-    program, *arguments = command
-    with subprocess.Popen([command_path(program), *arguments]) as child:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            try:
-                child.wait(_SETTLE_SECONDS)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                child.kill()
-            raise
+def _heading(number: int, what: str, command: str) -> None:
+    console.print(f"\n[bold]{number}. {what}[/bold]  [dim]{command}[/dim]")
 
 
-def _heading(number: int, what: str, command: tuple[str, ...]) -> None:
-    console.print(f"\n[bold]{number}. {what}[/bold]  [dim]{' '.join(command)}[/dim]")
-
-
-def _suffix(environment: str) -> str:
-    """What `make` needs to know beside the target."""
-    return "" if environment == "local" else f" ENV={environment}"
-
-
-def _where_next(environment: str, run_id: str) -> None:
-    topology = load_topology(environment)
-    suffix = _suffix(environment)
+def _where_next(runtime: Runtime, run_id: str) -> None:
+    topology = runtime.topology
     rows = (
-        (f"make status{suffix}", "what runs, where, and whether it is healthy"),
-        (f"make psql{suffix}", "the marts: select * from marts.mart_daily_ctr;"),
-        (f"make reconcile RUN={run_id}{suffix}", "the proof again"),
-        (f"make logs SERVICE={STREAMING}{suffix}", "each micro-batch as it commits"),
+        (runtime.command("status"), "what runs, where, and whether it is healthy"),
+        (runtime.command("psql"), "the marts: select * from marts.mart_daily_ctr;"),
+        (runtime.command("reconcile", RUN=run_id), "the proof again"),
+        (runtime.command("logs", SERVICE=STREAMING), "each micro-batch as it commits"),
         (f"http://{topology.metrics.streaming.address}/metrics", "lag in records and seconds"),
         (f"http://{topology.monitoring.prometheus.address}", "lag, rates and alerts over time (Prometheus)"),
-        (f"make down{suffix}", "stop everything; the data stays"),
+        (runtime.command("down"), "stop everything; the data stays"),
     )
     console.print("where to look next:")
-    for command, tells in rows:
-        console.print(f"   {command:<52} {tells}")
+    for command, shows in rows:
+        console.print(f"   {command:<52} {shows}")

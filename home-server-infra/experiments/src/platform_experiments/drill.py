@@ -1,14 +1,14 @@
-"""The alert drill: real breaches on a running stack, followed to the message and back.
+"""The alert drill: real breaches on a running platform, followed to the message and back.
 
-1. A broker is stopped: BrokerDown, by Slack and mail. That partitions lack replicas follows from it: it is not told.
+1. A broker is stopped: BrokerDown, by Slack and mail. Partitions lack replicas then, which brings no message.
 2. Records are sent while no streaming driver runs: StreamingDown, by webhook too, since it breaks a promise.
 
-Each breach must be told once by each of its ways, and its end once. The receivers are the environment's alert sink.
+Each breach must bring one message by each of its ways, and its end one more. The receivers are the environment's alert
+sink.
 """
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,18 +17,9 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
-from data_platform_core.commands import command_path
+from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
-from data_platform_core.topology import Topology, load_topology
-from embedded_stack import api
-from embedded_stack.kafka_nodes import kafka_name
-from embedded_stack.layout import Layout
-from embedded_stack.monitoring.alerts import is_firing
-from embedded_stack.monitoring.config import alertmanager_config, milliseconds, write_alertmanager, write_prometheus
-from embedded_stack.monitoring.programs import ALERTMANAGER, PROMETHEUS
-from embedded_stack.monitoring.sink import FIRING, RESOLVED, Message, read_messages
-from embedded_stack.services import STREAMING
-from embedded_stack.supervision import Supervisor
+from platform_experiments.runtime import AlertMessage, Job, Runtime
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"
 #: On top of the waits that the rules ask for; a busy machine of 2 cores needs most of it to start a broker.
@@ -38,12 +29,12 @@ _POLL_SECONDS = 0.2
 _RECORDS_PER_SECOND = 10
 
 #: Called with one line for the person watching.
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Leg:
-    """One breach by one way. Seconds since the breach, or since its cure; `messages` counts what came of each kind."""
+    """One breach by one way. Seconds since the breach, or since its cure, and how many messages came of each kind."""
 
     alert: str
     via: str
@@ -51,12 +42,13 @@ class Leg:
     delivered: float
     resolved: float
     resolved_delivered: float
-    messages: dict[str, int]
+    firing_messages: int
+    resolved_messages: int
 
     @property
     def once(self) -> bool:
-        """Told once, and its end told once."""
-        return self.messages == {FIRING: 1, RESOLVED: 1}
+        """One message when it began, one when it ended."""
+        return (self.firing_messages, self.resolved_messages) == (1, 1)
 
 
 def drill_table(legs: list[Leg]) -> Table:
@@ -66,115 +58,96 @@ def drill_table(legs: list[Leg]) -> Table:
         table.add_column(column, justify="left" if column in ("alert", "by", "messages") else "right")
     for leg in legs:
         seconds = (leg.firing, leg.delivered, leg.resolved, leg.resolved_delivered)
-        count = f"{leg.messages[FIRING]} firing, {leg.messages[RESOLVED]} resolved"
+        count = f"{leg.firing_messages} firing, {leg.resolved_messages} resolved"
         table.add_row(leg.alert, leg.via, *(f"{value:.1f}" for value in seconds), count)
     return table
 
 
-def run(environment: str, scale: float, tell: Tell) -> list[Leg]:
+def run(runtime: Runtime, scale: float, report: Report) -> list[Leg]:
     """Both breaches, one after the other, with every wait of rules and routes times `scale`.
 
-    Raises ServiceError when the stack is not fit for it, or when nothing arrives.
+    Raises ServiceError when the platform is not fit for it, or when nothing arrives.
     """
-    topology = load_topology(environment)
-    layout = Layout(topology)
-    _require_quiet(environment, topology, layout)
-    broker = topology.kafka.brokers[-1]
-    name = kafka_name(broker)
-    with _waits(layout, scale):
-        legs = _Breach(layout, scale, "BrokerDown", (SLACK, EMAIL), tell).follow(
-            f"stop {name}", lambda: api.stop(environment, name), lambda: api.start(environment, name)
+    _require_quiet(runtime)
+    broker = runtime.brokers[-1]
+    with runtime.alerting.waits(scale):
+        legs = _Breach(runtime, scale, "BrokerDown", (SLACK, EMAIL), report).follow(
+            f"stop {broker}", lambda: runtime.stop(broker), lambda: runtime.start(broker)
         )
-        with _driver_stopped(environment), _Traffic(environment) as traffic:
-            breach = _Breach(layout, scale, "StreamingDown", (WEBHOOK, SLACK, EMAIL), tell)
+        with _driver_stopped(runtime), _Traffic(runtime) as traffic:
+            breach = _Breach(runtime, scale, "StreamingDown", (WEBHOOK, SLACK, EMAIL), report)
             legs += breach.follow("send records while no driver runs", traffic.begin, traffic.end)
     return legs
 
 
-@contextmanager
-def _waits(layout: Layout, scale: float) -> Iterator[None]:
-    """Rules and routes with other waits inside the block."""
-    _apply_waits(layout, scale)
-    try:
-        yield
-    finally:
-        _apply_waits(layout, 1)
-
-
-def _apply_waits(layout: Layout, scale: float) -> None:
-    supervisor = Supervisor(layout)
-    if write_prometheus(layout, scale):
-        supervisor.reload(PROMETHEUS)
-    if write_alertmanager(layout, scale):
-        supervisor.reload(ALERTMANAGER)
-
-
-def silenced(environment: str, since: float, alert: str) -> bool:
+def silent(runtime: Runtime, since: float, alert: str) -> bool:
     """Whether no message since `since` (epoch seconds) named the alert."""
-    layout = Layout(load_topology(environment))
-    return not any(alert in message.text for message in read_messages(layout.alerts) if message.at >= since)
+    return not any(alert in message.text for message in runtime.alerting.messages() if message.at >= since)
 
 
 class _Breach:
     """Follows one alert from its cause to the last message."""
 
-    def __init__(self, layout: Layout, scale: float, alert: str, ways: tuple[str, ...], tell: Tell) -> None:
-        self._topology = layout.topology
-        self._layout = layout
+    def __init__(self, runtime: Runtime, scale: float, alert: str, ways: tuple[str, ...], report: Report) -> None:
+        self._alerting = runtime.alerting
         self._scale = scale
         self._alert = alert
         self._ways = ways
-        self._tell = tell
+        self._report = report
 
     def follow(self, what: str, breach: Callable[[], object], cure: Callable[[], object]) -> list[Leg]:
         began = time.time()
-        self._tell(f"{what}: {self._alert} is due by {', '.join(self._ways)}")
+        self._report(f"{what}: {self._alert} is due by {', '.join(self._ways)}")
         breach()
         try:
-            firing = self._wait("fires", lambda: is_firing(self._topology, self._alert)) - began
-            self._tell(f"{self._alert} fires after {firing:.1f} s")
-            delivered = self._wait_messages(began, FIRING)
+            firing = self._wait("fires", lambda: self._alerting.is_firing(self._alert)) - began
+            self._report(f"{self._alert} fires after {firing:.1f} s")
+            delivered = self._wait_messages(began, resolved=False)
             for way, at in delivered.items():
-                self._tell(f"{way} has it after {at - began:.1f} s")
+                self._report(f"{way} has it after {at - began:.1f} s")
         finally:
             cured = time.time()
             cure()
-        resolved = self._wait("ends", lambda: not is_firing(self._topology, self._alert)) - cured
-        self._tell(f"{self._alert} ends {resolved:.1f} s after the cure")
-        ended = self._wait_messages(began, RESOLVED)
+        ended = self._wait("ends", lambda: not self._alerting.is_firing(self._alert)) - cured
+        self._report(f"{self._alert} ends {ended:.1f} s after the cure")
+        ended_delivered = self._wait_messages(began, resolved=True)
         # A second message would come with the group's next interval.
-        time.sleep(2 * _group_interval(self._layout, self._scale))
-        counts = self._counts(began)
+        time.sleep(2 * self._alerting.group_interval_s(self._scale))
         return [
-            Leg(self._alert, way, firing, delivered[way] - began, resolved, ended[way] - cured, counts[way])
+            Leg(
+                self._alert,
+                way,
+                firing,
+                delivered[way] - began,
+                ended,
+                ended_delivered[way] - cured,
+                self._count(began, way, resolved=False),
+                self._count(began, way, resolved=True),
+            )
             for way in self._ways
         ]
 
-    def _messages(self, since: float) -> Iterator[Message]:
+    def _messages(self, since: float, *, resolved: bool) -> Iterator[AlertMessage]:
         return (
             message
-            for message in read_messages(self._layout.alerts)
-            if message.at >= since and self._alert in message.text
+            for message in self._alerting.messages()
+            if message.at >= since and self._alert in message.text and message.resolved is resolved
         )
 
-    def _counts(self, since: float) -> dict[str, dict[str, int]]:
-        counts = {way: {FIRING: 0, RESOLVED: 0} for way in self._ways}
-        for message in self._messages(since):
-            of_way = counts.setdefault(message.via, {FIRING: 0, RESOLVED: 0})
-            of_way[message.status] = of_way.get(message.status, 0) + 1
-        return counts
+    def _count(self, since: float, way: str, *, resolved: bool) -> int:
+        return sum(message.via == way for message in self._messages(since, resolved=resolved))
 
-    def _wait_messages(self, since: float, status: str) -> dict[str, float]:
-        """When each way's first message of this status arrived, in epoch seconds."""
+    def _wait_messages(self, since: float, *, resolved: bool) -> dict[str, float]:
+        """When each way's first message of this kind arrived, in epoch seconds."""
 
         def first() -> dict[str, float]:
             found: dict[str, float] = {}
-            for message in self._messages(since):
-                if message.status == status:
-                    found.setdefault(message.via, message.at)
+            for message in self._messages(since, resolved=resolved):
+                found.setdefault(message.via, message.at)
             return found
 
-        self._wait(f"is told as {status} by {', '.join(self._ways)}", lambda: set(self._ways) <= set(first()))
+        kind = "end" if resolved else "beginning"
+        self._wait(f"sends its {kind} by {', '.join(self._ways)}", lambda: set(self._ways) <= set(first()))
         return first()
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> float:
@@ -183,8 +156,8 @@ class _Breach:
         while not holds():
             if time.monotonic() > deadline:
                 raise ServiceError(
-                    f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s in vain until it {what}; "
-                    f"see http://{self._topology.monitoring.prometheus.address}/alerts and {self._layout.alerts}"
+                    f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s in vain until it {what}; see "
+                    f"{self._alerting.place}"
                 )
             time.sleep(_POLL_SECONDS)
         return time.time()
@@ -193,9 +166,9 @@ class _Breach:
 class _Traffic:
     """A generator in the background."""
 
-    def __init__(self, environment: str) -> None:
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._job: Job | None = None
 
     def __enter__(self) -> _Traffic:
         return self
@@ -205,47 +178,39 @@ class _Traffic:
 
     def begin(self) -> None:
         run_id = f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        command = [command_path("crm-generator"), "normal", "--env", self._environment]
-        command += ["--run-id", run_id, "--rate", str(_RECORDS_PER_SECOND), "--flat"]
-        command += ["--duration", str(int(2 * PATIENCE_SECONDS))]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = ["crm-generator", "normal", "--env", self._runtime.topology.environment, "--run-id", run_id]
+        command += ["--rate", str(_RECORDS_PER_SECOND), "--flat", "--duration", str(int(2 * PATIENCE_SECONDS))]
+        self._job = self._runtime.begin("generator-drill", command)
 
     def end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(PATIENCE_SECONDS)
+        if self._job is not None:
+            self._job.end()
 
 
 @contextmanager
-def _driver_stopped(environment: str) -> Iterator[None]:
+def _driver_stopped(runtime: Runtime) -> Iterator[None]:
     """No streaming driver inside the block; one that ran before runs again afterwards."""
-    ran = any(row.pid for row in api.status(environment) if row.name == STREAMING)
+    ran = bool(runtime.instance(STREAMING))
     if ran:
-        api.stop(environment, STREAMING)
+        runtime.stop(STREAMING)
     try:
         yield
     finally:
         if ran:
-            api.start(environment, STREAMING)
+            runtime.start(STREAMING)
 
 
-def _require_quiet(environment: str, topology: Topology, layout: Layout) -> None:
-    for row in api.status(environment):
-        if row.problem:
-            raise ServiceError(
-                f"service {row.name} of stack {environment} is not healthy ({row.problem}); the drill needs a stack "
-                f"that is up: `make up ENV={environment}`"
-            )
-    if any(layout.receivers.iterdir()) or topology.monitoring.mail is not None:
+def _require_quiet(runtime: Runtime) -> None:
+    environment = runtime.topology.environment
+    for service, problem in runtime.problems().items():
         raise ServiceError(
-            f"stack {environment} has real receivers ({layout.receivers}); the drill would alarm people: move them away"
+            f"service {service} of environment {environment} is not healthy ({problem}); the drill needs a platform "
+            f"that is up: `{runtime.command('up')}`"
+        )
+    if real := runtime.alerting.real_receivers():
+        raise ServiceError(
+            f"environment {environment} has real receivers ({', '.join(real)}); the drill would alarm them"
         )
     for alert in ("BrokerDown", "StreamingDown"):
-        if is_firing(topology, alert):
-            raise ServiceError(f"alert {alert} fires already in stack {environment}; cure that first")
-
-
-def _group_interval(layout: Layout, scale: float) -> float:
-    """Seconds that Alertmanager waits before it tells a group's news."""
-    interval: str = alertmanager_config(layout, scale)["route"]["group_interval"]
-    return milliseconds(interval) / 1000
+        if runtime.alerting.is_firing(alert):
+            raise ServiceError(f"alert {alert} fires already in environment {environment}; cure that first")

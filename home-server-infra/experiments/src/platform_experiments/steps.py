@@ -1,17 +1,26 @@
-"""What every experiment does with the platform: wait until the stream has committed everything."""
+"""What every experiment does with the platform."""
 
 from __future__ import annotations
 
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.settings import load_settings
+from platform_experiments.runtime import Runtime
 
 
-def drain(environment: str, timeout_s: float) -> float:
+def begin_anew(runtime: Runtime) -> None:
+    """An empty platform that runs: what was there is stopped and deleted."""
+    runtime.down()
+    runtime.clean()
+    runtime.up()
+
+
+def drain(runtime: Runtime, timeout_s: float) -> float:
     """Seconds until bronze and silver hold what the topics hold. Raises ServiceError after `timeout_s`."""
     from data_platform_core.accounting.liveness import wait_until_drained
 
-    drained = wait_until_drained(load_settings("accounting", environment), load_contracts(), timeout_s)
+    settings = load_settings("accounting", runtime.topology.environment)
+    drained = wait_until_drained(settings, load_contracts(), timeout_s)
     if drained.waiting:
         raise ServiceError(
             f"not drained after {timeout_s:g} s: {dict(drained.waiting)}; the stream is too slow or down"

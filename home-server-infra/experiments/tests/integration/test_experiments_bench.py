@@ -11,6 +11,8 @@ import pytest
 
 from platform_experiments.bench import runner
 from platform_experiments.bench.load import Load
+from platform_experiments.bench.measuring import ENVIRONMENT
+from platform_experiments.embedded import EmbeddedRuntime
 
 pytestmark = [pytest.mark.experiments, pytest.mark.timeout(1800)]
 
@@ -19,7 +21,7 @@ RESTART_KEYS = int(os.environ.get("RESTART_KEYS", "200000"))
 
 def test_a_full_window_is_read_back(capsys: pytest.CaptureFixture[str]) -> None:
     """On the bench's own stack: the keys are rows that no load or accounting could read."""
-    runner.run(Load(keys=(RESTART_KEYS,)), only=("restart",))
+    runner.run(EmbeddedRuntime(ENVIRONMENT), Load(keys=(RESTART_KEYS,)), only=("restart",))
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| ") and "keys" not in line)
     keys = int(row.split("|")[1].replace(",", ""))
     # Rows that leave the window while the driver starts, and those of the traffic before.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from data_platform_core.access.names import STACK
+from data_platform_core.access.names import STACK, STREAMING
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.streaming.stopping import STOP_GRACE_S
 from data_platform_core.topology import Broker, Endpoint
@@ -28,10 +28,10 @@ from embedded_stack.monitoring.programs import monitoring_services
 from embedded_stack.service import DEFAULT_PROFILES, Profile, Service
 from embedded_stack.spark_cluster import cluster_services
 
-STREAMING = "streaming"
+MINIO = "minio"
 
 #: Seconds that a service gets to stop before it is killed; all of them stop at once.
-STOP_SECONDS = {"kafka": 20, "registry": 10, "minio": 10, "postgres": 20, "streaming": int(STOP_GRACE_S) + 10}
+STOP_SECONDS = {"kafka": 20, "registry": 10, MINIO: 10, "postgres": 20, STREAMING: int(STOP_GRACE_S) + 10}
 
 #: Resident memory of a JVM beside its heap: class data, code, threads, and Kafka's buffers.
 BESIDE_HEAP_MB = {"kafka": 150, "registry": 100}
@@ -164,7 +164,7 @@ def _minio(layout: Layout) -> Service:
     store = layout.topology.object_store
     console = Endpoint(host=store.host, port=store.console_port)
     return Service(
-        name="minio",
+        name=MINIO,
         profile=Profile.CORE,
         command=(
             str(MINIO_BINARY),
@@ -179,7 +179,7 @@ def _minio(layout: Layout) -> Service:
         endpoints=(store, console),
         healthy=lambda: health.http_ok(f"{store.url}/minio/health/ready"),
         memory_mb=MINIO_MEMORY_MB,
-        stop_seconds=STOP_SECONDS["minio"],
+        stop_seconds=STOP_SECONDS[MINIO],
         environment=_marked(
             layout,
             MINIO_ROOT_USER_FILE=str(layout.secrets / "minio-root-user"),
@@ -236,7 +236,7 @@ def _streaming(layout: Layout) -> Service:
         endpoints=(metrics,),
         healthy=lambda: health.streaming_driver(metrics.address),
         memory_mb=DRIVER_MEMORY_MB,
-        stop_seconds=STOP_SECONDS["streaming"],
+        stop_seconds=STOP_SECONDS[STREAMING],
         start_seconds=DRIVER_START_SECONDS,
         environment=_marked(layout),
         stop_group=False,  # the driver ends its queries, then its JVM

@@ -1,23 +1,26 @@
-"""What every part of the bench shares: the rows of the result, CPU seconds, traffic, and waiting for the drain."""
+"""What every part of the bench shares: the rows of the result, traffic, CPU seconds, latency, and the drain."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from data_platform_core.commands import call, command_path
+from data_platform_core.access.names import STREAMING
+from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ServiceError
-from embedded_stack import api
-from embedded_stack.services import STREAMING
+from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
-from platform_experiments.latency import Latency
+from platform_experiments.bench.load import Load
+from platform_experiments.driver import driver_settings
+from platform_experiments.latency import Latency, commit_latency
+from platform_experiments.runtime import Part, Process, Runtime, cpu_since
 
 #: A topology of its own, which every bench begins anew.
 ENVIRONMENT = "bench"
@@ -26,7 +29,6 @@ ENTITY = "events"
 DRAIN_SECONDS = 600
 #: Records/s at which latency is measured.
 LATENCY_RATES = (100, 3000)
-GENERATOR = command_path("crm-generator")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -39,6 +41,60 @@ class Measured:
     value: str
     consumer_cores: float | None
     producer_cores: float | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The platform that is measured, and how much traffic it gets."""
+
+    runtime: Runtime
+    load: Load
+
+    def settings(self, service: str) -> Settings:
+        return load_settings(service, self.runtime.topology.environment)
+
+    @contextmanager
+    def driver(self, changes: Mapping[str, str] | None = None) -> Iterator[None]:
+        """The streaming driver inside the block, under changed settings by their names in the section `streaming`."""
+        try:
+            self.runtime.start(STREAMING, driver_settings(changes or {}))
+            yield
+        finally:
+            self.runtime.stop(STREAMING)
+
+    def driver_processes(self) -> list[Process]:
+        """Its Python and its JVM. Raises ServiceError when it does not run."""
+        if found := self.runtime.processes(Part.DRIVER):
+            return found
+        raise ServiceError(f"the streaming driver does not run; `{self.runtime.command('logs', SERVICE=STREAMING)}`")
+
+    def driver_cpu(self) -> Callable[[], float]:
+        """Begin to count; the function returned gives the driver's CPU seconds since then."""
+        before = self.driver_processes()
+        return lambda: cpu_since(before, self.driver_processes())
+
+    def generator(self, *arguments: str) -> list[str]:
+        """A command of the generator against the platform."""
+        return ["crm-generator", *arguments, "--env", self.runtime.topology.environment, "--metrics-port", "0"]
+
+    def generate(self, run_id: str, rate: int, seconds: int) -> float:
+        """Send the normal scenario at a constant rate; returns the generator's CPU seconds."""
+        normal = ("normal", "--run-id", run_id, "--rate", str(rate), "--flat", "--duration", str(seconds), "--quiet")
+        return self.runtime.run(self.generator(*normal)).cpu_s
+
+    def flood(self, run_id: str, records: int) -> float:
+        """Send unique good records of ENTITY as fast as the brokers take them; returns the generator's CPU seconds."""
+        flood = ("flood", "--run-id", run_id, "--entity", ENTITY, "--count", str(records), "--quiet")
+        return self.runtime.run(self.generator(*flood)).cpu_s
+
+    def drain(self) -> float:
+        """Seconds until bronze and silver hold what the topics hold."""
+        return steps.drain(self.runtime, DRAIN_SECONDS)
+
+    def latency(self, folder: str, run_id: str, since: datetime) -> Latency | None:
+        """Of the run's records in a table of the lake; None when it has none."""
+        store = self.settings("accounting").object_store
+        return commit_latency(s3_client(store), store.lake_bucket, folder, run_id, since)
 
 
 def print_table(title: str, rows: Iterable[Measured]) -> None:
@@ -55,64 +111,9 @@ def _cores(cores: float | None) -> str:
     return "-" if cores is None else f"{cores:.2f}"
 
 
-def told(latency: Latency) -> str:
+def shown(latency: Latency) -> str:
     """A latency in one line."""
     return (
         f"p50 {latency.p50:.2f} s, p95 {latency.p95:.2f} s, p99 {latency.p99:.2f} s, most {latency.highest:.2f} s "
         f"({latency.records:,} records in {latency.commits} commits)"
     )
-
-
-def generate(run_id: str, rate: int, seconds: int) -> float:
-    """Send the normal scenario at a constant rate; returns the generator's CPU seconds."""
-    return _generator("normal", "--run-id", run_id, "--rate", str(rate), "--flat", "--duration", str(seconds))
-
-
-def flood(run_id: str, records: int) -> float:
-    """Send unique good records of ENTITY as fast as the brokers take them; returns the generator's CPU seconds."""
-    return _generator("flood", "--run-id", run_id, "--entity", ENTITY, "--count", str(records))
-
-
-def _generator(*arguments: str) -> float:
-    before = children_cpu()
-    call([GENERATOR, *arguments, "--env", ENVIRONMENT, "--metrics-port", "0", "--quiet"])
-    return children_cpu() - before
-
-
-def drain() -> float:
-    """Seconds until bronze and silver hold what the topics hold."""
-    return steps.drain(ENVIRONMENT, DRAIN_SECONDS)
-
-
-def driver_processes() -> list[psutil.Process]:
-    """The streaming driver: Python and its JVM. Raises ServiceError when it does not run."""
-    pid = next(row.pid for row in api.status(ENVIRONMENT) if row.name == STREAMING)
-    if not pid:
-        raise ServiceError(f"the streaming driver does not run; `make logs SERVICE={STREAMING} ENV={ENVIRONMENT}`")
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """User and system seconds that `processes` have used so far."""
-    times = [process.cpu_times() for process in processes]
-    return float(sum(time_.user + time_.system for time_ in times))
-
-
-def children_cpu() -> float:
-    """User and system seconds of this process's children that have ended."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-@contextmanager
-def paused_driver() -> Iterator[None]:
-    """Stop the driver's processes where they are, so that a backlog meets a warm driver."""
-    processes = driver_processes()
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()

@@ -14,34 +14,24 @@ from __future__ import annotations
 
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import psutil
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
-from data_platform_core.commands import call
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, admin, kafka_errors, reader, watermarks
 from data_platform_core.kafka.topics import wanted_topics
-from data_platform_core.settings import KafkaSettings, load_settings
-from embedded_stack.layout import kafka_jars
-from platform_experiments.bench.load import Load
-from platform_experiments.bench.measuring import (
-    ENVIRONMENT,
-    GENERATOR,
-    Measured,
-    children_cpu,
-    console,
-    cpu_seconds,
-)
+from data_platform_core.settings import KafkaSettings
+from platform_experiments.bench.measuring import Bench, Measured, console
+from platform_experiments.runtime import cpu_since
 
 FEW, MANY = 50_000, 250_000
 REPEATS = 3
@@ -67,9 +57,9 @@ class _Sent:
     cpu_s: float
 
 
-def measure(_load: Load) -> Sequence[Measured]:
+def measure(bench: Bench) -> Sequence[Measured]:
     """The generator and ProducerPerformance in turns, median of REPEATS; then the generator at PACED_RATE."""
-    settings = load_settings("admin", ENVIRONMENT).kafka
+    settings = bench.settings("admin").kafka
     ours: list[tuple[_Sent, _Sent]] = []
     theirs: list[tuple[_Sent, _Sent]] = []
     console.print(
@@ -77,17 +67,17 @@ def measure(_load: Load) -> Sequence[Measured]:
     )
     with _scratch_topic(settings), tempfile.NamedTemporaryFile("wb", suffix=".txt") as payloads:
         for number in range(1, REPEATS + 1):
-            ours.append(_pair(lambda count, name=f"bench-producing-{number}": _flood(name, count)))  # type: ignore[misc]
+            ours.append(_pair(partial(_flood, bench, f"bench-producing-{number}")))
             if number == 1:
                 values = _values(settings)
                 payloads.write(b"\n".join(map(_as_text, values)))
                 payloads.flush()
-            theirs.append(_pair(lambda count: _performance(settings, Path(payloads.name), count)))
+            theirs.append(_pair(partial(_performance, bench, settings, Path(payloads.name))))
     size = statistics.mean(map(len, values))
     return [
         _row(f"generator: unique Avro orders, {size:.0f} bytes on average, ledger kept", ours),
         _row(f"ProducerPerformance: {SAMPLE:,} of these values again and again", theirs),
-        _paced(),
+        _paced(bench),
     ]
 
 
@@ -107,22 +97,19 @@ def _row(what: str, pairs: Sequence[tuple[_Sent, _Sent]]) -> Measured:
     return Measured(what, value, None, cores)
 
 
-def _flood(name: str, count: int) -> _Sent:
-    before = children_cpu()
-    command = [GENERATOR, "flood", "--env", ENVIRONMENT, "--entity", _ENTITY, "--lines", str(LINES)]
-    output = call([*command, "--count", str(count), "--run-id", f"{name}-{count}", "--metrics-port", "0"])
-    return _Sent(count, _number(r"records/s\s+over\s+([\d.,]+)\s+s", output), children_cpu() - before)
+def _flood(bench: Bench, name: str, count: int) -> _Sent:
+    flood = ("flood", "--entity", _ENTITY, "--lines", str(LINES), "--count", str(count))
+    done = bench.runtime.run(bench.generator(*flood, "--run-id", f"{name}-{count}"))
+    return _Sent(count, _number(r"records/s\s+over\s+([\d.,]+)\s+s", done.output), done.cpu_s)
 
 
-def _performance(settings: KafkaSettings, payloads: Path, count: int) -> _Sent:
-    before = children_cpu()
-    command = ["java", "-Xmx512m", "-cp", f"{kafka_jars()}/*", "org.apache.kafka.tools.ProducerPerformance"]
-    command += ["--topic", _SCRATCH, "--num-records", str(count), "--payload-file", str(payloads), "--throughput", "-1"]
+def _performance(bench: Bench, settings: KafkaSettings, payloads: Path, count: int) -> _Sent:
+    command = [*bench.runtime.kafka_tool("org.apache.kafka.tools.ProducerPerformance"), "--topic", _SCRATCH]
+    command += ["--num-records", str(count), "--payload-file", str(payloads), "--throughput", "-1"]
     command += ["--bootstrap-server", settings.bootstrap_servers, "--command-property", "acks=all"]
     command += ["enable.idempotence=true", "compression.type=lz4", f"linger.ms={_LINGER_MS}"]
-    output = call([*command, f"batch.size={_BATCH_BYTES}"])
-    rate = _number(rf"{count} records sent, ([\d.,]+) records/sec", output)
-    return _Sent(count, count / rate, children_cpu() - before)
+    done = bench.runtime.run([*command, f"batch.size={_BATCH_BYTES}"])
+    return _Sent(count, count / _number(rf"{count} records sent, ([\d.,]+) records/sec", done.output), done.cpu_s)
 
 
 def _number(pattern: str, output: str) -> float:
@@ -167,25 +154,21 @@ def _scratch_topic(settings: KafkaSettings) -> Iterator[None]:
             client.delete_topics([_SCRATCH], operation_timeout=CHANGE_TIMEOUT_S)[_SCRATCH].result(CHANGE_TIMEOUT_S)
 
 
-def _paced() -> Measured:
+def _paced(bench: Bench) -> Measured:
     """The generator's share of a core at a constant rate, once it is under way."""
     console.print(f"producing: {PACED_SECONDS} s at {PACED_RATE:,}/s")
-    command = [GENERATOR, "normal", "--env", ENVIRONMENT, "--rate", str(PACED_RATE), "--flat"]
-    command += ["--duration", str(PACED_SECONDS + 2 * _SETTLING_SECONDS), "--run-id", "bench-producing-paced"]
-    process = subprocess.Popen([*command, "--metrics-port", "0", "--quiet"], stdout=subprocess.DEVNULL)
+    normal = ("normal", "--rate", str(PACED_RATE), "--flat", "--run-id", "bench-producing-paced", "--quiet")
+    command = bench.generator(*normal, "--duration", str(PACED_SECONDS + 2 * _SETTLING_SECONDS))
+    job = bench.runtime.begin("generator-paced", command)
     try:
         time.sleep(_SETTLING_SECONDS)
-        watched = [psutil.Process(process.pid)]
-        before, began = cpu_seconds(watched), time.monotonic()
+        before, began = job.processes(), time.monotonic()
         time.sleep(PACED_SECONDS)
-        cores = (cpu_seconds(watched) - before) / (time.monotonic() - began)
-        code = process.wait(PACED_SECONDS + 4 * _SETTLING_SECONDS)
-    except psutil.NoSuchProcess:
-        code = process.wait()
+        cores = cpu_since(before, job.processes()) / (time.monotonic() - began)
+        code = job.wait(PACED_SECONDS + 4 * _SETTLING_SECONDS)
     finally:
-        process.terminate()
-        process.wait()
+        job.end()
     if code:
-        raise ServiceError(f"{' '.join(command)} ended with exit code {code} before it was measured")
+        raise ServiceError(f"`{' '.join(command)}` ended with exit code {code}; see {job.place}")
     value = f"{cores:.1%} of one core, {cores / PACED_RATE * 1e6:.1f} us of CPU per record"
     return Measured(f"generator at {PACED_RATE:,}/s, the normal mix", value, None, cores)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from embedded_stack import api
 from platform_experiments.bench import peer, producing, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
-from platform_experiments.bench.measuring import ENVIRONMENT, Measured, console, print_table
+from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
+from platform_experiments.runtime import Runtime
+from platform_experiments.steps import begin_anew
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Part:
 
     title: str
     minutes: float
-    measure: Callable[[Load], Sequence[Measured]]
+    measure: Callable[[Bench], Sequence[Measured]]
     #: Runs without being named.
     by_default: bool = True
 
@@ -37,21 +38,20 @@ PARTS: Mapping[str, Part] = {
 }
 
 
-def run(load: Load, only: Sequence[str] = ()) -> None:
+def run(runtime: Runtime, load: Load, only: Sequence[str] = ()) -> None:
     """Measure `only` these parts (default: all), print a table for each. Raises ConfigurationError for no such part."""
     unknown = [name for name in only if name not in PARTS]
     if unknown:
         raise ConfigurationError(f"bench has no part {unknown[0]}; one of: {', '.join(PARTS)}")
     chosen = {name: part for name, part in PARTS.items() if (name in only if only else part.by_default)}
-    api.down(ENVIRONMENT)
-    api.clean(ENVIRONMENT)
+    bench = Bench(runtime, load)
     minutes = sum(part.minutes for part in chosen.values())
     console.print(f"bench: a fresh stack in {ENVIRONMENT}, {os.cpu_count()} cores; about {minutes + 1:.0f} minutes")
-    api.up(ENVIRONMENT)
+    begin_anew(runtime)
     try:
         for part in chosen.values():
-            rows = part.measure(load)
+            rows = part.measure(bench)
             if rows:
                 print_table(part.title, rows)
     finally:
-        api.down(ENVIRONMENT)
+        runtime.down()

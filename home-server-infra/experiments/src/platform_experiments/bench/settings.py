@@ -8,35 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
-from data_platform_core.secret_files import write_secret
 from data_platform_core.settings import load_settings
-from data_platform_core.topology import load_topology
-from embedded_stack import api
-from embedded_stack.layout import Layout
-from embedded_stack.services import STREAMING
-from platform_experiments.bench.load import Load
-from platform_experiments.bench.measuring import (
-    ENTITY,
-    ENVIRONMENT,
-    Measured,
-    console,
-    cpu_seconds,
-    drain,
-    driver_processes,
-    flood,
-    generate,
-    paused_driver,
-)
-from platform_experiments.latency import commit_latency
+from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, Bench, Measured, console
+from platform_experiments.runtime import Part
 
 _RATE = 3000
 _JAVA = "spark.driver.extraJavaOptions"
@@ -48,13 +29,13 @@ class _Row:
     cells: tuple[str, ...]
 
 
-def measure(load: Load) -> Sequence[Measured]:
-    """Print the table; every arm is printed as it ends, so that a broken-off bench has told what it knew."""
+def measure(bench: Bench) -> Sequence[Measured]:
+    """Print the table; every arm is printed as it ends, so that an aborted bench has shown what it found."""
     rows: list[_Row] = []
-    arms = _chosen(load.settings)
+    arms = _chosen(bench.load.settings)
     for number, (arm, changes) in enumerate(arms.items()):
         console.print(f"settings {number + 1}/{len(arms)}: {arm}")
-        rows.append(_Row(arm, _arm(f"settings-{number}", changes, load)))
+        rows.append(_Row(arm, _arm(bench, f"settings-{number}", changes)))
         console.print(f"  {_line(rows[-1])}", soft_wrap=True)
     columns = ("setting", "p50 s", "p95 s", "commits", "CPU s per commit", "driver cores", "backlog records/s")
     table = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(_line(row) for row in rows)]
@@ -104,36 +85,21 @@ def _arms() -> dict[str, Mapping[str, str]]:
     }
 
 
-def _arm(run_id: str, changes: Mapping[str, str], load: Load) -> tuple[str, ...]:
-    with driver_under(changes):
-        generate(f"{run_id}-warm-up", _RATE, load.warm_up)
-        drain()
-        driver, since, began = driver_processes(), datetime.now(UTC), time.monotonic()
-        before = cpu_seconds(driver)
-        generate(run_id, _RATE, load.seconds)
-        drain()
-        used, spent = cpu_seconds(driver) - before, time.monotonic() - began
-        store = load_settings("accounting", ENVIRONMENT).object_store
-        found = commit_latency(s3_client(store), store.lake_bucket, names(ENTITY).silver, run_id, since)
-        with paused_driver():
-            flood(f"{run_id}-backlog", load.backlog)
-        rate = load.backlog / drain()
+def _arm(bench: Bench, run_id: str, changes: Mapping[str, str]) -> tuple[str, ...]:
+    load = bench.load
+    with bench.driver(changes):
+        bench.generate(f"{run_id}-warm-up", _RATE, load.warm_up)
+        bench.drain()
+        driver_cpu, since, began = bench.driver_cpu(), datetime.now(UTC), time.monotonic()
+        bench.generate(run_id, _RATE, load.seconds)
+        bench.drain()
+        used, spent = driver_cpu(), time.monotonic() - began
+        found = bench.latency(names(ENTITY).silver, run_id, since)
+        with bench.runtime.paused(Part.DRIVER):
+            bench.flood(f"{run_id}-backlog", load.backlog)
+        rate = load.backlog / bench.drain()
     if found is None:
         return ("-", "-", "0", "-", f"{used / spent:.2f}", f"{rate:,.0f}")
     each = used / found.commits
     latency = (f"{found.p50:.2f}", f"{found.p95:.2f}", str(found.commits))
     return (*latency, f"{each:.2f}", f"{used / spent:.2f}", f"{rate:,.0f}")
-
-
-@contextmanager
-def driver_under(changes: Mapping[str, str]) -> Iterator[None]:
-    """The driver under changed settings, by the file that its settings come from."""
-    path = Layout(load_topology(ENVIRONMENT)).secrets / "streaming.env"
-    ours = path.read_text(encoding="utf-8")
-    write_secret(path, ours + "".join(f"CRM_STREAMING__{name}={value}\n" for name, value in changes.items()))
-    try:
-        api.start(ENVIRONMENT, STREAMING)
-        yield
-    finally:
-        api.stop(ENVIRONMENT, STREAMING)
-        write_secret(path, ours)

@@ -7,45 +7,23 @@ when the machine has other work.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from data_platform_core.commands import call, command_path
 from data_platform_core.lake.class_archive import archive_options, make_archive
 from data_platform_core.lake.session import session_conf
-from data_platform_core.settings import load_settings
-from embedded_stack import api
-from embedded_stack.services import STREAMING
-from platform_experiments import steps
-from platform_experiments.bench.load import Load
-from platform_experiments.bench.measuring import (
-    DRAIN_SECONDS,
-    ENVIRONMENT,
-    GENERATOR,
-    Measured,
-    console,
-    cpu_seconds,
-    driver_processes,
-    generate,
-)
-from platform_experiments.bench.settings import driver_under
+from platform_experiments.bench.measuring import Bench, Measured, console
+from platform_experiments.driver import driver_settings
 
 REPEATS = 3
 _SEED = 20261125
 _JAVA = "spark.driver.extraJavaOptions"
 _FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
-_CRM = command_path("crm")
 
 
 @dataclass(frozen=True)
@@ -54,27 +32,28 @@ class _Spent:
     wall_s: float
 
 
-def measure(_load: Load) -> Sequence[Measured]:
+def measure(bench: Bench) -> Sequence[Measured]:
     """Print a Markdown table, median of REPEATS; leaves the driver stopped."""
     make_archive()
-    arms = _arms()
+    arms = _arms(bench)
     with_driver = {arm: arms[arm] for arm in ("neither", "archive")}
-    api.start(ENVIRONMENT, STREAMING)
-    try:
-        generate("starting", 300, 10)
-        steps.drain(ENVIRONMENT, DRAIN_SECONDS)
-    finally:
-        api.stop(ENVIRONMENT, STREAMING)
+    with bench.driver():
+        bench.generate("starting", 300, 10)
+        bench.drain()
     console.print("| job | arm | CPU s | wall s |\n|---|---|---|---|")
-    _job("load of every entity, nothing new", arms, _load_once)
-    _job("import of a landed run", arms, _import_once)
-    _job("driver, from its start to 3,000 records committed", with_driver, _drive_once)
+    _job("load of every entity, nothing new", arms, lambda _run, options: _load_once(bench, options))
+    _job("import of a landed run", arms, lambda run, options: _import_once(bench, run, options))
+    _job(
+        "driver, from its start to 3,000 records committed",
+        with_driver,
+        lambda run, options: _drive_once(bench, run, options),
+    )
     return ()
 
 
-def _arms() -> dict[str, str]:
+def _arms(bench: Bench) -> dict[str, str]:
     """JVM options by arm: ours without what makes a start sooner, then with it."""
-    ours = session_conf(load_settings("streaming", ENVIRONMENT))[_JAVA].split()
+    ours = session_conf(bench.settings("streaming"))[_JAVA].split()
     plain = [option for option in ours if option not in archive_options()]
     archive, first = list(archive_options()), [_FIRST_COMPILER]
     arms = {"neither": [], "archive": archive, "first compiler": first, "both": archive + first}
@@ -90,56 +69,40 @@ def _job(name: str, arms: Mapping[str, str], once: Callable[[str, str], _Spent])
             spent[arm].append(once(f"{arm}-{number}".replace(" ", "-"), arms[arm]))
     for arm, found in spent.items():
         cpu, wall = [each.cpu_s for each in found], [each.wall_s for each in found]
-        console.print(f"| {name} | {arm} | {_told(cpu)} | {_told(wall)} |", soft_wrap=True)
+        console.print(f"| {name} | {arm} | {_shown(cpu)} | {_shown(wall)} |", soft_wrap=True)
 
 
-def _told(values: Sequence[float]) -> str:
+def _shown(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
 
 
-def _load_once(_run: str, options: str) -> _Spent:
-    return _measured([_CRM, "--env", ENVIRONMENT, "load"], options)
+def _load_once(bench: Bench, options: str) -> _Spent:
+    return _measured(bench, ["load"], options)
 
 
-def _import_once(run: str, options: str) -> _Spent:
+def _import_once(bench: Bench, run: str, options: str) -> _Spent:
     day = f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}"
-    send = [GENERATOR, "backfill", "--env", ENVIRONMENT, "--run-id", run, "--sink", "lake", "--from", day, "--to", day]
-    call([*send, "--scale", "0.01", "--metrics-port", "0", "--quiet"])
-    return _measured([_CRM, "--env", ENVIRONMENT, "lake", "import", "--run-id", run], options)
+    send = ("backfill", "--run-id", run, "--sink", "lake", "--from", day, "--to", day, "--scale", "0.01", "--quiet")
+    bench.runtime.run(bench.generator(*send))
+    return _measured(bench, ["lake", "import", "--run-id", run], options)
 
 
-def _drive_once(run: str, options: str) -> _Spent:
-    generate(run, 300, 10)
+def _drive_once(bench: Bench, run: str, options: str) -> _Spent:
+    bench.generate(run, 300, 10)
     began = time.monotonic()
-    with driver_under({"SPARK_CONF": json.dumps({_JAVA: options})}):
-        steps.drain(ENVIRONMENT, DRAIN_SECONDS)
-        return _Spent(cpu_seconds(driver_processes()), time.monotonic() - began)
+    with bench.driver(_options(options)):
+        bench.drain()
+        used = sum(process.cpu_s for process in bench.driver_processes())
+        return _Spent(used, time.monotonic() - began)
 
 
-def _measured(command: Sequence[str], options: str) -> _Spent:
-    """Run a command whose JVM outlives it by a moment: a process of its own adopts it and counts its CPU."""
-    environment = {**os.environ, "CRM_STREAMING__SPARK_CONF": json.dumps({_JAVA: options})}
+def _measured(bench: Bench, arguments: Sequence[str], options: str) -> _Spent:
+    """A command of Spark's whose JVM may outlive it by a moment: its CPU counts too."""
     began = time.monotonic()
-    counted = [sys.executable, "-m", "platform_experiments.bench.starting", *command]
-    used = call(["env", *(f"{k}={v}" for k, v in environment.items() if k.startswith("CRM_")), *counted])
-    return _Spent(float(used.split()[-1]), time.monotonic() - began)
+    command = ["crm", "--env", bench.runtime.topology.environment, *arguments]
+    done = bench.runtime.run(command, driver_settings(_options(options)))
+    return _Spent(done.cpu_s, time.monotonic() - began)
 
 
-def _count(command: Sequence[str]) -> float:
-    """Run `command`, wait for it and for whatever it leaves behind; CPU seconds of all of them."""
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-    done = subprocess.run(command, check=False, stdout=sys.stderr)
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print(_count(sys.argv[1:]))
+def _options(options: str) -> dict[str, str]:
+    return {"SPARK_CONF": json.dumps({_JAVA: options})}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from data_platform_core.errors import ConfigurationError
+from platform_experiments.driver import driver_settings
 
 #: The entity whose backlog grows and is cured: nearly all of the traffic.
 ENTITY = "events"
@@ -35,14 +36,15 @@ class Arm:
     @property
     def settings(self) -> dict[str, str]:
         """The streaming driver's settings, as its environment."""
-        values = {
-            "RECORD_COST_US": RECORD_COST_US,
-            "MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
-            "EXECUTOR_CORES": EXECUTOR_SLOTS,
-            "EXECUTORS_MAX": self.executors_max,
-            "MIN_PARTITIONS": self.min_partitions,
-        }
-        return {f"CRM_STREAMING__{name}": str(value) for name, value in values.items()}
+        return driver_settings(
+            {
+                "RECORD_COST_US": RECORD_COST_US,
+                "MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
+                "EXECUTOR_CORES": EXECUTOR_SLOTS,
+                "EXECUTORS_MAX": self.executors_max,
+                "MIN_PARTITIONS": self.min_partitions,
+            }
+        )
 
 
 _ALL = (

@@ -14,14 +14,14 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from embedded_stack import api
+from platform_experiments.runtime import Runtime
 from platform_experiments.spike import report
 from platform_experiments.spike.arms import Arm
-from platform_experiments.spike.experiment import ENVIRONMENT, Plan, arms_seconds, check, console, run_arm
+from platform_experiments.spike.experiment import Plan, arms_seconds, check, console, run_arm
 from platform_experiments.spike.results import ArmResult
 
 
-def run(arms: Sequence[Arm], plan: Plan, out: Path | None) -> bool:
+def run(runtime: Runtime, arms: Sequence[Arm], plan: Plan, out: Path | None) -> bool:
     """Run `arms`, write the report and print its summary; True when every arm is accounted for.
 
     Raises UserError subclasses: before anything starts for what can't be applied, later when a step fails; what the
@@ -32,15 +32,17 @@ def run(arms: Sequence[Arm], plan: Plan, out: Path | None) -> bool:
     name = f"spike-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     day = datetime.now(UTC).date()
     folder = out or report.folder_for(day)
-    told = ", ".join(arm.name for arm in arms)
-    console.print(f"spike: arms {told}; about {arms_seconds(arms, plan) / 60:.0f} minutes; the report goes to {folder}")
+    named = ", ".join(arm.name for arm in arms)
+    console.print(
+        f"spike: arms {named}; about {arms_seconds(arms, plan) / 60:.0f} minutes; the report goes to {folder}"
+    )
     results: list[ArmResult] = []
     signal.signal(signal.SIGTERM, _interrupt)  # leave as by Ctrl-C: nothing half-started stays behind
     try:
         for arm in arms:
-            results.append(run_arm(arm, plan, name))
+            results.append(run_arm(runtime, arm, plan, name))
     finally:
-        api.down(ENVIRONMENT)
+        runtime.down()
         if results:
             report.write(folder, report.Told(_command(), day, plan, results))
     _print(results)

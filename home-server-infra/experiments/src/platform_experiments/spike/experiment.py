@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 
 import httpx
 import numpy as np
@@ -16,20 +15,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from data_platform_core.accounting.objects import s3_client
-from data_platform_core.commands import call, command_path
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import load_settings
-from data_platform_core.topology import load_topology
-from embedded_stack import api
-from embedded_stack.layout import Layout
 from platform_experiments.latency import table_commits
+from platform_experiments.runtime import Job, Part, Process, Runtime
 from platform_experiments.spike.arms import ENTITY, Arm
-from platform_experiments.spike.consumer import Consumer, consumer, processes_of
+from platform_experiments.spike.consumer import Consumer, consumer
 from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
 from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
-from platform_experiments.steps import drain
+from platform_experiments.steps import begin_anew, drain
 
+#: A topology of its own, which every arm begins anew.
 ENVIRONMENT = "spike"
 #: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
 WARM_UP_S, WARM_UP_RATE = 30, 500
@@ -37,7 +34,7 @@ DRAIN_TIMEOUT_S = 1_200
 #: New partitions come when this share of the plateau is over: somebody saw the lag first.
 GROW_AFTER = 0.25
 #: One line for the person watching, every so many seconds.
-TOLD_EVERY_S = 10
+SHOWN_EVERY_S = 10
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -86,25 +83,22 @@ def check(plan: Plan) -> None:
         )
 
 
-def run_arm(arm: Arm, plan: Plan, name: str) -> ArmResult:
+def run_arm(runtime: Runtime, arm: Arm, plan: Plan, name: str) -> ArmResult:
     """One arm on an empty platform. Raises ServiceError when a step fails."""
     began = time.monotonic()
     _say(arm, f"{arm.what}; an empty platform starts")
-    api.down(ENVIRONMENT)
-    api.clean(ENVIRONMENT)
-    api.up(ENVIRONMENT)
-    layout = Layout(load_topology(ENVIRONMENT))
+    begin_anew(runtime)
     try:
-        with consumer(layout, arm, layout.logs / f"streaming-{arm.name}.log") as streaming:
-            _warm_up(arm, f"{name}-{arm.name}-warm-up")
+        with consumer(runtime, arm) as streaming:
+            _warm_up(runtime, arm, f"{name}-{arm.name}-warm-up")
             executors = streaming.settle(1)
             _say(arm, f"warm after {time.monotonic() - began:.0f} s, {executors} executor; the spike begins")
-            measured = _measure(arm, plan, f"{name}-{arm.name}", layout, streaming)
-            result = _account(arm, measured)
+            measured = _measure(runtime, arm, plan, f"{name}-{arm.name}", streaming)
+            result = _account(runtime, arm, measured)
         _say(arm, f"done after {time.monotonic() - began:.0f} s: {'PASS' if result.accounted else 'FAIL'}")
         return result
     finally:
-        api.down(ENVIRONMENT)
+        runtime.down()
 
 
 @dataclass(frozen=True)
@@ -115,71 +109,53 @@ class _Measured:
     generator: str
 
 
-def _warm_up(arm: Arm, run_id: str) -> None:
+def _warm_up(runtime: Runtime, arm: Arm, run_id: str) -> None:
     _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
     options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
-    call([command_path("crm-generator"), "normal", "--env", ENVIRONMENT, "--run-id", run_id, *options])
-    drain(ENVIRONMENT, DRAIN_TIMEOUT_S)
+    runtime.run(["crm-generator", "normal", "--env", runtime.topology.environment, "--run-id", run_id, *options])
+    drain(runtime, DRAIN_TIMEOUT_S)
 
 
-def _measure(arm: Arm, plan: Plan, run_id: str, layout: Layout, streaming: Consumer) -> _Measured:
-    log = layout.logs / f"generator-{arm.name}.log"
-    with log.open("w", encoding="utf-8") as output:
-        generator = subprocess.Popen(
-            [command_path("crm-generator"), "spike", "--env", ENVIRONMENT, "--run-id", run_id, *plan.options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+def _measure(runtime: Runtime, arm: Arm, plan: Plan, run_id: str, streaming: Consumer) -> _Measured:
+    environment = runtime.topology.environment
+    command = ["crm-generator", "spike", "--env", environment, "--run-id", run_id, *plan.options]
+    generator = runtime.begin(f"generator-{arm.name}", command)
     try:
-        with _sampler(arm, layout, streaming, generator) as sampler:
+        with _sampler(runtime, arm, generator) as sampler:
             began = datetime.now(UTC)
             grown = not arm.grows
-            while generator.poll() is None:
+            while (code := generator.exit_code()) is None:
                 time.sleep(0.5)
                 streaming.require_running()
                 if not grown and _held(sampler) >= plan.hold * GROW_AFTER:
                     grown = True
                     grow = ("topics", "grow", ENTITY, "--partitions", str(plan.partitions))
-                    _say(arm, call([command_path("crm"), "--env", ENVIRONMENT, *grow]).strip())
-            if generator.returncode:
-                raise ServiceError(f"the generator of arm {arm.name} ended with {generator.returncode}; see {log}")
+                    _say(arm, runtime.run(["crm", "--env", environment, *grow]).output.strip())
+            if code:
+                raise ServiceError(f"the generator of arm {arm.name} ended with {code}; see {generator.place}")
             _wait_until_calm(arm, plan, sampler, streaming)
     finally:
-        if generator.poll() is None:
-            generator.terminate()
-            generator.wait()
-    return _Measured(run_id, began, sampler.samples, _last_words(log))
+        generator.end()
+    return _Measured(run_id, began, sampler.samples, _warnings(generator))
 
 
-def _sampler(arm: Arm, layout: Layout, streaming: Consumer, generator: subprocess.Popen[bytes]) -> Sampler:
-    import psutil
+def _sampler(runtime: Runtime, arm: Arm, generator: Job) -> Sampler:
+    parts: dict[str, Callable[[], list[Process]]] = {part: partial(runtime.processes, part) for part in Part}
+    cpu = CpuMeter({**parts, "generator": generator.processes})
+    shown = [0.0]
 
-    kafka = list(processes_of(ENVIRONMENT, "kafka"))
-    store = list(processes_of(ENVIRONMENT, "minio"))
-    producer = psutil.Process(generator.pid)
-    cpu = CpuMeter(
-        {
-            "driver": streaming.driver,
-            "executors": streaming.executors,
-            "kafka": lambda: kafka,
-            "object store": lambda: store,
-            "generator": lambda: (producer,),
-        }
-    )
-    told = [0.0]
-
-    def tell(sample: Sample) -> None:
-        if sample.at - told[0] >= TOLD_EVERY_S:
-            told[0] = sample.at
+    def show(sample: Sample) -> None:
+        if sample.at - shown[0] >= SHOWN_EVERY_S:
+            shown[0] = sample.at
             _say(
                 arm,
                 f"{sample.at:4.0f} s  {sample.phase:<9} lag {sample.lag:>9,} records {sample.lag_seconds:6.1f} s  "
                 f"{sample.partitions} partitions, {sample.executors} executors",
             )
 
-    offsets = Offsets(load_settings("admin", ENVIRONMENT).kafka, load_contract(ENTITY))
-    address = layout.topology.metrics.generator.address
-    return Sampler(offsets, cpu, lambda: len(streaming.executors()), lambda: _phase(address), tell)
+    offsets = Offsets(load_settings("admin", runtime.topology.environment).kafka, load_contract(ENTITY))
+    address = runtime.topology.metrics.generator.address
+    return Sampler(offsets, cpu, lambda: _phase(address), show)
 
 
 def _phase(address: str) -> str:
@@ -209,33 +185,33 @@ def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer
         time.sleep(0.5)
 
 
-def _account(arm: Arm, measured: _Measured) -> ArmResult:
-    """Down to the marts, and what the lake's log tells of latency and order."""
+def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:
+    """Down to the marts, and what the lake's log says of latency and order."""
     _say(arm, "drained; load, marts and the equations A1-A8")
-    crm = (command_path("crm"), "--env", ENVIRONMENT)
-    call([*crm, "load"])
-    call([*crm, "dbt", "build", "--quiet"])
-    report = Layout(load_topology(ENVIRONMENT)).root / f"reconcile-{arm.name}.json"
-    subprocess.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)],
-                   capture_output=True, check=False)  # fmt: skip
+    crm = ("crm", "--env", runtime.topology.environment)
+    runtime.run([*crm, "load"])
+    runtime.run([*crm, "dbt", "build", "--quiet"])
+    report = runtime.folder / f"reconcile-{arm.name}.json"
+    runtime.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)], check=False)
     if not report.is_file():
         raise ServiceError(f"`crm reconcile --run-id {measured.run_id}` wrote no report; run it by hand")
-    told = json.loads(report.read_text(encoding="utf-8"))
-    waits, order = _from_silver(measured)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    waits, order = _from_silver(runtime, measured)
     return ArmResult(
         arm=arm,
         run_id=measured.run_id,
         samples=measured.samples,
         waits=waits,
         order=order,
-        equations={name: bool(said["holds"]) for name, said in told["equations"].items()},
-        accounts={row["entity"]: row for row in told["counts"]},
+        equations={name: bool(equation["holds"]) for name, equation in found["equations"].items()},
+        accounts={row["entity"]: row for row in found["counts"]},
         generator=measured.generator,
     )
 
 
-def _from_silver(measured: _Measured) -> tuple[Waits, Order]:
-    store, contract = load_settings("accounting", ENVIRONMENT).object_store, load_contract(ENTITY)
+def _from_silver(runtime: Runtime, measured: _Measured) -> tuple[Waits, Order]:
+    store = load_settings("accounting", runtime.topology.environment).object_store
+    contract = load_contract(ENTITY)
     columns = (contract.key, "seq", "kafka_partition")
     commits = list(
         table_commits(
@@ -257,9 +233,9 @@ def _from_silver(measured: _Measured) -> tuple[Waits, Order]:
     return waits, order_of(numbers[contract.key], numbers["seq"], numbers["kafka_partition"], versions)
 
 
-def _last_words(log: Path) -> str:
+def _warnings(generator: Job) -> str:
     """Lines in which the generator says that it fell behind its schedule."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = generator.output().splitlines()
     return " ".join(line.strip() for line in lines if line.startswith("warning: run"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from platform_experiments.runtime import Part
 from platform_experiments.spike.arms import Arm
 from platform_experiments.spike.sampling import Sample
 
@@ -18,7 +19,7 @@ BASELINE, HOLD = "baseline", "hold"
 CALM_FACTOR = 1.5
 #: Seconds over which the best rate is looked for.
 CAPACITY_WINDOW_S = 15
-CONSUMER = ("driver", "executors")
+CONSUMER = (Part.DRIVER, Part.EXECUTORS)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import psutil
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, admin
 from data_platform_core.settings import KafkaSettings
+from platform_experiments.runtime import Part, Process
 
 INTERVAL_S = 1.0
 
@@ -97,21 +97,19 @@ class Offsets:
 
 
 class CpuMeter:
-    """Processor seconds by part, from the first look on; those of a process that has ended are kept."""
+    """CPU seconds by part, from its first reading on; those of a process that has ended are kept."""
 
-    def __init__(self, parts: Mapping[str, Callable[[], Iterable[psutil.Process]]]) -> None:
+    def __init__(self, parts: Mapping[str, Callable[[], Iterable[Process]]]) -> None:
         self._parts = parts
-        self._known: dict[str, dict[tuple[int, float], float]] = {name: {} for name in parts}
+        self._known: dict[str, dict[str, float]] = {name: {} for name in parts}
 
-    def read(self) -> dict[str, float]:
-        for name, processes in self._parts.items():
-            for process in processes():
-                try:
-                    times = process.cpu_times()
-                    self._known[name][process.pid, process.create_time()] = times.user + times.system
-                except psutil.Error:
-                    continue
-        return {name: sum(known.values()) for name, known in self._known.items()}
+    def read(self) -> tuple[dict[str, float], dict[str, int]]:
+        """(CPU seconds so far, processes that run now), by part."""
+        running = {name: list(processes()) for name, processes in self._parts.items()}
+        for name, found in running.items():
+            self._known[name] |= {process.id: process.cpu_s for process in found}
+        used = {name: sum(known.values()) for name, known in self._known.items()}
+        return used, {name: len(found) for name, found in running.items()}
 
 
 class Sampler:
@@ -121,12 +119,11 @@ class Sampler:
         self,
         offsets: Offsets,
         cpu: CpuMeter,
-        executors: Callable[[], int],
         phase: Callable[[], str],
         on_sample: Callable[[Sample], None],
     ) -> None:
         self._offsets, self._cpu, self._on_sample = offsets, cpu, on_sample
-        self._executors, self._phase = executors, phase
+        self._phase = phase
         self._oldest = OldestWaiting()
         self._began = time.monotonic()
         self._closing = threading.Event()
@@ -162,6 +159,7 @@ class Sampler:
         # Committed first: read the other way round, a commit between the two would show less than nothing waiting.
         committed, ends = self._offsets.committed(), self._offsets.ends()
         at = self.elapsed
+        used, running = self._cpu.read()
         return Sample(
             at=at,
             phase=self._phase(),
@@ -169,6 +167,6 @@ class Sampler:
             committed=sum(min(committed.get(number, 0), end) for number, end in ends.items()),
             lag_seconds=self._oldest.age(at, ends, committed),
             partitions=len(ends),
-            executors=self._executors(),
-            cpu=self._cpu.read(),
+            executors=running[Part.EXECUTORS],
+            cpu=used,
         )

@@ -1,0 +1,218 @@
+"""What experiments need of the platform that they run on, whatever runs it.
+
+`embedded` implements it for the embedded stack. On Kubernetes it becomes a second module; each method says what it is
+there. A service has the same name in both: a supervised process here, a workload there.
+
+Experiments reach servers at the addresses of the topology, in both: an experiment on Kubernetes runs in a pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from data_platform_core.errors import ServiceError
+from data_platform_core.topology import Topology
+
+#: Called with (service, what it is doing now) while services start.
+Progress = Callable[[str, str], None]
+#: What a person can ask a command for.
+Wish = Literal["up", "down", "status", "logs", "stream", "psql", "reconcile"]
+
+
+class Part(StrEnum):
+    """A part of the platform whose use of the machine is measured."""
+
+    DRIVER = "driver"
+    EXECUTORS = "executors"
+    KAFKA = "kafka"
+    OBJECT_STORE = "object store"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process. CPU seconds since its start, user and system; resident memory in MB, now and at its peak.
+
+    `id` is never given twice. On Kubernetes: a container, with the figures of its cgroup.
+    """
+
+    id: str
+    program: str
+    cpu_s: float
+    memory_mb: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended. `cpu_s` are CPU seconds of the command and of everything that it started."""
+
+    code: int
+    output: str
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class AlertMessage:
+    """A delivered message. `at` in epoch seconds; `via` is slack, email or webhook; `text` its subject or title."""
+
+    at: float
+    via: str
+    resolved: bool
+    text: str
+
+
+class Job(Protocol):
+    """A command in the background. On Kubernetes: a Job of one pod."""
+
+    @property
+    def place(self) -> str:
+        """Where a person reads its output: a file, or the command that shows it."""
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    def output(self) -> str:
+        """What it has printed so far, stdout and stderr."""
+
+    def processes(self) -> list[Process]:
+        """The command and its children, the command first; none when it has ended."""
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code. Raises ServiceError when it still runs after `timeout_s`."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """As `Runtime.paused`, for the job."""
+
+    def end(self) -> None:
+        """Ask it to end (SIGTERM) and wait until it has. Repeatable. On Kubernetes: delete the Job."""
+
+
+class Alerting(Protocol):
+    """The alerts of the platform and the messages they cause."""
+
+    @property
+    def place(self) -> str:
+        """Where a person sees alerts and messages."""
+
+    def is_firing(self, alert: str) -> bool:
+        """Whether it fires, not only pends. Raises ServiceError when Prometheus does not answer."""
+
+    def messages(self) -> list[AlertMessage]:
+        """What the alert sink has received, oldest first. On Kubernetes: from the sink's volume."""
+
+    def real_receivers(self) -> list[str]:
+        """Receivers beside the sink, which an experiment would alarm; each as its file, Secret or address."""
+
+    def waits(self, scale: float) -> AbstractContextManager[None]:
+        """Every wait of rules and routes times `scale` inside the block.
+
+        On Kubernetes: PrometheusRule and AlertmanagerConfig, applied with other durations.
+        """
+
+    def group_interval_s(self, scale: float) -> float:
+        """Seconds between two messages of a group, with waits times `scale`."""
+
+
+class Runtime(Protocol):
+    """One environment of the platform. Methods raise ServiceError naming the service and what to do."""
+
+    @property
+    def topology(self) -> Topology:
+        """Addresses of every server, and the environment's name."""
+
+    @property
+    def folder(self) -> Path:
+        """Where an experiment keeps its own files about the environment, on the machine that runs it."""
+
+    @property
+    def brokers(self) -> Sequence[str]:
+        """Services of the brokers, in the topology's order. On Kubernetes: the StatefulSet's pods."""
+
+    @property
+    def alerting(self) -> Alerting:
+        """Alerts of the environment."""
+
+    def command(self, wish: Wish, **variables: str) -> str:
+        """The command a person types, such as `command("logs", SERVICE="streaming")`. On Kubernetes: kubectl's."""
+
+    def up(self, progress: Progress | None = None, *, room_for: Sequence[str] = ()) -> None:
+        """Start the services that always run, wait until they are healthy, apply topics, schemas and tables.
+
+        `room_for`: services that the experiment will start; it is refused now when they would not fit beside the rest.
+        On Kubernetes: `helm upgrade --install --wait`; room is a matter of quota.
+        """
+
+    def down(self) -> None:
+        """Stop every service; data stays. On Kubernetes: scale all workloads to zero."""
+
+    def clean(self) -> None:
+        """Delete the data; refused while services run. On Kubernetes: delete the volume claims."""
+
+    def start(self, service: str, settings: Mapping[str, str] | None = None) -> None:
+        """Start a service and wait until it is healthy. `settings`: variables of this run, until the next plain start.
+
+        It is started again when it runs under other settings; secrets are never written. On Kubernetes: apply the
+        SparkApplication with these variables in its `env`.
+        """
+
+    def stop(self, service: str) -> None:
+        """Stop a service until the next `start`. On Kubernetes: suspend the SparkApplication, or scale to zero."""
+
+    def kill(self, service: str) -> None:
+        """End its processes at once (SIGKILL); it is started again by itself.
+
+        On Kubernetes: delete the pod with a grace period of 0.
+        """
+
+    def instance(self, service: str) -> str:
+        """Changes with each start of the service; empty while it does not run. On Kubernetes: pod and restarts."""
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by service that should run and is not healthy. On Kubernetes: pods that are not ready."""
+
+    def processes(self, part: Part) -> list[Process]:
+        """What runs of a part, its main process first. On Kubernetes: the containers that a label selects."""
+
+    def paused(self, part: Part) -> AbstractContextManager[None]:
+        """Stop its processes where they are (SIGSTOP) inside the block. On Kubernetes: by exec in the container."""
+
+    def executor_room(self) -> AbstractContextManager[Mapping[str, str]]:
+        """Room for executors beside the driver inside the block; yields the driver's settings that use it.
+
+        On Kubernetes: nothing to start, a driver's executors are pods.
+        """
+
+    def run(self, command: Sequence[str], settings: Mapping[str, str] | None = None, *, check: bool = True) -> Finished:
+        """Run a command (`crm`, `crm-generator`, `python`, or of the path) to its end, under a run's settings.
+
+        Raises ServiceError with its last words when it fails, unless `check` is False. On Kubernetes: a Job.
+        """
+
+    def follow(self, command: Sequence[str]) -> int:
+        """Run a command to its end and show its output as it comes; its exit code.
+
+        Ctrl-C reaches the command, which gets time to settle what it began. On Kubernetes: a Job, its log followed.
+        """
+
+    def begin(self, name: str, command: Sequence[str]) -> Job:
+        """Run a command in the background; `name` names its log. On Kubernetes: a Job of this name."""
+
+    def kafka_tool(self, program: str) -> tuple[str, ...]:
+        """Beginning of a command that runs one of Kafka's own Java programs. On Kubernetes: of Kafka's image."""
+
+
+def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:
+    """CPU seconds that were used between two readings of one part, by children that came meanwhile too.
+
+    Raises ServiceError when nothing ran, or the main process is another one by now.
+    """
+    if not before or not now or before[0].id != now[0].id:
+        what = before[0].program if before else "the process"
+        raise ServiceError(f"{what} ended while it was measured; its log says why")
+    used = {process.id: process.cpu_s for process in before}
+    return sum(process.cpu_s - used.get(process.id, 0.0) for process in now)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 
 _LAST_WORDS = 400
-
-
-def command_path(name: str) -> str:
-    """Path of one of our commands (`crm`, `crm-generator`): it is installed beside the Python that runs."""
-    return str(Path(sys.executable).parent / name)
 
 
 def call(

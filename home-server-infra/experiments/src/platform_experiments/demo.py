@@ -17,6 +17,7 @@ from rich.console import Console
 
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
+from data_platform_core.jobs import job
 from platform_experiments.runtime import Runtime
 
 _DRAIN_SECONDS = 300
@@ -35,17 +36,22 @@ class Step:
 
 def steps(environment: str, run_id: str, seconds: int) -> tuple[Step, ...]:
     """What happens to a run once the platform is up, in order; the last step is the proof."""
-    crm = ("crm", "--env", environment)
-    generator = ("crm-generator", "normal", "--env", environment, "--run-id", run_id, "--duration", str(seconds))
+
+    def command(name: str, *options: str, run_id: str | None = None) -> tuple[str, ...]:
+        return job(name).in_environment(environment, *options, run_id=run_id)
+
     return (
-        Step(f"{seconds} s of normal traffic", generator),
+        Step(
+            f"{seconds} s of normal traffic",
+            command("generate-normal", "--duration", str(seconds), run_id=run_id),
+        ),
         Step(
             "wait until the stream has committed all of it",
-            (*crm, "stream", "drain", "--timeout", str(_DRAIN_SECONDS)),
+            command("drain", "--timeout", str(_DRAIN_SECONDS)),
         ),
-        Step("load silver into PostgreSQL", (*crm, "load")),
-        Step("build and test the marts", (*crm, "dbt", "build", "--quiet"), quiet=True),
-        Step("account for every record", (*crm, "reconcile", "--run-id", run_id)),
+        Step("load silver into PostgreSQL", command("load-warehouse")),
+        Step("build and test the marts", command("build-marts", "--quiet"), quiet=True),
+        Step("account for every record", command("reconcile", run_id=run_id)),
     )
 
 

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
-from platform_experiments.runtime import AlertMessage, Job, Runtime
+from data_platform_core.jobs import job
+from platform_experiments.runtime import AlertMessage, Running, Runtime
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"
 #: On top of the waits that the rules ask for; a busy machine of 2 cores needs most of it to start a broker.
@@ -168,7 +169,7 @@ class _Traffic:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._job: Job | None = None
+        self._generator: Running | None = None
 
     def __enter__(self) -> _Traffic:
         return self
@@ -178,13 +179,13 @@ class _Traffic:
 
     def begin(self) -> None:
         run_id = f"drill-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        command = ["crm-generator", "normal", "--env", self._runtime.topology.environment, "--run-id", run_id]
-        command += ["--rate", str(_RECORDS_PER_SECOND), "--flat", "--duration", str(int(2 * PATIENCE_SECONDS))]
-        self._job = self._runtime.begin("generator-drill", command)
+        options = ("--rate", str(_RECORDS_PER_SECOND), "--flat", "--duration", str(int(2 * PATIENCE_SECONDS)))
+        command = job("generate-normal").in_environment(self._runtime.topology.environment, *options, run_id=run_id)
+        self._generator = self._runtime.begin("generator-drill", command)
 
     def end(self) -> None:
-        if self._job is not None:
-            self._job.end()
+        if self._generator is not None:
+            self._generator.end()
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class AlertMessage:
     text: str
 
 
-class Job(Protocol):
+class Running(Protocol):
     """A command in the background. On Kubernetes: a Job of one pod."""
 
     @property
@@ -86,7 +86,7 @@ class Job(Protocol):
         """Its exit code. Raises ServiceError when it still runs after `timeout_s`."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """As `Runtime.paused`, for the job."""
+        """As `Runtime.paused`, for this command."""
 
     def end(self) -> None:
         """Ask it to end (SIGTERM) and wait until it has. Repeatable. On Kubernetes: delete the Job."""
@@ -199,7 +199,7 @@ class Runtime(Protocol):
         Ctrl-C reaches the command, which gets time to settle what it began. On Kubernetes: a Job, its log followed.
         """
 
-    def begin(self, name: str, command: Sequence[str]) -> Job:
+    def begin(self, name: str, command: Sequence[str]) -> Running:
         """Run a command in the background; `name` names its log. On Kubernetes: a Job of this name."""
 
     def kafka_tool(self, program: str) -> tuple[str, ...]:

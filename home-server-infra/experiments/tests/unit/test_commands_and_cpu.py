@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from data_platform_core.errors import ServiceError
-from platform_experiments.embedded import jobs
+from platform_experiments.embedded import commands
 from platform_experiments.embedded.processes import described, family, held_still
 from platform_experiments.runtime import Process, cpu_since
 
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_a_command_gives_its_output_and_sees_the_settings_of_the_run() -> None:
-    done = jobs.run(python("import os; print(os.environ['CRM_RUN'])"), {"CRM_RUN": "yes"}, check=True)
+    done = commands.run(python("import os; print(os.environ['CRM_RUN'])"), {"CRM_RUN": "yes"}, check=True)
     assert (done.code, done.output) == (0, "yes\n")
     assert "CRM_RUN" not in os.environ
 
@@ -42,16 +42,16 @@ def test_a_command_gives_its_output_and_sees_the_settings_of_the_run() -> None:
 def test_a_command_that_fails_is_named_with_its_last_words() -> None:
     failing = python("raise SystemExit('the disk is full')")
     with pytest.raises(ServiceError, match=r"^`python -c .*` ended with 1: the disk is full$"):
-        jobs.run(failing, {}, check=True)
-    assert jobs.run(failing, {}, check=False).code == 1
+        commands.run(failing, {}, check=True)
+    assert commands.run(failing, {}, check=False).code == 1
 
 
 def test_the_cpu_of_a_child_that_outlives_its_command_counts() -> None:
     child = BURN.format(seconds=0.5)
     leaves_it = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], stdout=2)"
-    alone = jobs.run(python(BURN.format(seconds=0.2)), {}, check=True)
+    alone = commands.run(python(BURN.format(seconds=0.2)), {}, check=True)
     assert alone.cpu_s >= 0.15  # the kernel counts in hundredths
-    assert jobs.run(python(leaves_it), {}, check=True).cpu_s >= 0.45
+    assert commands.run(python(leaves_it), {}, check=True).cpu_s >= 0.45
 
 
 def test_what_a_counting_process_is_told_to_end_ends(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_a_counting_process_is_told_to_end_ends(tmp_path: Path) -> None:
 
 
 def test_a_job_runs_beside_us_until_it_is_ended(tmp_path: Path) -> None:
-    job = jobs.EmbeddedJob(python("import time; print('ready', flush=True); time.sleep(600)"), tmp_path / "job.log")
+    job = commands.Background(python("import time; print('ready', flush=True); time.sleep(600)"), tmp_path / "job.log")
     wait_for(lambda: job.output() == "ready\n")
     assert job.exit_code() is None
     assert job.processes()[0].program.startswith("python")
@@ -79,7 +79,7 @@ def test_a_job_runs_beside_us_until_it_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_held_still_uses_no_cpu(tmp_path: Path) -> None:
-    job = jobs.EmbeddedJob(python(BURN.format(seconds=600)), tmp_path / "job.log")
+    job = commands.Background(python(BURN.format(seconds=600)), tmp_path / "job.log")
     try:
         with job.paused():
             before = job.processes()

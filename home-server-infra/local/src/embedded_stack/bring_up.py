@@ -6,14 +6,14 @@ health, and what belongs to the platform (topics, schemas, tables) follows the h
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from data_platform_core.commands import command_path
+from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
+from data_platform_core.jobs import SETUP, job, program_path
 from embedded_stack.layout import Layout
 from embedded_stack.service import Accounts, Service
 from embedded_stack.supervision import Supervisor
@@ -31,8 +31,8 @@ _LOG_LINES_IN_ERROR = 3
 #: A person who starts a service is told after so many failed starts in a row; the supervisor goes on trying.
 MAX_FAILED_STARTS = 5
 
-#: Commands of `crm` that bring the empty services to what contracts and migrations say. Each may be repeated.
-PLATFORM_STEPS = (("topics", "apply"), ("registry", "apply"), ("warehouse", "migrate"))
+#: Jobs that bring the empty services to what contracts and migrations say. The brokers here have no access rules.
+PLATFORM_JOBS = tuple(name for name in SETUP if name != "acls")
 
 
 class _GivenUpError(ServiceError):
@@ -111,17 +111,13 @@ def log_tail(layout: Layout, service: str, lines: int = _LOG_LINES_IN_ERROR) -> 
 
 
 def apply_platform(environment: str, progress: Progress) -> None:
-    """Topics, schemas and tables, by the commands that own them, side by side. Raises ServiceError with their words."""
-    with ThreadPoolExecutor(len(PLATFORM_STEPS)) as pool:
-        _raise_first([pool.submit(_platform_step, environment, step, progress) for step in PLATFORM_STEPS])
+    """Topics, schemas and tables, by the jobs that own them, side by side. Raises ServiceError with their words."""
+    with ThreadPoolExecutor(len(PLATFORM_JOBS)) as pool:
+        _raise_first([pool.submit(_platform_job, environment, name, progress) for name in PLATFORM_JOBS])
 
 
-def _platform_step(environment: str, step: tuple[str, ...], progress: Progress) -> None:
-    name = " ".join(step)
+def _platform_job(environment: str, name: str, progress: Progress) -> None:
     progress(name, STARTING)
-    command = [command_path("crm"), "--env", environment, *step]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PLATFORM_TIMEOUT_SECONDS, check=False)
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise ServiceError(f"`crm --env {environment} {name}` failed: {last[0].removeprefix('error: ')}")
+    program, *arguments = job(name).in_environment(environment)
+    call([program_path(program), *arguments], timeout_s=PLATFORM_TIMEOUT_SECONDS)
     progress(name, "applied")

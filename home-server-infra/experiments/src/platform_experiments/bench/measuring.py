@@ -15,12 +15,13 @@ from rich.table import Table
 from data_platform_core.access.names import STREAMING
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ServiceError
+from data_platform_core.jobs import job
 from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
 from platform_experiments.driver import driver_settings
 from platform_experiments.latency import Latency, commit_latency
-from platform_experiments.runtime import Part, Process, Runtime, cpu_since
+from platform_experiments.runtime import Finished, Part, Process, Runtime, cpu_since
 
 #: A topology of its own, which every bench begins anew.
 ENVIRONMENT = "bench"
@@ -50,8 +51,12 @@ class Bench:
     runtime: Runtime
     load: Load
 
+    @property
+    def environment(self) -> str:
+        return self.runtime.topology.environment
+
     def settings(self, service: str) -> Settings:
-        return load_settings(service, self.runtime.topology.environment)
+        return load_settings(service, self.environment)
 
     @contextmanager
     def driver(self, changes: Mapping[str, str] | None = None) -> Iterator[None]:
@@ -73,19 +78,19 @@ class Bench:
         before = self.driver_processes()
         return lambda: cpu_since(before, self.driver_processes())
 
-    def generator(self, *arguments: str) -> list[str]:
-        """A command of the generator against the platform."""
-        return ["crm-generator", *arguments, "--env", self.runtime.topology.environment, "--metrics-port", "0"]
+    def normal(self, run_id: str, rate: int, seconds: int) -> tuple[str, ...]:
+        """The command that sends the normal scenario at a constant rate."""
+        options = ("--rate", str(rate), "--flat", "--duration", str(seconds), "--metrics-port", "0", "--quiet")
+        return job("generate-normal").in_environment(self.environment, *options, run_id=run_id)
 
     def generate(self, run_id: str, rate: int, seconds: int) -> float:
         """Send the normal scenario at a constant rate; returns the generator's CPU seconds."""
-        normal = ("normal", "--run-id", run_id, "--rate", str(rate), "--flat", "--duration", str(seconds), "--quiet")
-        return self.runtime.run(self.generator(*normal)).cpu_s
+        return self.runtime.run(self.normal(run_id, rate, seconds)).cpu_s
 
-    def flood(self, run_id: str, records: int) -> float:
-        """Send unique good records of ENTITY as fast as the brokers take them; returns the generator's CPU seconds."""
-        flood = ("flood", "--run-id", run_id, "--entity", ENTITY, "--count", str(records), "--quiet")
-        return self.runtime.run(self.generator(*flood)).cpu_s
+    def flood(self, run_id: str, records: int, *options: str, entity: str = ENTITY) -> Finished:
+        """Send unique good records of an entity as fast as the brokers take them."""
+        command = ("crm-generator", "flood", "--env", self.environment, "--run-id", run_id, "--entity", entity)
+        return self.runtime.run([*command, "--count", str(records), "--metrics-port", "0", *options])
 
     def drain(self) -> float:
         """Seconds until bronze and silver hold what the topics hold."""

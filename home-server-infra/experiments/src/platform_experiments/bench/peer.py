@@ -16,7 +16,7 @@ from data_platform_core.kafka.client import reader, watermarks
 from data_platform_core.naming import names
 from platform_experiments.bench.measuring import DRAIN_SECONDS, ENTITY, LATENCY_RATES, Bench, Measured, console, shown
 from platform_experiments.bench.peer_loop import GROUP, READY, peer_folder
-from platform_experiments.runtime import Job, cpu_since
+from platform_experiments.runtime import Running, cpu_since
 
 _WARM_UP_RATE = 3000
 _WARM_UP_SECONDS = 10
@@ -26,51 +26,51 @@ _POLL_S = 0.2
 
 def measure(bench: Bench) -> Sequence[Measured]:
     """Latency at each rate, then the backlog."""
-    with _peer(bench) as job:
+    with _peer(bench) as running:
         console.print(f"peer: warming up, {_WARM_UP_SECONDS} s at {_WARM_UP_RATE}/s")
         bench.generate("peer-warm-up", _WARM_UP_RATE, _WARM_UP_SECONDS)
         _drain(bench)
-        return [*(_latency(bench, job, rate) for rate in LATENCY_RATES), _backlog(bench, job)]
+        return [*(_latency(bench, running, rate) for rate in LATENCY_RATES), _backlog(bench, running)]
 
 
 @contextmanager
-def _peer(bench: Bench) -> Iterator[Job]:
-    command = ["python", "-m", "platform_experiments.bench.peer_loop", bench.runtime.topology.environment, ENTITY]
-    job = bench.runtime.begin("peer", command)
+def _peer(bench: Bench) -> Iterator[Running]:
+    command = ["python", "-m", "platform_experiments.bench.peer_loop", bench.environment, ENTITY]
+    running = bench.runtime.begin("peer", command)
     try:
         deadline = time.monotonic() + _START_SECONDS
-        while READY not in job.output().splitlines():
-            if job.exit_code() is not None or time.monotonic() > deadline:
-                raise ServiceError(f"the peer did not start; see {job.place}")
+        while READY not in running.output().splitlines():
+            if running.exit_code() is not None or time.monotonic() > deadline:
+                raise ServiceError(f"the peer did not start; see {running.place}")
             time.sleep(_POLL_S)
-        yield job
+        yield running
     finally:
-        job.end()
+        running.end()
 
 
-def _latency(bench: Bench, job: Job, rate: int) -> Measured:
+def _latency(bench: Bench, running: Running, rate: int) -> Measured:
     seconds = bench.load.seconds
     console.print(f"peer: latency, {seconds} s at {rate}/s")
     run_id = f"peer-latency-{rate}"
-    since, began, before = datetime.now(UTC), time.monotonic(), job.processes()
+    since, began, before = datetime.now(UTC), time.monotonic(), running.processes()
     generator_cpu = bench.generate(run_id, rate, seconds)
     spent = time.monotonic() - began
-    used = cpu_since(before, job.processes())
+    used = cpu_since(before, running.processes())
     _drain(bench)
     latency = bench.latency(peer_folder(ENTITY), run_id, since)
     if latency is None:
-        raise ServiceError(f"run {run_id} left no {ENTITY} in the peer's table; see {job.place}")
+        raise ServiceError(f"run {run_id} left no {ENTITY} in the peer's table; see {running.place}")
     return Measured(f"peer: produced to table at {rate}/s", shown(latency), used / spent, generator_cpu / spent)
 
 
-def _backlog(bench: Bench, job: Job) -> Measured:
+def _backlog(bench: Bench, running: Running) -> Measured:
     records = bench.load.backlog
     console.print(f"peer: backlog, {records:,} {ENTITY} while it is paused, then all at once")
-    with job.paused():
+    with running.paused():
         bench.flood("peer-backlog", records)
-    before = job.processes()
+    before = running.processes()
     seconds = _drain(bench)
-    used = cpu_since(before, job.processes())
+    used = cpu_since(before, running.processes())
     value = f"{records / seconds:,.0f} records/s ({seconds:.1f} s until its table had them)"
     return Measured(f"peer: backlog of {records:,} {ENTITY}", value, used / seconds, None)
 

@@ -98,8 +98,7 @@ def _row(what: str, pairs: Sequence[tuple[_Sent, _Sent]]) -> Measured:
 
 
 def _flood(bench: Bench, name: str, count: int) -> _Sent:
-    flood = ("flood", "--entity", _ENTITY, "--lines", str(LINES), "--count", str(count))
-    done = bench.runtime.run(bench.generator(*flood, "--run-id", f"{name}-{count}"))
+    done = bench.flood(f"{name}-{count}", count, "--lines", str(LINES), entity=_ENTITY)
     return _Sent(count, _number(r"records/s\s+over\s+([\d.,]+)\s+s", done.output), done.cpu_s)
 
 
@@ -157,18 +156,17 @@ def _scratch_topic(settings: KafkaSettings) -> Iterator[None]:
 def _paced(bench: Bench) -> Measured:
     """The generator's share of a core at a constant rate, once it is under way."""
     console.print(f"producing: {PACED_SECONDS} s at {PACED_RATE:,}/s")
-    normal = ("normal", "--rate", str(PACED_RATE), "--flat", "--run-id", "bench-producing-paced", "--quiet")
-    command = bench.generator(*normal, "--duration", str(PACED_SECONDS + 2 * _SETTLING_SECONDS))
-    job = bench.runtime.begin("generator-paced", command)
+    command = bench.normal("bench-producing-paced", PACED_RATE, PACED_SECONDS + 2 * _SETTLING_SECONDS)
+    generator = bench.runtime.begin("generator-paced", command)
     try:
         time.sleep(_SETTLING_SECONDS)
-        before, began = job.processes(), time.monotonic()
+        before, began = generator.processes(), time.monotonic()
         time.sleep(PACED_SECONDS)
-        cores = cpu_since(before, job.processes()) / (time.monotonic() - began)
-        code = job.wait(PACED_SECONDS + 4 * _SETTLING_SECONDS)
+        cores = cpu_since(before, generator.processes()) / (time.monotonic() - began)
+        code = generator.wait(PACED_SECONDS + 4 * _SETTLING_SECONDS)
     finally:
-        job.end()
+        generator.end()
     if code:
-        raise ServiceError(f"`{' '.join(command)}` ended with exit code {code}; see {job.place}")
+        raise ServiceError(f"`{' '.join(command)}` ended with exit code {code}; see {generator.place}")
     value = f"{cores:.1%} of one core, {cores / PACED_RATE * 1e6:.1f} us of CPU per record"
     return Measured(f"generator at {PACED_RATE:,}/s, the normal mix", value, None, cores)

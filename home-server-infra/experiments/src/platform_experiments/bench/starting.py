@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from data_platform_core.jobs import job
 from data_platform_core.lake.class_archive import archive_options, make_archive
 from data_platform_core.lake.session import session_conf
 from platform_experiments.bench.measuring import Bench, Measured, console
@@ -77,14 +78,14 @@ def _shown(values: Sequence[float]) -> str:
 
 
 def _load_once(bench: Bench, options: str) -> _Spent:
-    return _measured(bench, ["load"], options)
+    return _measured(bench, job("load-warehouse").in_environment(bench.environment), options)
 
 
 def _import_once(bench: Bench, run: str, options: str) -> _Spent:
     day = f"{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d}"
-    send = ("backfill", "--run-id", run, "--sink", "lake", "--from", day, "--to", day, "--scale", "0.01", "--quiet")
-    bench.runtime.run(bench.generator(*send))
-    return _measured(bench, ["lake", "import", "--run-id", run], options)
+    sending = ("--sink", "lake", "--from", day, "--to", day, "--scale", "0.01", "--metrics-port", "0", "--quiet")
+    bench.runtime.run(job("generate-backfill").in_environment(bench.environment, *sending, run_id=run))
+    return _measured(bench, job("backfill-import").in_environment(bench.environment, run_id=run), options)
 
 
 def _drive_once(bench: Bench, run: str, options: str) -> _Spent:
@@ -96,10 +97,9 @@ def _drive_once(bench: Bench, run: str, options: str) -> _Spent:
         return _Spent(used, time.monotonic() - began)
 
 
-def _measured(bench: Bench, arguments: Sequence[str], options: str) -> _Spent:
+def _measured(bench: Bench, command: Sequence[str], options: str) -> _Spent:
     """A command of Spark's whose JVM may outlive it by a moment: its CPU counts too."""
     began = time.monotonic()
-    command = ["crm", "--env", bench.runtime.topology.environment, *arguments]
     done = bench.runtime.run(command, driver_settings(_options(options)))
     return _Spent(done.cpu_s, time.monotonic() - began)
 

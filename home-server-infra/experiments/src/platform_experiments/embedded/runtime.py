@@ -17,9 +17,9 @@ from embedded_stack.services import MINIO
 from embedded_stack.spark_cluster import MASTER, cluster_properties, cluster_services
 from embedded_stack.supervision import Supervisor
 from platform_experiments.driver import driver_settings
-from platform_experiments.embedded import jobs, processes
+from platform_experiments.embedded import commands, processes
 from platform_experiments.embedded.alerting import EmbeddedAlerting
-from platform_experiments.runtime import Finished, Job, Part, Process, Progress, Wish
+from platform_experiments.runtime import Finished, Part, Process, Progress, Running, Wish
 
 #: The environment that `make` takes without ENV.
 DEFAULT_ENVIRONMENT = "local"
@@ -99,13 +99,13 @@ class EmbeddedRuntime:
                 self.stop(name)
 
     def run(self, command: Sequence[str], settings: Mapping[str, str] | None = None, *, check: bool = True) -> Finished:
-        return jobs.run(command, settings or {}, check=check)
+        return commands.run(command, settings or {}, check=check)
 
     def follow(self, command: Sequence[str]) -> int:
-        return jobs.follow(command)
+        return commands.follow(command)
 
-    def begin(self, name: str, command: Sequence[str]) -> Job:
-        return jobs.EmbeddedJob(command, self._layout.logs / f"{name}.log")
+    def begin(self, name: str, command: Sequence[str]) -> Running:
+        return commands.Background(command, self._layout.logs / f"{name}.log")
 
     def kafka_tool(self, program: str) -> tuple[str, ...]:
         return (java(), _KAFKA_TOOL_HEAP, "-cp", f"{kafka_jars()}/*", program)

@@ -17,9 +17,10 @@ from rich.console import Console
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.jobs import BATCH, job
 from data_platform_core.settings import load_settings
 from platform_experiments.latency import table_commits
-from platform_experiments.runtime import Job, Part, Process, Runtime
+from platform_experiments.runtime import Part, Process, Running, Runtime
 from platform_experiments.spike.arms import ENTITY, Arm
 from platform_experiments.spike.consumer import Consumer, consumer
 from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
@@ -112,13 +113,13 @@ class _Measured:
 def _warm_up(runtime: Runtime, arm: Arm, run_id: str) -> None:
     _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
     options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
-    runtime.run(["crm-generator", "normal", "--env", runtime.topology.environment, "--run-id", run_id, *options])
+    runtime.run(job("generate-normal").in_environment(runtime.topology.environment, *options, run_id=run_id))
     drain(runtime, DRAIN_TIMEOUT_S)
 
 
 def _measure(runtime: Runtime, arm: Arm, plan: Plan, run_id: str, streaming: Consumer) -> _Measured:
     environment = runtime.topology.environment
-    command = ["crm-generator", "spike", "--env", environment, "--run-id", run_id, *plan.options]
+    command = job("generate-spike").in_environment(environment, *plan.options, run_id=run_id)
     generator = runtime.begin(f"generator-{arm.name}", command)
     try:
         with _sampler(runtime, arm, generator) as sampler:
@@ -139,7 +140,7 @@ def _measure(runtime: Runtime, arm: Arm, plan: Plan, run_id: str, streaming: Con
     return _Measured(run_id, began, sampler.samples, _warnings(generator))
 
 
-def _sampler(runtime: Runtime, arm: Arm, generator: Job) -> Sampler:
+def _sampler(runtime: Runtime, arm: Arm, generator: Running) -> Sampler:
     parts: dict[str, Callable[[], list[Process]]] = {part: partial(runtime.processes, part) for part in Part}
     cpu = CpuMeter({**parts, "generator": generator.processes})
     shown = [0.0]
@@ -188,11 +189,12 @@ def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer
 def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:
     """Down to the marts, and what the lake's log says of latency and order."""
     _say(arm, "drained; load, marts and the equations A1-A8")
-    crm = ("crm", "--env", runtime.topology.environment)
-    runtime.run([*crm, "load"])
-    runtime.run([*crm, "dbt", "build", "--quiet"])
+    environment = runtime.topology.environment
+    for name in BATCH:
+        runtime.run(job(name).in_environment(environment))
     report = runtime.folder / f"reconcile-{arm.name}.json"
-    runtime.run([*crm, "reconcile", "--run-id", measured.run_id, "--json", str(report)], check=False)
+    reconcile = job("reconcile").in_environment(environment, "--json", str(report), run_id=measured.run_id)
+    runtime.run(reconcile, check=False)
     if not report.is_file():
         raise ServiceError(f"`crm reconcile --run-id {measured.run_id}` wrote no report; run it by hand")
     found = json.loads(report.read_text(encoding="utf-8"))
@@ -233,7 +235,7 @@ def _from_silver(runtime: Runtime, measured: _Measured) -> tuple[Waits, Order]:
     return waits, order_of(numbers[contract.key], numbers["seq"], numbers["kafka_partition"], versions)
 
 
-def _warnings(generator: Job) -> str:
+def _warnings(generator: Running) -> str:
     """Lines in which the generator says that it fell behind its schedule."""
     lines = generator.output().splitlines()
     return " ".join(line.strip() for line in lines if line.startswith("warning: run"))

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from data_platform_core.commands import command_path
 from data_platform_core.errors import ServiceError
+from data_platform_core.jobs import program_path
 from platform_experiments.embedded.processes import described, family, held_still
 from platform_experiments.runtime import Finished, Process
 
@@ -24,7 +24,7 @@ _END_SECONDS = 60
 def resolved(command: Sequence[str]) -> list[str]:
     """The command with the path of its program, when it is one of ours or Python."""
     program, *arguments = command
-    ours = command_path(program)
+    ours = program_path(program)
     return [ours if Path(ours).is_file() else program, *arguments]
 
 
@@ -66,8 +66,8 @@ def follow(command: Sequence[str]) -> int:
             raise
 
 
-class EmbeddedJob:
-    """A `Job` that is a process, its output in a file."""
+class Background:
+    """A command in the background (`Running`), its output in a file."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command, self._log = command, log

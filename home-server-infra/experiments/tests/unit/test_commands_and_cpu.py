@@ -14,7 +14,8 @@ import pytest
 from data_platform_core.errors import ServiceError
 from platform_experiments.embedded import commands
 from platform_experiments.embedded.processes import described, family, held_still
-from platform_experiments.runtime import Process, cpu_since
+from platform_experiments.runtime import Part, Process, cpu_since
+from platform_experiments.spike.sampling import CpuMeter
 
 pytestmark = pytest.mark.unit
 
@@ -118,3 +119,13 @@ def test_a_main_process_that_ended_meanwhile_is_an_error(now: list[Process]) -> 
         cpu_since([process("1", 10)], now)
     with pytest.raises(ServiceError, match="the process ended"):
         cpu_since([], now)
+
+
+def test_a_meter_keeps_the_cpu_of_executors_that_were_given_back() -> None:
+    readings = [[process("a", 1), process("b", 2)], [process("a", 4)], []]
+    meter = CpuMeter({Part.EXECUTORS: lambda: readings.pop(0)})
+    assert [meter.read() for _ in range(3)] == [
+        ({Part.EXECUTORS: 3}, {Part.EXECUTORS: 2}),
+        ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 1}),
+        ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 0}),
+    ]

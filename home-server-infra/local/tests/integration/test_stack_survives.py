@@ -50,7 +50,7 @@ def test_a_schema_that_was_acknowledged_survives_kill_9_of_the_registry(running_
     schema = '{"type":"record","name":"Survives","fields":[{"name":"at","type":"long"}]}'
     httpx.post(url, json={"schema": schema}, timeout=10).raise_for_status()
     wait_back("registry", old_pid=api.kill(ENVIRONMENT, "registry"))
-    assert httpx.get(f"{url}/1", timeout=10).json()["schema"] == schema
+    assert httpx.get(f"{url}/latest", timeout=10).json()["schema"] == schema
     httpx.delete(url.removesuffix("/versions"), timeout=10).raise_for_status()
 
 

@@ -134,8 +134,14 @@ class Spark(Endpoint):
 
 
 class Metrics(Frozen):
+    """Where processes serve their own metrics; a key is the service of the matrix of accounts that they run as."""
+
     generator: Endpoint
     streaming: Endpoint
+
+    def of(self, service: str) -> Endpoint | None:
+        """The endpoint of the processes that run as `service`; None for one that serves none."""
+        return getattr(self, service) if service in type(self).model_fields else None
 
 
 class Scrape(Frozen):

@@ -21,7 +21,7 @@ import story
 from pipeline import Pipeline
 
 #: The first driver compacts as soon as there is something; those that follow it, as they always do.
-EAGER = {"COMPACT_EVERY_S": "2", "COMPACT_MIN_FILES": "4"}
+EAGER = {"CRM_INGEST__COMPACT_EVERY_S": "2", "CRM_INGEST__COMPACT_MIN_FILES": "4"}
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def pipeline(stack: Topology) -> Iterator[Pipeline]:
     running = Pipeline(stack.environment)
     path = Layout(stack).secrets / "streaming.env"
     ours = path.read_text(encoding="utf-8")
-    write_secret(path, ours + "".join(f"CRM_STREAMING__{name}={value}\n" for name, value in EAGER.items()))
+    write_secret(path, ours + "".join(f"{name}={value}\n" for name, value in EAGER.items()))
     try:
         running.start_streaming()
     finally:

@@ -34,7 +34,7 @@ def impatient(pipeline: Pipeline) -> Iterator[Pipeline]:
     path = Layout(load_topology(pipeline.environment)).secrets / "streaming.env"
     ours = path.read_text(encoding="utf-8")
     pipeline.stop_streaming()
-    write_secret(path, ours + f"CRM_STREAMING__HANG_S={HANG_S}\n")
+    write_secret(path, ours + f"CRM_INGEST__HANG_S={HANG_S}\n")
     try:
         pipeline.start_streaming()
         yield pipeline

@@ -57,10 +57,24 @@ def test_an_impossible_value_names_its_variable(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_executors_at_least_than_at_most_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MIN", "3")
-    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MAX", "2")
+    monkeypatch.setenv("CRM_SPARK__EXECUTORS_MIN", "3")
+    monkeypatch.setenv("CRM_SPARK__EXECUTORS_MAX", "2")
     with pytest.raises(ConfigurationError, match="executors_max is 2, below executors_min 3"):
         load_settings("streaming", "local")
+
+
+def test_a_process_knows_its_own_metrics_endpoint_and_no_other() -> None:
+    metrics = load_topology("test").metrics
+    for service, endpoint in (("streaming", metrics.streaming), ("generator", metrics.generator)):
+        found = load_settings(service, "test").metrics
+        assert (found.host, found.port) == (endpoint.host, endpoint.port)
+    assert load_settings("batch", "test").metrics.port == 0, "a batch job serves none"
+
+
+def test_a_setting_of_the_time_before_purposes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_STREAMING__DRIVER_MEMORY_MB", "4096")
+    with pytest.raises(ConfigurationError, match=r"CRM_STREAMING__DRIVER_MEMORY_MB is not .* CRM_SPARK__DRIVER_MEM"):
+        load_settings("batch", "local")
 
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:

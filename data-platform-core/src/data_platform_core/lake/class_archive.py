@@ -90,8 +90,8 @@ def _train(aside: Path) -> None:
     options = f"-XX:ArchiveClassesAtExit={aside} {' '.join(_QUIET)} -XX:TieredStopAtLevel=1"
     conf = {"spark.driver.extraJavaOptions": options, "spark.driver.memory": "1g", "spark.master": "local[1]"}
     conf[CHECKPOINT_FILES] = LOCAL_CHECKPOINT_FILES  # ours writes to an object store only
-    streaming = settings.streaming.model_copy(update={"spark_conf": conf})
-    spark = spark_session(settings.model_copy(update={"streaming": streaming}), "class-archive")
+    engine = settings.spark.model_copy(update={"conf": conf})
+    spark = spark_session(settings.model_copy(update={"spark": engine}), "class-archive")
     with tempfile.TemporaryDirectory() as folder:
         _do_what_jobs_do(spark, folder)
     process = spark.sparkContext._gateway.proc

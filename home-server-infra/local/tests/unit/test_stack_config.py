@@ -17,7 +17,6 @@ from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import role
 from data_platform_core.access.object_store import policy
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables, load_settings
 from data_platform_core.topology import load_topology
 from embedded_stack import api
@@ -155,12 +154,6 @@ def test_accounts_use_exactly_the_names_that_settings_know(layout: Layout) -> No
     for account in ensure_accounts(layout.secrets).values():
         assert set(account.values) <= known_variables()
         assert all(account.values.values()), "an empty value is left out"
-
-
-def test_env_example_lists_every_variable_and_no_other() -> None:
-    lines = (REPOSITORY_ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    listed = [line.removeprefix("#").removesuffix("=") for line in lines if line.startswith("#CRM_")]
-    assert listed == sorted(known_variables())
 
 
 def test_an_account_never_prints_its_secret(layout: Layout) -> None:

@@ -109,14 +109,14 @@ def _import_once(run: str, options: str) -> _Spent:
 def _drive_once(run: str, options: str) -> _Spent:
     generate(run, 300, 10)
     began = time.monotonic()
-    with driver_under({"SPARK_CONF": json.dumps({_JAVA: options})}):
+    with driver_under({"CRM_SPARK__CONF": json.dumps({_JAVA: options})}):
         steps.drain(ENVIRONMENT, DRAIN_SECONDS)
         return _Spent(cpu_seconds(driver_processes()), time.monotonic() - began)
 
 
 def _measured(command: Sequence[str], options: str) -> _Spent:
     """Run a command whose JVM outlives it by a moment: a process of its own adopts it and counts its CPU."""
-    environment = {**os.environ, "CRM_STREAMING__SPARK_CONF": json.dumps({_JAVA: options})}
+    environment = {**os.environ, "CRM_SPARK__CONF": json.dumps({_JAVA: options})}
     began = time.monotonic()
     counted = [sys.executable, "-m", "embedded_stack.bench.starting", *command]
     used = steps.checked(["env", *(f"{k}={v}" for k, v in environment.items() if k.startswith("CRM_")), *counted])

@@ -36,13 +36,13 @@ class Arm:
     def settings(self) -> dict[str, str]:
         """The streaming driver's settings, as its environment."""
         values = {
-            "RECORD_COST_US": RECORD_COST_US,
-            "MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
-            "EXECUTOR_CORES": EXECUTOR_SLOTS,
-            "EXECUTORS_MAX": self.executors_max,
-            "MIN_PARTITIONS": self.min_partitions,
+            "CRM_EXPERIMENT__RECORD_COST_US": RECORD_COST_US,
+            "CRM_INGEST__MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
+            "CRM_INGEST__MIN_PARTITIONS": self.min_partitions,
+            "CRM_SPARK__EXECUTOR_CORES": EXECUTOR_SLOTS,
+            "CRM_SPARK__EXECUTORS_MAX": self.executors_max,
         }
-        return {f"CRM_STREAMING__{name}": str(value) for name, value in values.items()}
+        return {name: str(value) for name, value in values.items()}
 
 
 _ALL = (

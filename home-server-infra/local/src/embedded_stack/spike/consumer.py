@@ -73,9 +73,9 @@ def consumer(layout: Layout, arm: Arm, log: Path) -> Iterator[Consumer]:
     workers = [psutil.Process(row.pid) for row in api.status(environment) if _is_worker(row.name, layout)]
     spark = layout.topology.spark_cluster
     settings = {
-        "CRM_STREAMING__MASTER": spark.url,
-        "CRM_STREAMING__PROPERTIES_FILE": str(cluster_properties(layout)),
-        "CRM_STREAMING__EXECUTOR_MEMORY_MB": str(min(worker.memory_mb for worker in spark.workers)),
+        "CRM_SPARK__MASTER": spark.url,
+        "CRM_SPARK__PROPERTIES_FILE": str(cluster_properties(layout)),
+        "CRM_SPARK__EXECUTOR_MEMORY_MB": str(min(worker.memory_mb for worker in spark.workers)),
         **arm.settings,
     }
     command = [sys.executable, "-m", "data_platform_core.cli", "--env", environment, "stream", "run"]

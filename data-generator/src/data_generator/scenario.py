@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from data_generator.load.shapes import DayCurve, Flat, Shape, Spike
 from data_platform_core.contracts import entities
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.paths import SCENARIOS_DIR
+from data_platform_core.paths import SCENARIOS_DIR, require_folder
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -216,7 +216,7 @@ class Scenario(Strict):
 
 def scenario_path(name: str) -> Path:
     """The file of one of the scenarios that come with the generator."""
-    return SCENARIOS_DIR / f"{name}.yaml"
+    return require_folder(SCENARIOS_DIR, "scenarios") / f"{name}.yaml"
 
 
 def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Scenario:

@@ -20,8 +20,8 @@ from data_platform_core.access.object_store import policy
 from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.jobs import SETUP, System, job
-from data_platform_core.paths import REPOSITORY_ROOT
-from data_platform_core.topology import TOPOLOGY_DIR, Kafka, Topology, load_topology
+from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
+from data_platform_core.topology import Kafka, Topology, load_topology
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
@@ -96,7 +96,6 @@ def _host_variables(topology: Topology, host: Host) -> dict[str, Any]:
 def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, Any]:
     return {
         "platform_environment": topology.environment,
-        "platform_data_dir": topology.data_dir.as_posix(),
         **(_proxmox(topology.proxmox) if topology.proxmox else {}),
         **_kafka(topology.kafka),
         **_services(topology),

@@ -1,14 +1,16 @@
 """The one place that reads the environment.
 
 Settings resolve once, at an entry point: defaults < topology/<environment>.yaml < environment < CLI flag. Locally the
-environment comes from `<data_dir>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a ConfigMap
-and a Secret set the same names. The result is frozen and passed down.
+environment comes from `<state>/<environment>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a
+ConfigMap and a Secret set the same names. The result is frozen and passed down. Only where files lie is known earlier:
+`paths.py` reads CRM_HOME and CRM_STATE.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -16,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.paths import HOME_VARIABLE, JARS_DIR, STATE_VARIABLE, environment_folder
 from data_platform_core.topology import Topology, load_topology
 
 ENV_PREFIX = "CRM_"
@@ -86,6 +89,10 @@ class SparkSettings(_Group):
     master: str = "local[2]"
     #: A file of Spark properties for what no command line may show: the secret of a standalone cluster.
     properties_file: str = ""
+    #: Jars of Spark, Delta, S3A and Kafka, for a local or standalone master; elsewhere the image has them.
+    jars_dir: Path = JARS_DIR / "spark"
+    #: Scratch space of a local or standalone master; by default a folder of the environment's.
+    local_dir: Path | None = None
     driver_memory_mb: int = Field(default=2048, ge=512)
     executor_memory_mb: int = Field(default=1024, ge=512)
     executor_cores: int = Field(default=4, ge=1)
@@ -152,6 +159,11 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
     experiment: ExperimentSettings = ExperimentSettings()
+
+    @property
+    def data_path(self) -> Path:
+        """Where this process writes: the environment's part of the state folder."""
+        return environment_folder(self.environment)
 
     @classmethod
     def settings_customise_sources(
@@ -231,7 +243,7 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 def known_variables() -> frozenset[str]:
     """Every environment variable that a setting answers to."""
-    return frozenset(_variables(Settings, ENV_PREFIX))
+    return frozenset({HOME_VARIABLE, STATE_VARIABLE, *_variables(Settings, ENV_PREFIX)})
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

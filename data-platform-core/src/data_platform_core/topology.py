@@ -16,9 +16,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
 
-TOPOLOGY_DIR = REPOSITORY_ROOT / "home-server-infra" / "topology"
+#: Keys that no file gives: who decides them.
+_NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
 
 
 class Endpoint(Frozen):
@@ -206,12 +207,12 @@ class Requires(Frozen):
 class Topology(Frozen):
     """One environment. Ports are TCP.
 
-    `environment` is the file's name. `data_dir` is relative to the repository root: what this machine keeps of the
-    environment, as secrets, logs and the embedded stack's data; `.local/<environment>` where the file gives none.
+    `environment` is the file's name. `data_path` is where this machine keeps what it writes for the environment, as
+    secrets, logs and the embedded stack's data: a folder of the state folder.
     """
 
     environment: str
-    data_dir: Path
+    data_path: Path
     kafka: Kafka
     schema_registry: SchemaRegistry
     object_store: ObjectStore
@@ -233,10 +234,6 @@ class Topology(Frozen):
                 "give an environment that has one, as local"
             )
         return self.spark
-
-    @property
-    def data_path(self) -> Path:
-        return REPOSITORY_ROOT / self.data_dir
 
     @property
     def secrets_path(self) -> Path:
@@ -281,7 +278,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
     if not isinstance(offset, int):
         raise ConfigurationError(f"topology {environment}: port_offset is {offset!r}, give a whole number")
     raw = resolve_hosts(raw, str(folder / f"{environment}.yaml"))
-    raw = {"data_dir": f".local/{environment}", **raw, "environment": environment}
+    raw |= {"environment": environment, "data_path": environment_folder(environment)}
     try:
         return Topology.model_validate(_shift_ports(raw, offset))
     except ValidationError as error:
@@ -291,7 +288,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
 
 
 def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
-    path = folder / f"{environment}.yaml"
+    path = require_folder(folder, "topologies") / f"{environment}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise ConfigurationError(f"topology {path} does not exist; known environments: {known}")
@@ -301,14 +298,13 @@ def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
         raise ConfigurationError(f"topology {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigurationError(f"topology {path} must be a mapping of keys, found {type(raw).__name__}")
-    if "environment" in raw:
-        raise ConfigurationError(f"topology {path}: environment is the file's name; remove the key")
+    for key, decided in _NOT_IN_FILES.items():
+        if key in raw:
+            raise ConfigurationError(f"topology {path}: {key} {decided}; remove the key")
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    inherited = _read_layers(parent, folder)
-    inherited.pop("data_dir", None)  # two environments in one folder would share data and secrets
-    return _merge(inherited, raw)
+    return _merge(_read_layers(parent, folder), raw)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

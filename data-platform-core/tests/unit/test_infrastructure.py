@@ -11,7 +11,8 @@ import yaml
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Role, with_role
-from data_platform_core.topology import TOPOLOGY_DIR, load_topology
+from data_platform_core.paths import TOPOLOGY_DIR
+from data_platform_core.topology import load_topology
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.topology import TOPOLOGY_DIR, load_topology
+from data_platform_core.paths import STATE_DIR, TOPOLOGY_DIR
+from data_platform_core.topology import load_topology
 
 pytestmark = pytest.mark.unit
 
@@ -43,16 +44,14 @@ def refusal(folder: Path, environment: str = "local") -> str:
 def test_an_environment_is_named_by_its_file(folder: Path) -> None:
     (folder / "other.yaml").write_text("extends: local\n")
     other = load_topology("other", folder)
-    assert (other.environment, other.data_dir) == ("other", Path(".local/other"))
+    assert (other.environment, other.data_path) == ("other", STATE_DIR / "other")
     spoil(folder, environment="local")
     assert "environment is the file's name; remove the key" in refusal(folder)
 
 
-def test_a_data_folder_is_never_inherited(folder: Path) -> None:
-    spoil(folder, data_dir="/big/disk")
-    (folder / "other.yaml").write_text("extends: local\n")
-    assert load_topology("local", folder).data_path == Path("/big/disk")
-    assert load_topology("other", folder).data_dir == Path(".local/other")
+def test_a_file_can_not_say_where_its_environment_is_written(folder: Path) -> None:
+    spoil(folder, data_path="/big/disk")
+    assert "data_path is below the state folder, CRM_STATE; remove the key" in refusal(folder)
 
 
 def test_local_has_three_brokers_on_loopback_and_can_lose_one() -> None:

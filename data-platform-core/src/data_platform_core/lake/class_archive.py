@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, JARS_DIR
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ARCHIVES = REPOSITORY_ROOT / ".local" / "class-archives"
+ARCHIVES = INSTALLED_DIR / "class-archives"
 # An unfit archive is no matter for a user's eyes: the JVM starts without it.
 _QUIET = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
 _DUMP_TIMEOUT_S = 300

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
-from data_platform_core.paths import DBT_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR, INSTALLED_DIR, require_folder, writable_folder
 from data_platform_core.settings import Settings
-from data_platform_core.topology import load_topology
 from data_platform_core.warehouse.connections import DEAD_CLIENT_CHECK, POSTGRES, connect
 from data_platform_core.warehouse.outage import resumed, watch
 
 #: On a laptop `make setup` makes this one; in an image dbt is on the PATH.
-_VENV_DBT = REPOSITORY_ROOT / ".local" / "venvs" / "dbt" / "bin" / "dbt"
+_VENV_DBT = INSTALLED_DIR / "venvs" / "dbt" / "bin" / "dbt"
 #: Failures named in the error line; the rest are in dbt's own output above it.
 _NAMED_FAILURES = 3
 _LOST = (
@@ -53,6 +52,7 @@ def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str]
     An outage of PostgreSQL in the middle is waited for, within bounds, and the command is run again from its beginning:
     each model is replaced in a transaction of its own, so a repetition is safe.
     """
+    require_folder(DBT_DIR, "the dbt project")
     # Asked first: dbt's own word on a wrong password is a page long.
     connect(settings.postgres, "crm-dbt-check").close()
     resumed(lambda: _run_once(settings, command, arguments))
@@ -101,9 +101,7 @@ def _since(log: Path, logged: int) -> str:
 
 def _output(settings: Settings) -> Path:
     """Where dbt writes: beside the environment's other run-time files, so that two environments don't meet."""
-    folder = load_topology(settings.environment).data_path / "dbt"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return writable_folder(settings.data_path / "dbt")
 
 
 def _dbt() -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, REPOSITORY_ROOT
 from data_platform_core.topology import Endpoint, Requires
 from embedded_stack.layout import (
     ALERTMANAGER_BINARY,
@@ -96,7 +96,7 @@ def missing_tools() -> list[str]:
         "MinIO": MINIO_BINARY,
         "Alertmanager": ALERTMANAGER_BINARY,
         "Alertmanager's amtool": AMTOOL_BINARY,
-        "PostgreSQL": REPOSITORY_ROOT / ".local" / "postgres" / "bin" / "postgres",
+        "PostgreSQL": INSTALLED_DIR / "postgres" / "bin" / "postgres",
         "Kafka's jars": kafka_jars(),
         "the registry's jars": registry_jars(),
         "the brokers' metrics agent": jmx_agent(),

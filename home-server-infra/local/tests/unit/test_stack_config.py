@@ -67,7 +67,7 @@ def test_supervisord_reads_every_path_as_it_is(
 ) -> None:
     # The server's own account is made by the first `up`: a machine where nothing ran yet has none.
     monkeypatch.setattr("supervisor.options.name_to_uid", lambda name: os.getuid())
-    odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / name}))
+    odd = Layout(layout.topology.model_copy(update={"data_path": tmp_path / name}))
     odd.logs.mkdir(parents=True)
     odd.supervisord_conf.write_text(render_config(odd, services(odd)), encoding="utf-8")
     read = ServerOptions()
@@ -81,7 +81,7 @@ def test_supervisord_reads_every_path_as_it_is(
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_replaced_by_a_short_one(layout: Layout, tmp_path: Path) -> None:
-    deep = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / ("deep/" * 30)}))
+    deep = Layout(layout.topology.model_copy(update={"data_path": tmp_path / ("deep/" * 30)}))
     assert len(str(deep.supervisor_socket)) <= MAX_SOCKET_PATH
     assert deep.supervisor_socket != layout.supervisor_socket
 
@@ -210,7 +210,7 @@ def test_a_folder_below_a_closed_one_is_out_of_reach_of_others(tmp_path: Path) -
     assert not reachable_by_others(inside)
 
 
-def test_clean_deletes_nothing_outside_the_repositorys_own_folder(
+def test_clean_deletes_nothing_outside_the_state_folder(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout.root.mkdir()

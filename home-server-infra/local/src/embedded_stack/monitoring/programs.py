@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from data_platform_core.paths import INSTALLED_DIR
 from data_platform_core.topology import Endpoint
 from embedded_stack import health
-from embedded_stack.layout import ALERTMANAGER_BINARY, LOCAL_ROOT, MARKER_VARIABLE, MONITORING_DIR, Layout
+from embedded_stack.layout import ALERTMANAGER_BINARY, MARKER_VARIABLE, MONITORING_DIR, Layout
 from embedded_stack.service import Service
 
 PROMETHEUS = "prometheus"
@@ -17,7 +18,7 @@ POSTGRES_EXPORTER = "postgres-exporter"
 ALERT_SINK = "alert-sink"
 
 #: Debian's packages, unpacked by `make setup`.
-DEBIAN = LOCAL_ROOT / "debian"
+DEBIAN = INSTALLED_DIR / "debian"
 PROGRAMS = (
     "prometheus",
     "promtool",

@@ -4,7 +4,8 @@ CORE := .local/venvs/core/bin
 DBT := .local/venvs/dbt/bin
 ANSIBLE := .local/venvs/ansible/bin
 LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --emit-build-options --quiet
+	--no-annotate --emit-build-options --quiet \
+	--no-emit-package crm-data-platform-core --no-emit-package crm-data-generator --no-emit-package crm-home-infra
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -59,7 +60,8 @@ setup: ## Everything from registries into .local/; does only what has changed
 
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into *.txt with hashes
-	@set -e; cd requirements; for file in *.in; do \
+	@# The core environment first: the images' locks take their versions from it.
+	@set -e; cd requirements; for file in core.in $$(ls *.in | grep -vx core.in); do \
 		echo "lock $$file"; ../$(LOCK) "$$file" --upgrade --output-file "$${file%.in}.txt"; done
 
 ##@ Embedded stack (ENV=local or ENV=test)

@@ -146,10 +146,7 @@ lint: setup ## ruff, mypy, import-linter, yamllint, sqlfluff, dbt parse
 	$(CORE)/lint-imports
 	$(CORE)/yamllint --strict .
 	cd dbt && ../$(DBT)/sqlfluff lint models tests macros
-	@# Parsing connects to nothing: the variables only have to be there.
-	CRM_POSTGRES__HOST=none CRM_POSTGRES__PORT=1 CRM_POSTGRES__DATABASE=none CRM_POSTGRES__USER=none \
-		CRM_POSTGRES__PASSWORD=none DBT_SEND_ANONYMOUS_USAGE_STATS=false $(DBT)/dbt --quiet parse --project-dir dbt \
-		--profiles-dir dbt --target-path $(CURDIR)/.local/dbt/parse --log-path $(CURDIR)/.local/dbt/parse
+	$(CORE)/crm --env $(ENV) dbt parse
 
 .PHONY: lint-ansible
 lint-ansible: ## ansible-lint with its production profile; installs Ansible into an environment of its own

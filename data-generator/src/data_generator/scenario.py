@@ -168,7 +168,8 @@ class Scenario(Strict):
     mix: dict[str, float]
     population: Population
     funnel: Funnel = Funnel()
-    inject: Injection = Injection()
+    # Made when it is needed: its check reads the contracts, which an import must not.
+    inject: Injection = Field(default_factory=Injection)
 
     @field_validator("mix")
     @classmethod
@@ -216,7 +217,7 @@ class Scenario(Strict):
 
 def scenario_path(name: str) -> Path:
     """The file of one of the scenarios that come with the generator."""
-    return require_folder(SCENARIOS_DIR, "scenarios") / f"{name}.yaml"
+    return SCENARIOS_DIR / f"{name}.yaml"
 
 
 def load_scenario(path: Path, overrides: Mapping[str, Any] | None = None) -> Scenario:
@@ -232,6 +233,8 @@ def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | Non
     try:
         raw = yaml.safe_load(_text(path))
     except FileNotFoundError:
+        if path.parent == SCENARIOS_DIR:
+            require_folder(SCENARIOS_DIR, "scenarios")
         known = ", ".join(sorted(p.name for p in SCENARIOS_DIR.glob("*.yaml"))) or "none"
         raise ConfigurationError(f"scenario {path} does not exist; {SCENARIOS_DIR.name}/ holds: {known}") from None
     except (OSError, UnicodeDecodeError) as error:

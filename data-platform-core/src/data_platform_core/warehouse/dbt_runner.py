@@ -46,6 +46,15 @@ def dbt_docs(settings: Settings, arguments: Sequence[str] = ()) -> Path:
     return _output(settings) / "target" / "static_index.html"
 
 
+def dbt_parse(settings: Settings) -> None:
+    """`dbt parse`: whether the project can be read; it connects to nothing. Raises ServiceError when it can't."""
+    require_folder(DBT_DIR, "the dbt project")
+    output = _output(settings)
+    command = _command(output, ("--quiet", "parse"))
+    if subprocess.run(command, env=_environment(settings, output), cwd=DBT_DIR, check=False).returncode:
+        raise ServiceError(f"dbt parse failed; its log is {output / 'logs' / 'dbt.log'}")
+
+
 def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
     """One dbt command in the project, its output passed through. Raises as `dbt_build` does.
 
@@ -65,13 +74,7 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     results.unlink(missing_ok=True)
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
-    options = (
-        *("--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)),
-        *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
-    )
-    child = subprocess.Popen(
-        (str(_dbt()), *command, *options, *arguments), env=_environment(settings, output), cwd=DBT_DIR
-    )
+    child = subprocess.Popen((*_command(output, command), *arguments), env=_environment(settings, output), cwd=DBT_DIR)
     # dbt sets no limit to a statement: with a frozen server it would wait for ever.
     with watch(settings.postgres, child.kill):
         try:
@@ -102,6 +105,16 @@ def _since(log: Path, logged: int) -> str:
 def _output(settings: Settings) -> Path:
     """Where dbt writes: beside the environment's other run-time files, so that two environments don't meet."""
     return writable_folder(settings.data_path / "dbt")
+
+
+def _command(output: Path, command: Sequence[str]) -> tuple[str, ...]:
+    """A dbt command in the project that writes below `output` alone."""
+    return (
+        str(_dbt()),
+        *command,
+        *("--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)),
+        *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
+    )
 
 
 def _dbt() -> Path:

@@ -210,9 +210,7 @@ def test_a_folder_below_a_closed_one_is_out_of_reach_of_others(tmp_path: Path) -
     assert not reachable_by_others(inside)
 
 
-def test_clean_deletes_nothing_outside_the_state_folder(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clean_deletes_nothing_outside_the_state_folder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     layout.root.mkdir()
     monkeypatch.setattr(api, "load_topology", lambda _environment: layout.topology)
     with pytest.raises(ServiceError, match="is not below"):

@@ -21,7 +21,7 @@ from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.jobs import SETUP, System, job
 from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
-from data_platform_core.topology import Kafka, Topology, load_topology
+from data_platform_core.topology import Endpoint, Kafka, Topology, load_topology
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
@@ -90,6 +90,7 @@ def _host_variables(topology: Topology, host: Host) -> dict[str, Any]:
     if broker is not None:
         variables["kafka_broker_id"] = broker.id
         variables["kafka_broker_rack"] = host.rack or ""
+        variables |= _bound(kafka_broker=broker)
     return variables
 
 
@@ -159,6 +160,11 @@ def _kafka(kafka: Kafka) -> dict[str, Any]:
     }
 
 
+def _bound(**endpoints: Endpoint) -> dict[str, Any]:
+    """The address that a role's service listens on, where it is not the host's own, which the roles take by default."""
+    return {f"{role}_listen_address": each.bind for role, each in endpoints.items() if each.binds_elsewhere}
+
+
 def _services(topology: Topology) -> dict[str, Any]:
     registry, postgres, store = topology.schema_registry, topology.postgres, topology.object_store
     monitoring = topology.monitoring
@@ -175,6 +181,7 @@ def _services(topology: Topology) -> dict[str, Any]:
         "minio_console_port": store.console_port,
         "minio_region": store.region,
         "minio_buckets": [store.buckets.lake, store.buckets.ledger],
+        **_bound(schema_registry=registry, postgresql=postgres, minio=store, monitoring_agents=monitoring.prometheus),
         **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,

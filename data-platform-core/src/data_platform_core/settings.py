@@ -228,7 +228,7 @@ def _from_topology(topology: Topology, service: str) -> dict[str, Any]:
             "ledger_bucket": store.buckets.ledger,
         },
         "postgres": {"host": postgres.host, "port": postgres.port, "database": postgres.database},
-        **({"metrics": {"host": metrics.host, "port": metrics.port}} if metrics else {}),
+        **({"metrics": {"host": metrics.bind, "port": metrics.port}} if metrics else {}),
     }
 
 

@@ -1,6 +1,7 @@
 """Truth 2: where things run, read from `home-server-infra/topology/<environment>.yaml`.
 
-Hosts, ports, brokers, bucket and database names exist only there. A topology may say `extends: <other>` and
+Hosts, ports, brokers, bucket and database names exist only there. `host` is what clients connect to, `bind` what a
+service listens on where that is another address. A topology may say `extends: <other>` and
 `port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one; a key that it sets
 to null is as if the other had never named it. Where there are `hosts`, `host:` may be the name of one.
 """
@@ -12,31 +13,76 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
 from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
 
+#: Listening on one of these is listening on every address of the machine.
+_EVERY_ADDRESS = ("0.0.0.0", "::")
 #: Keys that no file gives: who decides them.
 _NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
 
 
-class Endpoint(Frozen):
+class Address(Frozen):
+    """Where somebody listens, as those who connect know it."""
+
     host: str
     port: int = Field(ge=1, le=65535)
+
+    @field_validator("host")
+    @classmethod
+    def _can_be_connected_to(cls, host: str) -> str:
+        if host in _EVERY_ADDRESS:
+            raise ValueError(f"{host} is no address to connect to; give one that clients reach, and `bind: {host}`")
+        return host
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class Endpoint(Address):
+    """An address of a service of ours. `bind` is the one that it listens on; without it, `host`."""
+
+    bind: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _binds_its_host(cls, raw: Any) -> Any:
+        return {"bind": raw["host"], **raw} if isinstance(raw, dict) and "host" in raw else raw
+
+    @property
+    def listen(self) -> str:
+        """Address and port to listen on."""
+        return f"{self.bind}:{self.port}"
+
+    @property
+    def binds_elsewhere(self) -> bool:
+        """Whether it listens on another address than clients connect to."""
+        return self.bind != self.host
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine runs it: one of its addresses is loopback."""
+        return self.is_loopback or _is_loopback(self.bind)
+
+    def at(self, port: int) -> Endpoint:
+        """Another port of the same service."""
+        return Endpoint(host=self.host, bind=self.bind, port=port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Broker(Endpoint):
@@ -48,7 +94,11 @@ class Broker(Endpoint):
 
     @property
     def metrics(self) -> Endpoint:
-        return Endpoint(host=self.host, port=self.metrics_port)
+        return self.at(self.metrics_port)
+
+    @property
+    def controller(self) -> Endpoint:
+        return self.at(self.controller_port)
 
 
 class KafkaSecurity(Frozen):
@@ -114,7 +164,17 @@ class Postgres(Endpoint):
     database: str
 
 
-class SparkWorker(Endpoint):
+class _SparkEndpoint(Endpoint):
+    """Spark's daemons announce the address that they listen on."""
+
+    @model_validator(mode="after")
+    def _listens_where_it_is_reached(self) -> _SparkEndpoint:
+        if self.binds_elsewhere:
+            raise ValueError(f"bind is {self.bind}, but a daemon of Spark listens on its host {self.host}; remove bind")
+        return self
+
+
+class SparkWorker(_SparkEndpoint):
     """`cores` are slots: tasks that run at a time. They share the machine's real cores."""
 
     id: int = Field(ge=1)
@@ -123,7 +183,7 @@ class SparkWorker(Endpoint):
     memory_mb: int = Field(ge=512)
 
 
-class Spark(Endpoint):
+class Spark(_SparkEndpoint):
     """A Spark standalone cluster; the endpoint is its master."""
 
     console_port: int = Field(ge=1, le=65535)
@@ -159,7 +219,7 @@ class Retention(Frozen):
     size_mb: int = Field(ge=64)
 
 
-class Mail(Endpoint):
+class Mail(Address):
     """The SMTP server that takes alerts' mail, and from whom to whom. `tls`: whether it must speak STARTTLS."""
 
     sender: str
@@ -189,6 +249,12 @@ class Monitoring(Frozen):
     scrape: Scrape
     retention: Retention
     mail: Mail | None = None
+
+    def require_one_bind(self) -> None:
+        """Raises ValueError when the agents that Ansible's one role installs listen on addresses of several kinds."""
+        agents = (self.prometheus, self.node_exporter, self.postgres_exporter)
+        if len({agent.bind if agent.binds_elsewhere else None for agent in agents}) > 1:
+            raise ValueError("monitoring: prometheus and its exporters must have the same bind, or none")
 
 
 class Redis(Frozen):
@@ -256,6 +322,7 @@ class Topology(Frozen):
                 raise ValueError(f"hosts.{name}: role kafka and kafka.brokers must name the same hosts")
         if len({(broker.port, broker.controller_port, broker.metrics_port) for broker in self.kafka.brokers}) > 1:
             raise ValueError("kafka.brokers on hosts of their own must have the same ports")
+        self.monitoring.require_one_bind()
         for key, endpoint, role in (
             ("schema_registry", self.schema_registry, Role.SCHEMA_REGISTRY),
             ("object_store", self.object_store, Role.OBJECT_STORE),

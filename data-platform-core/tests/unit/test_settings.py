@@ -67,8 +67,14 @@ def test_a_process_knows_its_own_metrics_endpoint_and_no_other() -> None:
     metrics = load_topology("test").metrics
     for service, endpoint in (("streaming", metrics.streaming), ("generator", metrics.generator)):
         found = load_settings(service, "test").metrics
-        assert (found.host, found.port) == (endpoint.host, endpoint.port)
+        assert (found.host, found.port) == (endpoint.bind, endpoint.port)
     assert load_settings("batch", "test").metrics.port == 0, "a batch job serves none"
+
+
+def test_a_process_listens_where_it_is_bound_and_others_connect_to_its_host() -> None:
+    streaming = load_topology("home").metrics.streaming
+    assert load_settings("streaming", "home").metrics.host == streaming.bind == "0.0.0.0"
+    assert streaming.address == "streaming.crm.svc:9411"
 
 
 def test_a_setting_of_the_time_before_purposes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def cluster_services(layout: Layout) -> tuple[Service, ...]:
 
 def _daemon(layout: Layout, name: str, program: str, endpoint: Endpoint, console: int, *arguments: str) -> Service:
     address = ("--host", endpoint.host, "--port", str(endpoint.port), "--webui-port", str(console))
-    page = Endpoint(host=endpoint.host, port=console)
+    page = endpoint.at(console)
     return Service(
         name=name,
         command=(

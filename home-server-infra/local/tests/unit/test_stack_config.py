@@ -99,6 +99,14 @@ def test_brokers_bind_their_own_loopback_address_and_keep_internal_topics_safe(l
         assert int(properties["min.insync.replicas"]) == kafka.min_insync_replicas
 
 
+def test_a_broker_that_listens_everywhere_advertises_its_host(layout: Layout, tmp_path: Path) -> None:
+    kafka = layout.topology.kafka
+    broker = kafka.brokers[0].model_copy(update={"bind": "0.0.0.0"})
+    text = broker_properties(kafka, broker, tmp_path)
+    assert f"\nlisteners=PLAINTEXT://0.0.0.0:{broker.port},CONTROLLER://0.0.0.0:{broker.controller_port}\n" in text
+    assert f"\nadvertised.listeners=PLAINTEXT://{broker.host}:{broker.port}\n" in text
+
+
 @pytest.mark.parametrize("name", ["plain", "gärten über ñ", "한국어 𝄞", "back\\slash", " led by a space", "a=b:c#d!e"])
 def test_a_path_of_any_letters_reaches_java_as_it_is(layout: Layout, name: str) -> None:
     kafka, folder = layout.topology.kafka, Path("/somewhere") / name

@@ -71,7 +71,7 @@ def _prometheus(layout: Layout) -> Service:
     command = (
         str(program("prometheus")),
         f"--config.file={layout.prometheus_config}",
-        f"--web.listen-address={monitoring.prometheus.address}",
+        f"--web.listen-address={monitoring.prometheus.listen}",
         f"--web.local-assets={DEBIAN / 'usr' / 'share' / 'prometheus' / 'web'}/",
         f"--storage.tsdb.path={layout.prometheus_data}",
         f"--storage.tsdb.retention.time={monitoring.retention.days}d",
@@ -86,7 +86,7 @@ def _alertmanager(layout: Layout) -> Service:
     command = (
         str(ALERTMANAGER_BINARY),
         f"--config.file={layout.alertmanager_config}",
-        f"--web.listen-address={endpoint.address}",
+        f"--web.listen-address={endpoint.listen}",
         f"--storage.path={layout.alertmanager_data}",
         "--cluster.listen-address=",  # one Alertmanager: no gossip, which would listen on every interface
         "--log.level=warn",
@@ -98,7 +98,7 @@ def _node_exporter(layout: Layout) -> Service:
     endpoint = layout.topology.monitoring.node_exporter
     command = (
         str(program("prometheus-node-exporter")),
-        f"--web.listen-address={endpoint.address}",
+        f"--web.listen-address={endpoint.listen}",
         "--web.disable-exporter-metrics",
         "--collector.disable-defaults",
         *(f"--collector.{name}" for name in _NODE_COLLECTORS),
@@ -115,7 +115,7 @@ def _postgres_exporter(layout: Layout) -> Service:
         name=POSTGRES_EXPORTER,
         command=(
             str(program("prometheus-postgres-exporter")),
-            f"--web.listen-address={endpoint.address}",
+            f"--web.listen-address={endpoint.listen}",
             "--disable-default-metrics",
             "--disable-settings-metrics",
             "--no-collector.database",
@@ -139,4 +139,4 @@ def _postgres_exporter(layout: Layout) -> Service:
 def _alert_sink(layout: Layout) -> Service:
     sink = layout.topology.monitoring.alert_sink
     command = (sys.executable, "-m", "embedded_stack.monitoring.sink", layout.topology.environment)
-    return _service(layout, ALERT_SINK, command, (sink, Endpoint(host=sink.host, port=sink.smtp_port)), "/")
+    return _service(layout, ALERT_SINK, command, (sink, sink.at(sink.smtp_port)), "/")

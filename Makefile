@@ -4,7 +4,8 @@ CORE := .local/venvs/core/bin
 DBT := .local/venvs/dbt/bin
 ANSIBLE := .local/venvs/ansible/bin
 LOCK := .local/venvs/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --emit-build-options --quiet
+	--no-annotate --emit-build-options --quiet \
+	--no-emit-package crm-data-platform-core --no-emit-package crm-data-generator --no-emit-package crm-home-infra
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -59,7 +60,8 @@ setup: ## Everything from registries into .local/; does only what has changed
 
 .PHONY: lock
 lock: setup ## Resolve requirements/*.in anew into *.txt with hashes
-	@set -e; cd requirements; for file in *.in; do \
+	@# The core environment first: the images' locks take their versions from it.
+	@set -e; cd requirements; for file in core.in $$(ls *.in | grep -vx core.in); do \
 		echo "lock $$file"; ../$(LOCK) "$$file" --upgrade --output-file "$${file%.in}.txt"; done
 
 ##@ Embedded stack (ENV=local or ENV=test)
@@ -144,10 +146,7 @@ lint: setup ## ruff, mypy, import-linter, yamllint, sqlfluff, dbt parse
 	$(CORE)/lint-imports
 	$(CORE)/yamllint --strict .
 	cd dbt && ../$(DBT)/sqlfluff lint models tests macros
-	@# Parsing connects to nothing: the variables only have to be there.
-	CRM_POSTGRES__HOST=none CRM_POSTGRES__PORT=1 CRM_POSTGRES__DATABASE=none CRM_POSTGRES__USER=none \
-		CRM_POSTGRES__PASSWORD=none DBT_SEND_ANONYMOUS_USAGE_STATS=false $(DBT)/dbt --quiet parse --project-dir dbt \
-		--profiles-dir dbt --target-path $(CURDIR)/.local/dbt/parse --log-path $(CURDIR)/.local/dbt/parse
+	$(CORE)/crm --env $(ENV) dbt parse
 
 .PHONY: lint-ansible
 lint-ansible: ## ansible-lint with its production profile; installs Ansible into an environment of its own

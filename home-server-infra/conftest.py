@@ -18,7 +18,7 @@ ENVIRONMENT = "test"
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     """The test environment's layout, its data in a temporary folder."""
-    return Layout(load_topology(ENVIRONMENT).model_copy(update={"data_dir": tmp_path / "data"}))
+    return Layout(load_topology(ENVIRONMENT).model_copy(update={"data_path": tmp_path / "data"}))
 
 
 @pytest.fixture

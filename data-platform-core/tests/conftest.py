@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from data_platform_core.contracts import Contract, load_contracts
-from data_platform_core.settings import Settings, load_settings
+from data_platform_core.settings import Settings, SparkSettings, load_settings
 from data_platform_core.topology import Topology
 
 TEST_ENVIRONMENT = "test"
@@ -23,12 +23,12 @@ def spark() -> Iterator[object]:
     """One local session with Delta, without S3: for transforms, and tables on local disk."""
     from pyspark.sql import SparkSession
 
-    from data_platform_core.lake.session import AVRO_LIMITS, SPARK_JARS, start_options
+    from data_platform_core.lake.session import AVRO_LIMITS, start_options
 
     session = (
         SparkSession.builder.master("local[1]")
         .appName("tests")
-        .config("spark.driver.extraClassPath", f"{SPARK_JARS}/*")
+        .config("spark.driver.extraClassPath", f"{SparkSettings().jars_dir}/*")
         .config("spark.driver.extraJavaOptions", " ".join((*AVRO_LIMITS, *start_options(short=True))))
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 HERE = ROOT / "home-server-infra" / "local"
 REQUIREMENTS = ROOT / "requirements"
+#: The folders that a wheel is built from, each of which may depend on those before it.
+DISTRIBUTIONS = tuple(ROOT / name for name in ("data-platform-core", "data-generator", "home-server-infra"))
 POM = HERE / "pom.xml"
 #: Built from Go's module proxy: the folder of the go.mod that pins it, and its programs by package.
 GO_PROGRAMS = {
@@ -92,7 +94,11 @@ def steps() -> list[Step]:
         Step("uv", (REQUIREMENTS / "uv.txt", python), (UV,), make_uv),
         Step(
             "python-core",
-            (REQUIREMENTS / "core.txt", REQUIREMENTS / "build.txt", ROOT / "pyproject.toml", python),
+            (
+                *(REQUIREMENTS / name for name in ("core.txt", "build.txt")),
+                *(folder / "pyproject.toml" for folder in DISTRIBUTIONS),
+                python,
+            ),
             (core / "bin" / "crm", core / "bin" / "crm-stack"),
             make_core,
         ),
@@ -151,12 +157,13 @@ def make_uv() -> None:
 
 
 def make_core() -> None:
-    """Everything but dbt: Spark, generator, stack, tests, lint, and this repository itself as an editable install."""
+    """Everything but dbt: Spark, generator, stack, tests, lint, and the distributions as editable installs."""
     python = ensure_venv(LOCAL / "venvs" / "core")
     # pyspark comes as a source distribution: build.txt pins what it is built with.
     build = ["--build-constraints", str(REQUIREMENTS / "build.txt")]
     run([str(UV), "pip", "sync", "--require-hashes", *build, "--python", python, str(REQUIREMENTS / "core.txt")])
-    run([str(UV), "pip", "install", "--no-deps", "--no-build-isolation", "--python", python, "-e", str(ROOT)])
+    ours = [word for folder in DISTRIBUTIONS for word in ("-e", str(folder))]
+    run([str(UV), "pip", "install", "--no-deps", "--no-build-isolation", "--python", python, *ours])
 
 
 def make_dbt() -> None:

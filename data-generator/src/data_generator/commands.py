@@ -93,11 +93,11 @@ def observe(run: Run | Producers, settings: Settings, metrics_port: int | None) 
 
 def _serve_metrics(run: Run | Producers, settings: Settings, metrics_port: int | None) -> None:
     """One port for the run, however many producers it has."""
-    host, port = settings.metrics.generator_host, settings.metrics.generator_port
-    if metrics_port == 0:
+    port = settings.metrics.port if metrics_port is None else metrics_port
+    if not port:
         return
     try:
-        serve_metrics(run, host, metrics_port or port)
+        serve_metrics(run, settings.metrics.host, port)
     except ServiceError as error:
         # Asked for, it must be there; as a default it must not keep a second producer from running.
         if metrics_port is not None:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from data_generator.load.shapes import DayCurve, Flat, Shape, Spike
 from data_platform_core.contracts import entities
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.paths import SCENARIOS_DIR
+from data_platform_core.paths import SCENARIOS_DIR, require_folder
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -168,7 +168,8 @@ class Scenario(Strict):
     mix: dict[str, float]
     population: Population
     funnel: Funnel = Funnel()
-    inject: Injection = Injection()
+    # Made when it is needed: its check reads the contracts, which an import must not.
+    inject: Injection = Field(default_factory=Injection)
 
     @field_validator("mix")
     @classmethod
@@ -232,6 +233,8 @@ def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | Non
     try:
         raw = yaml.safe_load(_text(path))
     except FileNotFoundError:
+        if path.parent == SCENARIOS_DIR:
+            require_folder(SCENARIOS_DIR, "scenarios")
         known = ", ".join(sorted(p.name for p in SCENARIOS_DIR.glob("*.yaml"))) or "none"
         raise ConfigurationError(f"scenario {path} does not exist; {SCENARIOS_DIR.name}/ holds: {known}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -15,12 +15,12 @@ from data_platform_core.access.names import BROKER, REPLICATOR
 from data_platform_core.access.postgres import marts_readers, roles
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.inventory import INVENTORIES_DIR
-from data_platform_core.paths import DBT_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR
 
 VAULT_EXAMPLE: Path = INVENTORIES_DIR / "home" / "group_vars" / "all" / "vault.example.yml"
 DBT_PROJECT_FILE: Path = DBT_DIR / "dbt_project.yml"
 
-_SOURCE = SERVICES_FILE.relative_to(REPOSITORY_ROOT).as_posix()
+_SOURCE = f"data-platform-core/src/{SERVICES_FILE.relative_to(SERVICES_FILE.parents[2]).as_posix()}"
 #: Stands above the one line of dbt_project.yml that is written from the matrix.
 _MARK: Final = f"# The next line is GENERATED from {_SOURCE}."
 _PLACEHOLDER: Final = "CHANGE_ME"

@@ -94,6 +94,14 @@ def build_marts(context: typer.Context) -> None:
     dbt_build(load_settings("dbt", context.obj), context.args)
 
 
+@dbt.command("parse")
+def parse_project(context: typer.Context) -> None:
+    """Check that dbt can read the project; connects to nothing."""
+    from data_platform_core.warehouse.dbt_runner import dbt_parse
+
+    dbt_parse(load_settings("dbt", context.obj))
+
+
 @dbt.command("docs")
 def write_docs(context: typer.Context) -> None:
     """Write the marts' documentation and say where it is."""

@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from data_platform_core.errors import UserError
 
+#: A module missing from these is a bug.
+_OURS = ("data_platform_core", "data_generator", "embedded_stack", "monitoring_dashboards", "infra_lab")
+
 
 def run(app: Callable[..., Any]) -> None:
     """Run a Typer app and exit: 0, what the command asked for, or an error's code (2 for wrong options)."""
@@ -23,11 +26,23 @@ def run(app: Callable[..., Any]) -> None:
         raise SystemExit(error.exit_code) from None
     except typer.Abort:
         raise SystemExit(UserError.exit_code) from None
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in _OURS:
+            raise  # a mistake of ours, not of who installed us
+        print(f"error: {_not_installed(error.name)}", file=sys.stderr)
+        raise SystemExit(UserError.exit_code) from None
     except UserError as error:
         for line in error.lines:
             print(f"error: {line}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _not_installed(module: str) -> str:
+    return (
+        f"this command needs the Python module {module.partition('.')[0]}, which is not installed here; install "
+        "crm-data-platform-core with the extra that brings it (spark, warehouse or accounting)"
+    )
 
 
 def _advised(message: str, error: Exception) -> str:

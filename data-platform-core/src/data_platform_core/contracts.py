@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.naming import EntityNames, names
-from data_platform_core.paths import CONTRACTS_DIR
+from data_platform_core.paths import CONTRACTS_DIR, require_folder
 
 #: Every record of every entity starts with these; accounting and deduplication stand on them.
 ENVELOPE = ("event_id", "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
@@ -132,7 +132,8 @@ def holds_text(avro_type: Any) -> bool:
 
 def entities(folder: Path = CONTRACTS_DIR) -> tuple[str, ...]:
     """Every entity that has a contract folder, sorted."""
-    found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+    require_folder(folder, "contracts")
+    found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
     if not found:
         raise ConfigurationError(f"contracts folder {folder} holds no entity; restore it from the repository")
     return found

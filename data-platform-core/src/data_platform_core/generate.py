@@ -14,9 +14,11 @@ from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.inventory import inventories
 from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.settings import known_variables
 from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
 
 ENTITIES_PAGE: Path = REPOSITORY_ROOT / "docs" / "ai-context" / "entities.md"
+ENV_EXAMPLE: Path = REPOSITORY_ROOT / ".env.example"
 
 
 class DriftError(AccountingError):
@@ -29,6 +31,7 @@ def generated_files() -> dict[Path, str]:
     return {
         SOURCES_FILE: sources_text(contracts),
         ENTITIES_PAGE: entities_page(contracts),
+        ENV_EXAMPLE: env_example(),
         **inventories(contracts.values()),
         **account_files(load_matrix()),
     }
@@ -53,6 +56,16 @@ def check() -> None:
 
 def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def env_example() -> str:
+    """Every variable that a setting answers to, commented out."""
+    head = """\
+# GENERATED from data_platform_core/settings.py by `make generate`. None has to be set: topology and the accounts in
+# <state>/<ENV>/secrets/<service>.env (made by `make up`) say what is needed. To override one, put it into the
+# environment of a command, or into a ConfigMap or Secret on Kubernetes.
+"""
+    return head + "".join(f"#{name}=\n" for name in sorted(known_variables()))
 
 
 def entities_page(contracts: Mapping[str, Contract]) -> str:

@@ -129,7 +129,7 @@ def with_role(hosts: Mapping[str, Host], role: Role) -> dict[str, Host]:
 
 
 def resolve_hosts(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """`raw` with each `host: <name of a host>` replaced by its address. Without `hosts` it is returned as it is.
+    """`raw` with each `host:` or `bind: <name of a host>` replaced by its address; unchanged without `hosts`.
 
     Addresses and names with a dot stay. Raises ConfigurationError naming the file and the key of an unknown name.
     """
@@ -146,7 +146,7 @@ def _resolve(node: Any, addresses: Mapping[str, Any], path: tuple[str, ...], whe
     if isinstance(node, dict):
         return {
             key: _address_of(value, addresses, (*path, key), where)
-            if key == "host" and isinstance(value, str)
+            if key in ("host", "bind") and isinstance(value, str)
             else _resolve(value, addresses, (*path, str(key)), where)
             for key, value in node.items()
         }

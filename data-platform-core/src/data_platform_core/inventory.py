@@ -20,8 +20,8 @@ from data_platform_core.access.object_store import policy
 from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.jobs import SETUP, System, job
-from data_platform_core.paths import REPOSITORY_ROOT
-from data_platform_core.topology import TOPOLOGY_DIR, Kafka, Topology, load_topology
+from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
+from data_platform_core.topology import Endpoint, Kafka, Topology, load_topology
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
@@ -90,13 +90,13 @@ def _host_variables(topology: Topology, host: Host) -> dict[str, Any]:
     if broker is not None:
         variables["kafka_broker_id"] = broker.id
         variables["kafka_broker_rack"] = host.rack or ""
+        variables |= _bound(kafka_broker=broker)
     return variables
 
 
 def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, Any]:
     return {
         "platform_environment": topology.environment,
-        "platform_data_dir": topology.data_dir.as_posix(),
         **(_proxmox(topology.proxmox) if topology.proxmox else {}),
         **_kafka(topology.kafka),
         **_services(topology),
@@ -160,6 +160,11 @@ def _kafka(kafka: Kafka) -> dict[str, Any]:
     }
 
 
+def _bound(**endpoints: Endpoint) -> dict[str, Any]:
+    """The address that a role's service listens on, where it is not the host's own, which the roles take by default."""
+    return {f"{role}_listen_address": each.bind for role, each in endpoints.items() if each.binds_elsewhere}
+
+
 def _services(topology: Topology) -> dict[str, Any]:
     registry, postgres, store = topology.schema_registry, topology.postgres, topology.object_store
     monitoring = topology.monitoring
@@ -176,6 +181,7 @@ def _services(topology: Topology) -> dict[str, Any]:
         "minio_console_port": store.console_port,
         "minio_region": store.region,
         "minio_buckets": [store.buckets.lake, store.buckets.ledger],
+        **_bound(schema_registry=registry, postgresql=postgres, minio=store, monitoring_agents=monitoring.prometheus),
         **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,

@@ -1,14 +1,16 @@
 """The one place that reads the environment.
 
 Settings resolve once, at an entry point: defaults < topology/<environment>.yaml < environment < CLI flag. Locally the
-environment comes from `<data_dir>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a ConfigMap
-and a Secret set the same names. The result is frozen and passed down.
+environment comes from `<state>/<environment>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a
+ConfigMap and a Secret set the same names. The result is frozen and passed down. Only where files lie is known earlier:
+`paths.py` reads CRM_HOME and CRM_STATE.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -16,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.paths import HOME_VARIABLE, JARS_DIR, STATE_VARIABLE, environment_folder
 from data_platform_core.topology import Topology, load_topology
 
 ENV_PREFIX = "CRM_"
@@ -70,33 +73,54 @@ class PostgresSettings(_Group):
 
 
 class MetricsSettings(_Group):
-    generator_host: str
-    generator_port: int = Field(ge=0, le=65535)
-    streaming_host: str
-    streaming_port: int = Field(ge=0, le=65535)
+    """Where this process serves its own metrics: the address that it listens on. Port 0 serves none."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
 
 
-class StreamingSettings(_Group):
-    """How Spark runs. Seconds and megabytes; what they bring is in ADR 0005 and 0013.
+class SparkSettings(_Group):
+    """The engine of any Spark job: where it runs and what it may use. Megabytes; effects are in ADR 0005 and 0013.
 
-    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions, for entities that
-    run back to back; 0 leaves one task per partition.
     `executors_max` above `executors_min` lets Spark ask for more while tasks wait (dynamic allocation); both need a
-    cluster as `master`. `record_cost_us` makes each record wait that long in its task, as a slow lookup would: it holds
-    the consumer of an experiment to a known capacity.
+    cluster as `master`.
     """
 
     master: str = "local[2]"
     #: A file of Spark properties for what no command line may show: the secret of a standalone cluster.
     properties_file: str = ""
+    #: Jars of Spark, Delta, S3A and Kafka, for a local or standalone master; elsewhere the image has them.
+    jars_dir: Path = JARS_DIR / "spark"
+    #: Scratch space of a local or standalone master; by default a folder of the environment's.
+    local_dir: Path | None = None
     driver_memory_mb: int = Field(default=2048, ge=512)
     executor_memory_mb: int = Field(default=1024, ge=512)
     executor_cores: int = Field(default=4, ge=1)
     executors_min: int = Field(default=1, ge=1)
     executors_max: int = Field(default=1, ge=1)
+    shuffle_partitions: int = Field(default=2, ge=1)
+    #: Spark configuration that wins over ours, as JSON; for measuring.
+    conf: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _executors_in_order(self) -> SparkSettings:
+        if self.executors_max < self.executors_min:
+            raise ValueError(f"executors_max is {self.executors_max}, below executors_min {self.executors_min}")
+        return self
+
+
+class IngestSettings(_Group):
+    """How the stream ingests: batches, compaction, patience. Only the streaming driver reads it.
+
+    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions, for entities that
+    run back to back; 0 leaves one task per partition.
+    """
+
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     min_partitions: int = Field(default=0, ge=0)
-    #: Seconds between looks for small files to merge; 0 turns compaction and vacuum off.
+    #: Milliseconds between batches of every query, in place of each contract's `trigger_ms`; for measuring.
+    trigger_ms: int | None = Field(default=None, ge=0)
+    #: Seconds between searches for small files to merge; 0 turns compaction and vacuum off.
     compact_every_s: float = Field(default=60.0, ge=0)
     #: Small files that make a day's partition worth compacting; a fifth of it once the day is over.
     compact_min_files: int = Field(default=200, ge=2)
@@ -104,21 +128,19 @@ class StreamingSettings(_Group):
     compact_file_mb: int = Field(default=64, ge=1)
     #: Compaction waits while an entity has more records waiting than this.
     compact_below_lag: int = Field(default=20_000, ge=0)
-    shuffle_partitions: int = Field(default=2, ge=1)
-    #: Milliseconds between batches of every query, in place of each contract's `trigger_ms`; for measuring.
-    trigger_ms: int | None = Field(default=None, ge=0)
-    #: Spark configuration that wins over ours, as JSON; for measuring.
-    spark_conf: dict[str, str] = {}
     #: Seconds without progress after which a driver ends itself and is started again: twice what Spark's start, its
     #: longest step, took where six drivers shared two cores. A batch must be able to end within it.
     hang_s: float = Field(default=600.0, ge=5)
-    record_cost_us: int = Field(default=0, ge=0)
 
-    @model_validator(mode="after")
-    def _executors_in_order(self) -> StreamingSettings:
-        if self.executors_max < self.executors_min:
-            raise ValueError(f"executors_max is {self.executors_max}, below executors_min {self.executors_min}")
-        return self
+
+class ExperimentSettings(_Group):
+    """What an experiment slows down on purpose; nothing in normal operation.
+
+    `record_cost_us` makes each record wait that many microseconds in its task, as a slow lookup would: it holds the
+    stream to a known capacity.
+    """
+
+    record_cost_us: int = Field(default=0, ge=0)
 
 
 class Settings(BaseSettings):
@@ -133,8 +155,15 @@ class Settings(BaseSettings):
     registry: RegistrySettings
     object_store: ObjectStoreSettings
     postgres: PostgresSettings
-    metrics: MetricsSettings
-    streaming: StreamingSettings = StreamingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    spark: SparkSettings = SparkSettings()
+    ingest: IngestSettings = IngestSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
+
+    @property
+    def data_path(self) -> Path:
+        """Where this process writes: the environment's part of the state folder."""
+        return environment_folder(self.environment)
 
     @classmethod
     def settings_customise_sources(
@@ -172,7 +201,8 @@ def load_settings(service: str, environment: str | None = None) -> Settings:
 
 
 def _from_topology(topology: Topology, service: str) -> dict[str, Any]:
-    store, postgres, metrics = topology.object_store, topology.postgres, topology.metrics
+    store, postgres = topology.object_store, topology.postgres
+    metrics = topology.metrics.of(service)
     security = topology.kafka.security
     login: dict[str, str] = {}
     if security:
@@ -198,12 +228,7 @@ def _from_topology(topology: Topology, service: str) -> dict[str, Any]:
             "ledger_bucket": store.buckets.ledger,
         },
         "postgres": {"host": postgres.host, "port": postgres.port, "database": postgres.database},
-        "metrics": {
-            "generator_host": metrics.generator.host,
-            "generator_port": metrics.generator.port,
-            "streaming_host": metrics.streaming.host,
-            "streaming_port": metrics.streaming.port,
-        },
+        **({"metrics": {"host": metrics.bind, "port": metrics.port}} if metrics else {}),
     }
 
 
@@ -218,7 +243,7 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 def known_variables() -> frozenset[str]:
     """Every environment variable that a setting answers to."""
-    return frozenset(_variables(Settings, ENV_PREFIX))
+    return frozenset({HOME_VARIABLE, STATE_VARIABLE, *_variables(Settings, ENV_PREFIX)})
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

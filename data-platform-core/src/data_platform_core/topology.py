@@ -1,6 +1,7 @@
 """Truth 2: where things run, read from `home-server-infra/topology/<environment>.yaml`.
 
-Hosts, ports, brokers, bucket and database names exist only there. A topology may say `extends: <other>` and
+Hosts, ports, brokers, bucket and database names exist only there. `host` is what clients connect to, `bind` what a
+service listens on where that is another address. A topology may say `extends: <other>` and
 `port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one; a key that it sets
 to null is as if the other had never named it. Where there are `hosts`, `host:` may be the name of one.
 """
@@ -12,30 +13,76 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
 
-TOPOLOGY_DIR = REPOSITORY_ROOT / "home-server-infra" / "topology"
+#: Listening on one of these is listening on every address of the machine.
+_EVERY_ADDRESS = ("0.0.0.0", "::")
+#: Keys that no file gives: who decides them.
+_NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
 
 
-class Endpoint(Frozen):
+class Address(Frozen):
+    """Where somebody listens, as those who connect know it."""
+
     host: str
     port: int = Field(ge=1, le=65535)
+
+    @field_validator("host")
+    @classmethod
+    def _can_be_connected_to(cls, host: str) -> str:
+        if host in _EVERY_ADDRESS:
+            raise ValueError(f"{host} is no address to connect to; give one that clients reach, and `bind: {host}`")
+        return host
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class Endpoint(Address):
+    """An address of a service of ours. `bind` is the one that it listens on; without it, `host`."""
+
+    bind: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _binds_its_host(cls, raw: Any) -> Any:
+        return {"bind": raw["host"], **raw} if isinstance(raw, dict) and "host" in raw else raw
+
+    @property
+    def listen(self) -> str:
+        """Address and port to listen on."""
+        return f"{self.bind}:{self.port}"
+
+    @property
+    def binds_elsewhere(self) -> bool:
+        """Whether it listens on another address than clients connect to."""
+        return self.bind != self.host
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine runs it: one of its addresses is loopback."""
+        return self.is_loopback or _is_loopback(self.bind)
+
+    def at(self, port: int) -> Endpoint:
+        """Another port of the same service."""
+        return Endpoint(host=self.host, bind=self.bind, port=port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Broker(Endpoint):
@@ -47,7 +94,11 @@ class Broker(Endpoint):
 
     @property
     def metrics(self) -> Endpoint:
-        return Endpoint(host=self.host, port=self.metrics_port)
+        return self.at(self.metrics_port)
+
+    @property
+    def controller(self) -> Endpoint:
+        return self.at(self.controller_port)
 
 
 class KafkaSecurity(Frozen):
@@ -113,7 +164,17 @@ class Postgres(Endpoint):
     database: str
 
 
-class SparkWorker(Endpoint):
+class _SparkEndpoint(Endpoint):
+    """Spark's daemons announce the address that they listen on."""
+
+    @model_validator(mode="after")
+    def _listens_where_it_is_reached(self) -> _SparkEndpoint:
+        if self.binds_elsewhere:
+            raise ValueError(f"bind is {self.bind}, but a daemon of Spark listens on its host {self.host}; remove bind")
+        return self
+
+
+class SparkWorker(_SparkEndpoint):
     """`cores` are slots: tasks that run at a time. They share the machine's real cores."""
 
     id: int = Field(ge=1)
@@ -122,7 +183,7 @@ class SparkWorker(Endpoint):
     memory_mb: int = Field(ge=512)
 
 
-class Spark(Endpoint):
+class Spark(_SparkEndpoint):
     """A Spark standalone cluster; the endpoint is its master."""
 
     console_port: int = Field(ge=1, le=65535)
@@ -134,8 +195,14 @@ class Spark(Endpoint):
 
 
 class Metrics(Frozen):
+    """Where processes serve their own metrics; a key is the service of the matrix of accounts that they run as."""
+
     generator: Endpoint
     streaming: Endpoint
+
+    def of(self, service: str) -> Endpoint | None:
+        """The endpoint of the processes that run as `service`; None for one that serves none."""
+        return getattr(self, service) if service in type(self).model_fields else None
 
 
 class Scrape(Frozen):
@@ -152,7 +219,7 @@ class Retention(Frozen):
     size_mb: int = Field(ge=64)
 
 
-class Mail(Endpoint):
+class Mail(Address):
     """The SMTP server that takes alerts' mail, and from whom to whom. `tls`: whether it must speak STARTTLS."""
 
     sender: str
@@ -183,6 +250,12 @@ class Monitoring(Frozen):
     retention: Retention
     mail: Mail | None = None
 
+    def require_one_bind(self) -> None:
+        """Raises ValueError when the agents that Ansible's one role installs listen on addresses of several kinds."""
+        agents = (self.prometheus, self.node_exporter, self.postgres_exporter)
+        if len({agent.bind if agent.binds_elsewhere else None for agent in agents}) > 1:
+            raise ValueError("monitoring: prometheus and its exporters must have the same bind, or none")
+
 
 class Redis(Frozen):
     """Runs on every host with the role `redis`."""
@@ -199,12 +272,12 @@ class Requires(Frozen):
 class Topology(Frozen):
     """One environment. Ports are TCP.
 
-    `environment` is the file's name. `data_dir` is relative to the repository root: what this machine keeps of the
-    environment, as secrets, logs and the embedded stack's data; `.local/<environment>` where the file gives none.
+    `environment` is the file's name. `data_path` is where this machine keeps what it writes for the environment, as
+    secrets, logs and the embedded stack's data: a folder of the state folder.
     """
 
     environment: str
-    data_dir: Path
+    data_path: Path
     kafka: Kafka
     schema_registry: SchemaRegistry
     object_store: ObjectStore
@@ -228,10 +301,6 @@ class Topology(Frozen):
         return self.spark
 
     @property
-    def data_path(self) -> Path:
-        return REPOSITORY_ROOT / self.data_dir
-
-    @property
     def secrets_path(self) -> Path:
         """Folder of one `<service>.env` per service, made by the embedded stack, mode 0700."""
         return self.data_path / "secrets"
@@ -252,6 +321,7 @@ class Topology(Frozen):
                 raise ValueError(f"hosts.{name}: role kafka and kafka.brokers must name the same hosts")
         if len({(broker.port, broker.controller_port, broker.metrics_port) for broker in self.kafka.brokers}) > 1:
             raise ValueError("kafka.brokers on hosts of their own must have the same ports")
+        self.monitoring.require_one_bind()
         for key, endpoint, role in (
             ("schema_registry", self.schema_registry, Role.SCHEMA_REGISTRY),
             ("object_store", self.object_store, Role.OBJECT_STORE),
@@ -274,7 +344,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
     if not isinstance(offset, int):
         raise ConfigurationError(f"topology {environment}: port_offset is {offset!r}, give a whole number")
     raw = resolve_hosts(raw, str(folder / f"{environment}.yaml"))
-    raw = {"data_dir": f".local/{environment}", **raw, "environment": environment}
+    raw |= {"environment": environment, "data_path": environment_folder(environment)}
     try:
         return Topology.model_validate(_shift_ports(raw, offset))
     except ValidationError as error:
@@ -284,7 +354,7 @@ def load_topology(environment: str, folder: Path = TOPOLOGY_DIR) -> Topology:
 
 
 def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
-    path = folder / f"{environment}.yaml"
+    path = require_folder(folder, "topologies") / f"{environment}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise ConfigurationError(f"topology {path} does not exist; known environments: {known}")
@@ -294,14 +364,13 @@ def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
         raise ConfigurationError(f"topology {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigurationError(f"topology {path} must be a mapping of keys, found {type(raw).__name__}")
-    if "environment" in raw:
-        raise ConfigurationError(f"topology {path}: environment is the file's name; remove the key")
+    for key, decided in _NOT_IN_FILES.items():
+        if key in raw:
+            raise ConfigurationError(f"topology {path}: {key} {decided}; remove the key")
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    inherited = _read_layers(parent, folder)
-    inherited.pop("data_dir", None)  # two environments in one folder would share data and secrets
-    return _merge(inherited, raw)
+    return _merge(_read_layers(parent, folder), raw)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

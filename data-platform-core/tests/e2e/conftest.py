@@ -19,13 +19,13 @@ import story
 from pipeline import Pipeline
 
 #: The first driver compacts as soon as there is something; those that follow it, as they always do.
-EAGER = {"COMPACT_EVERY_S": "2", "COMPACT_MIN_FILES": "4"}
+EAGER = {"CRM_INGEST__COMPACT_EVERY_S": "2", "CRM_INGEST__COMPACT_MIN_FILES": "4"}
 
 
 @pytest.fixture(scope="session")
 def pipeline(stack: Topology) -> Iterator[Pipeline]:
     running = Pipeline(stack.environment)
-    running.start_streaming(**EAGER)
+    running.start_streaming(EAGER)
     running.end_run()
     yield running
     running.stop_streaming()

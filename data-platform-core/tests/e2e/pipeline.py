@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +92,9 @@ class Pipeline:
         options = ("--flat", "--duration", str(seconds), "--rate", str(rate), "--metrics-port", "0", "--quiet")
         return self.job("generate-normal", *options, run_id=run_id)
 
-    def start_streaming(self, **settings: str) -> None:
-        """`settings` of the run, by their names in the section `streaming`."""
-        api.start(self.environment, STREAMING, {f"CRM_STREAMING__{name}": value for name, value in settings.items()})
+    def start_streaming(self, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` of the run, as variables of the driver's environment."""
+        api.start(self.environment, STREAMING, settings or {})
 
     def end_run(self) -> None:
         """The driver that runs keeps its settings; the next one has the plain ones, whoever starts it."""

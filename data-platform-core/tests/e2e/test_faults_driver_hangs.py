@@ -30,7 +30,7 @@ RESTARTED_WITHIN_S = 400
 @pytest.fixture(scope="module")
 def impatient(pipeline: Pipeline) -> Iterator[Pipeline]:
     """A driver that gives up on itself after HANG_S."""
-    pipeline.start_streaming(HANG_S=str(HANG_S))
+    pipeline.start_streaming({"CRM_INGEST__HANG_S": str(HANG_S)})
     yield pipeline
     pipeline.start_streaming()
 
@@ -111,7 +111,7 @@ def test_sigterm_ends_a_driver_whose_jvm_is_frozen(impatient: Pipeline, stack: T
     assert gone(before)
     assert gone(frozen)
     assert "driver has not ended in time" in log_of(stack), "the supervisor had to kill it"
-    impatient.start_streaming(HANG_S=str(HANG_S))
+    impatient.start_streaming({"CRM_INGEST__HANG_S": str(HANG_S)})
 
 
 def test_sigterm_ends_a_driver_while_it_starts(impatient: Pipeline, stack: Topology) -> None:

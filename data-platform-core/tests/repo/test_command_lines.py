@@ -12,7 +12,11 @@ from data_platform_core.paths import REPOSITORY_ROOT
 
 pytestmark = pytest.mark.unit
 
-PROGRAMS: dict[str, str] = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+PROGRAMS: dict[str, str] = {
+    name: target
+    for file in REPOSITORY_ROOT.glob("*/pyproject.toml")
+    for name, target in tomllib.loads(file.read_text(encoding="utf-8"))["project"]["scripts"].items()
+}
 
 
 def call(

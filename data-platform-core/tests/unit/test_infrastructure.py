@@ -11,7 +11,8 @@ import yaml
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Role, with_role
-from data_platform_core.topology import TOPOLOGY_DIR, load_topology
+from data_platform_core.paths import TOPOLOGY_DIR
+from data_platform_core.topology import load_topology
 
 pytestmark = pytest.mark.unit
 
@@ -123,3 +124,11 @@ def test_a_cluster_of_spark_is_asked_for_where_there_is_one() -> None:
     assert load_topology("local").spark_cluster.workers
     with pytest.raises(ConfigurationError, match="topology home has no section spark"):
         _ = load_topology("home").spark_cluster
+
+
+def test_the_agents_of_one_role_listen_alike(folder: Path) -> None:
+    raw = yaml.safe_load((folder / "home.yaml").read_text())
+    raw["monitoring"]["prometheus"]["bind"] = "0.0.0.0"
+    (folder / "home.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigurationError, match="prometheus and its exporters must have the same bind"):
+        load_topology("home", folder)

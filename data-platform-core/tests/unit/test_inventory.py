@@ -65,6 +65,22 @@ def test_facts_are_the_topology_s() -> None:
     assert facts["proxmox_vm_template_vmid"] == 9000
 
 
+def test_a_role_gets_the_address_to_listen_on_only_where_it_is_not_the_hosts_own() -> None:
+    topology = load_topology("home")
+    assert "_listen_address" not in inventory_text(topology, load_contracts().values())
+    brokers = tuple(broker.model_copy(update={"bind": "0.0.0.0"}) for broker in topology.kafka.brokers)
+    bound = topology.model_copy(
+        update={
+            "kafka": topology.kafka.model_copy(update={"brokers": brokers}),
+            "postgres": topology.postgres.model_copy(update={"bind": "0.0.0.0"}),
+        }
+    )
+    tree = yaml.safe_load(inventory_text(bound, load_contracts().values()))["all"]
+    assert tree["vars"]["postgresql_listen_address"] == "0.0.0.0"
+    assert tree["vars"]["postgresql_host"] == topology.postgres.host
+    assert tree["children"]["proxmox_vms"]["hosts"]["kafka-1"]["kafka_broker_listen_address"] == "0.0.0.0"
+
+
 def test_prometheus_keeps_and_scrapes_what_the_topology_says() -> None:
     facts, monitoring = inventory("home")["vars"], load_topology("home").monitoring
     assert facts["monitoring_agents_retention_days"] == monitoring.retention.days

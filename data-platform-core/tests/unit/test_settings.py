@@ -57,10 +57,30 @@ def test_an_impossible_value_names_its_variable(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_executors_at_least_than_at_most_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MIN", "3")
-    monkeypatch.setenv("CRM_STREAMING__EXECUTORS_MAX", "2")
+    monkeypatch.setenv("CRM_SPARK__EXECUTORS_MIN", "3")
+    monkeypatch.setenv("CRM_SPARK__EXECUTORS_MAX", "2")
     with pytest.raises(ConfigurationError, match="executors_max is 2, below executors_min 3"):
         load_settings("streaming", "local")
+
+
+def test_a_process_knows_its_own_metrics_endpoint_and_no_other() -> None:
+    metrics = load_topology("test").metrics
+    for service, endpoint in (("streaming", metrics.streaming), ("generator", metrics.generator)):
+        found = load_settings(service, "test").metrics
+        assert (found.host, found.port) == (endpoint.bind, endpoint.port)
+    assert load_settings("batch", "test").metrics.port == 0, "a batch job serves none"
+
+
+def test_a_process_listens_where_it_is_bound_and_others_connect_to_its_host() -> None:
+    streaming = load_topology("home").metrics.streaming
+    assert load_settings("streaming", "home").metrics.host == streaming.bind == "0.0.0.0"
+    assert streaming.address == "streaming.crm.svc:9411"
+
+
+def test_a_setting_of_the_time_before_purposes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_STREAMING__DRIVER_MEMORY_MB", "4096")
+    with pytest.raises(ConfigurationError, match=r"CRM_STREAMING__DRIVER_MEMORY_MB is not .* CRM_SPARK__DRIVER_MEM"):
+        load_settings("batch", "local")
 
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +106,10 @@ def leaves(values: dict[str, Any], prefix: str) -> Iterator[str]:
             yield path
 
 
-def test_the_known_variables_are_those_of_every_setting_that_is_resolved() -> None:
-    assert known_variables() == set(leaves(load_settings("streaming", "test").model_dump(), "CRM_"))
+def test_the_known_variables_are_the_two_folders_and_every_setting_that_is_resolved() -> None:
+    assert known_variables() - {"CRM_HOME", "CRM_STATE"} == set(
+        leaves(load_settings("streaming", "test").model_dump(), "CRM_")
+    )
 
 
 def test_lake_addresses_are_for_spark() -> None:

@@ -10,9 +10,9 @@ from data_platform_core.settings import Settings, load_settings
 pytestmark = pytest.mark.unit
 
 
-def settings(**streaming: object) -> Settings:
+def settings(**engine: object) -> Settings:
     found = load_settings("streaming", "local")
-    return found.model_copy(update={"streaming": found.streaming.model_copy(update=streaming)})
+    return found.model_copy(update={"spark": found.spark.model_copy(update=engine)})
 
 
 def test_a_laptops_driver_does_the_work_itself() -> None:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.topology import TOPOLOGY_DIR, load_topology
+from data_platform_core.paths import STATE_DIR, TOPOLOGY_DIR
+from data_platform_core.topology import load_topology
 
 pytestmark = pytest.mark.unit
 
@@ -43,16 +44,14 @@ def refusal(folder: Path, environment: str = "local") -> str:
 def test_an_environment_is_named_by_its_file(folder: Path) -> None:
     (folder / "other.yaml").write_text("extends: local\n")
     other = load_topology("other", folder)
-    assert (other.environment, other.data_dir) == ("other", Path(".local/other"))
+    assert (other.environment, other.data_path) == ("other", STATE_DIR / "other")
     spoil(folder, environment="local")
     assert "environment is the file's name; remove the key" in refusal(folder)
 
 
-def test_a_data_folder_is_never_inherited(folder: Path) -> None:
-    spoil(folder, data_dir="/big/disk")
-    (folder / "other.yaml").write_text("extends: local\n")
-    assert load_topology("local", folder).data_path == Path("/big/disk")
-    assert load_topology("other", folder).data_dir == Path(".local/other")
+def test_a_file_can_not_say_where_its_environment_is_written(folder: Path) -> None:
+    spoil(folder, data_path="/big/disk")
+    assert "data_path is below the state folder, CRM_STATE; remove the key" in refusal(folder)
 
 
 def test_local_has_three_brokers_on_loopback_and_can_lose_one() -> None:
@@ -121,3 +120,33 @@ def test_two_brokers_with_one_id_are_refused(folder: Path) -> None:
 def test_a_file_that_is_no_mapping_is_refused(folder: Path, text: str) -> None:
     (folder / "local.yaml").write_text(text)
     assert str(folder / "local.yaml") in refusal(folder)
+
+
+def test_a_service_listens_where_it_is_reached_unless_the_file_says_otherwise(folder: Path) -> None:
+    assert load_topology("local", folder).object_store.listen == load_topology("local", folder).object_store.address
+    spoil(folder, object_store__host="store.example.org", object_store__bind="0.0.0.0")
+    store = load_topology("local", folder).object_store
+    assert (store.address, store.listen) == ("store.example.org:19000", "0.0.0.0:19000")
+    assert store.url == "http://store.example.org:19000"
+    assert store.at(store.console_port).listen == "0.0.0.0:19001"
+
+
+def test_a_broker_listens_on_all_its_ports_at_one_address(folder: Path) -> None:
+    raw = yaml.safe_load((folder / "local.yaml").read_text())
+    raw["kafka"]["brokers"][0]["bind"] = "0.0.0.0"
+    (folder / "local.yaml").write_text(yaml.safe_dump(raw))
+    broker = load_topology("local", folder).kafka.brokers[0]
+    assert {broker.bind, broker.metrics.bind, broker.controller.bind} == {"0.0.0.0"}
+    assert {broker.host, broker.metrics.host, broker.controller.host} == {"127.0.0.11"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_nobody_can_connect_to_is_refused_with_the_key_it_belongs_to(folder: Path, host: str) -> None:
+    spoil(folder, metrics__streaming__host=host)
+    assert f"metrics.streaming.host: Value error, {host} is no address to connect to" in refusal(folder)
+    assert f"`bind: {host}`" in refusal(folder)
+
+
+def test_spark_can_not_listen_elsewhere(folder: Path) -> None:
+    spoil(folder, spark__bind="0.0.0.0")
+    assert "spark: Value error, bind is 0.0.0.0" in refusal(folder)

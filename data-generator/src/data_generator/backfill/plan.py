@@ -49,7 +49,7 @@ class BackfillScenario(Strict):
     mix: dict[str, float]
     population: Population
     funnel: Funnel = Funnel()
-    inject: Injection = Injection()
+    inject: Injection = Field(default_factory=Injection)  # see Scenario's
 
     @model_validator(mode="after")
     def _possible(self) -> BackfillScenario:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.paths import DBT_DIR
+from data_platform_core.paths import DBT_DIR, require_folder
 
 MARTS_DIR: Final = DBT_DIR / "models" / "marts"
 
@@ -87,7 +87,7 @@ def covered_marts() -> tuple[CoveredMart, ...]:
 
 def read_marts(folder: Path) -> tuple[CoveredMart, ...]:
     """`covered_marts` of a folder of models. A folder without models is refused."""
-    names = sorted(path.stem for path in folder.glob("*.sql"))
+    names = sorted(path.stem for path in require_folder(folder, "dbt's marts").glob("*.sql"))
     if not names:
         raise ConfigurationError(f"dbt folder {folder} holds no model; restore it from the repository")
     described = dict(_described(folder))

@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, JARS_DIR
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ARCHIVES = REPOSITORY_ROOT / ".local" / "class-archives"
+ARCHIVES = INSTALLED_DIR / "class-archives"
 # An unfit archive is no matter for a user's eyes: the JVM starts without it.
 _QUIET = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
 _DUMP_TIMEOUT_S = 300
@@ -90,8 +90,8 @@ def _train(aside: Path) -> None:
     options = f"-XX:ArchiveClassesAtExit={aside} {' '.join(_QUIET)} -XX:TieredStopAtLevel=1"
     conf = {"spark.driver.extraJavaOptions": options, "spark.driver.memory": "1g", "spark.master": "local[1]"}
     conf[CHECKPOINT_FILES] = LOCAL_CHECKPOINT_FILES  # ours writes to an object store only
-    streaming = settings.streaming.model_copy(update={"spark_conf": conf})
-    spark = spark_session(settings.model_copy(update={"streaming": streaming}), "class-archive")
+    engine = settings.spark.model_copy(update={"conf": conf})
+    spark = spark_session(settings.model_copy(update={"spark": engine}), "class-archive")
     with tempfile.TemporaryDirectory() as folder:
         _do_what_jobs_do(spark, folder)
     process = spark.sparkContext._gateway.proc

@@ -1,4 +1,4 @@
-"""The Spark session: Delta on S3A, jars from `.local/jars/spark` on a laptop, from the image's classpath elsewhere.
+"""The Spark session: Delta on S3A, jars from the folder that set-up filled, from the image's classpath elsewhere.
 
 What was tried, and its effect, is in ADR 0005.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.class_archive import archive_options
-from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
-from data_platform_core.settings import Settings, StreamingSettings
+from data_platform_core.paths import writable_folder
+from data_platform_core.settings import Settings, SparkSettings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-SPARK_JARS = JARS_DIR / "spark"
 CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
 #: Spark's own, for any file system.
 LOCAL_CHECKPOINT_FILES = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
@@ -42,15 +42,21 @@ AVRO_LIMITS = (
 
 
 def spark_session(settings: Settings, app_name: str, *, short: bool = False) -> SparkSession:
-    """A session for the lake of `settings`; `short` for a job of minutes. Raises ConfigurationError: no jars."""
+    """A session for the lake of `settings`; `short` for a job of minutes.
+
+    Raises ConfigurationError when there are no jars, or no folder for scratch space can be written.
+    """
     from pyspark.sql import SparkSession
 
-    if settings.streaming.properties_file:
+    conf = session_conf(settings, short=short)
+    if "spark.local.dir" in conf:
+        writable_folder(Path(conf["spark.local.dir"]))
+    if settings.spark.properties_file:
         os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(
-            ("--properties-file", settings.streaming.properties_file, "pyspark-shell")
+            ("--properties-file", settings.spark.properties_file, "pyspark-shell")
         )
     builder = SparkSession.builder.appName(app_name)
-    for key, value in session_conf(settings, short=short).items():
+    for key, value in conf.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
@@ -78,17 +84,17 @@ def start_options(*, short: bool) -> tuple[str, ...]:
 
 def session_conf(settings: Settings, *, short: bool = False) -> dict[str, str]:
     """Spark configuration by key, without secrets."""
-    return {**_engine_conf(settings, short), **_delta_conf(), **_s3a_conf(settings), **settings.streaming.spark_conf}
+    return {**_engine_conf(settings, short), **_delta_conf(), **_s3a_conf(settings), **settings.spark.conf}
 
 
 def _engine_conf(settings: Settings, short: bool) -> dict[str, str]:
-    streaming = settings.streaming
+    spark = settings.spark
     conf = {
-        "spark.driver.memory": f"{streaming.driver_memory_mb}m",
+        "spark.driver.memory": f"{spark.driver_memory_mb}m",
         "spark.driver.extraJavaOptions": " ".join((*_DRIVER_JVM, *_ANY_JVM, *AVRO_LIMITS)),
         "spark.executor.extraJavaOptions": " ".join((*_ANY_JVM, *AVRO_LIMITS)),
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(streaming.shuffle_partitions),
+        "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
         # Micro-batches are small: adaptive re-planning costs more than it wins.
         "spark.sql.adaptive.enabled": "false",
         # Arithmetic on a record's values must not fail a batch: it gives null or wraps, and the check says no.
@@ -100,36 +106,37 @@ def _engine_conf(settings: Settings, short: bool) -> dict[str, str]:
         "spark.sql.ui.retainedExecutions": "5",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.compression.codec": "zstd",
-        "spark.sql.warehouse.dir": str(REPOSITORY_ROOT / ".local" / "spark-warehouse"),
+        "spark.sql.warehouse.dir": str(settings.data_path / "spark-warehouse"),
     }
-    if streaming.master:
-        conf["spark.master"] = streaming.master
-    if streaming.master.startswith(("local", _STANDALONE)):  # elsewhere the image has the jars
-        if not SPARK_JARS.is_dir():
-            raise ConfigurationError(f"Spark's jars are not in {SPARK_JARS}; run `make setup`")
-        conf["spark.driver.extraClassPath"] = f"{SPARK_JARS}/*"
+    if spark.master:
+        conf["spark.master"] = spark.master
+    if spark.master.startswith(("local", _STANDALONE)):  # elsewhere the image has the jars
+        if not spark.jars_dir.is_dir():
+            raise ConfigurationError(f"Spark's jars are not in {spark.jars_dir}; run `make setup`")
+        conf["spark.driver.extraClassPath"] = f"{spark.jars_dir}/*"
+        conf["spark.local.dir"] = str(spark.local_dir or settings.data_path / "spark")
         conf["spark.driver.extraJavaOptions"] += "".join(f" {option}" for option in start_options(short=short))
         conf["spark.driver.host"] = conf["spark.driver.bindAddress"] = "127.0.0.1"
-    if streaming.master.startswith(_STANDALONE):
-        conf["spark.executor.extraClassPath"] = f"{SPARK_JARS}/*"
-    return conf | _executor_conf(streaming)
+    if spark.master.startswith(_STANDALONE):
+        conf["spark.executor.extraClassPath"] = f"{spark.jars_dir}/*"
+    return conf | _executor_conf(spark)
 
 
-def _executor_conf(streaming: StreamingSettings) -> dict[str, str]:
+def _executor_conf(spark: SparkSettings) -> dict[str, str]:
     """Executors of a standalone cluster. Locally the driver's threads do the work, on Kubernetes the operator says."""
-    if not streaming.master.startswith(_STANDALONE):
+    if not spark.master.startswith(_STANDALONE):
         return {}
     return {
-        "spark.executor.memory": f"{streaming.executor_memory_mb}m",
-        "spark.executor.cores": str(streaming.executor_cores),
-        "spark.executor.instances": str(streaming.executors_min),
+        "spark.executor.memory": f"{spark.executor_memory_mb}m",
+        "spark.executor.cores": str(spark.executor_cores),
+        "spark.executor.instances": str(spark.executors_min),
         "spark.dynamicAllocation.enabled": "true",
         # No shuffle service: an executor is kept while others may need what it shuffled. What Delta shuffles to read a
         # table's log is cached by the driver's session and can be made again: it holds no executor for ever.
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
-        "spark.dynamicAllocation.minExecutors": str(streaming.executors_min),
-        "spark.dynamicAllocation.maxExecutors": str(streaming.executors_max),
+        "spark.dynamicAllocation.minExecutors": str(spark.executors_min),
+        "spark.dynamicAllocation.maxExecutors": str(spark.executors_max),
         # A batch's stored rows live on its executors: one that holds some must stay, which is Spark's default.
         "spark.dynamicAllocation.executorIdleTimeout": "30s",
         "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",

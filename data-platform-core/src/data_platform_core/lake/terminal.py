@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_platform_core.paths import writable_folder
 from data_platform_core.settings import Settings
-from data_platform_core.topology import load_topology
 
 
 @contextmanager
 def jvm_output_aside(settings: Settings, app_name: str) -> Iterator[None]:
-    """A JVM started in this context writes to `<data_dir>/logs/<app_name>.log` when stderr is a terminal.
+    """A JVM started in this context writes to `<data_path>/logs/<app_name>.log` when stderr is a terminal.
 
     It keeps the file for its life; this process has its terminal back afterwards. Where stderr is no terminal all
     stays together: there it is the log.
@@ -22,9 +22,7 @@ def jvm_output_aside(settings: Settings, app_name: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    path = load_topology(settings.environment).data_path / "logs" / f"{app_name}.log"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with outputs_to(path):
+    with outputs_to(writable_folder(settings.data_path / "logs") / f"{app_name}.log"):
         yield
 
 

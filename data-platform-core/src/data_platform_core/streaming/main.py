@@ -52,7 +52,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     stopping = Stopping().on_signals()
     refuse_second_driver(settings)
     watch = LagWatch(settings, contracts.values())
-    watchdog = Watchdog(settings.streaming.hang_s, watch.waiting)
+    watchdog = Watchdog(settings.ingest.hang_s, watch.waiting)
     serve_metrics(settings, watchdog.not_alive, watchdog.not_ready)
     if not wait_for_services(checks(settings, contracts), stopping):
         return
@@ -102,7 +102,14 @@ def _stream(
             for entity, contract in contracts.items():
                 watchdog.beat(f"checking the tables of {entity}")
                 ensure_tables(spark, settings, contract)
-                ingests[entity] = EntityIngest(spark, settings, contract, reporter.batch_committed, watchdog.beat)
+                ingests[entity] = EntityIngest(
+                    spark,
+                    settings,
+                    contract,
+                    reporter.batch_committed,
+                    watchdog.beat,
+                    settings.experiment.record_cost_us,
+                )
             spark.streams.addListener(reporter)
             for entity, ingest in ingests.items():
                 watchdog.beat(f"preparing {entity}")
@@ -127,7 +134,7 @@ def _exit_of(jvm: psutil.Process | None) -> str:
         code = jvm.wait(_JVM_EXIT_S) if jvm else None
     except psutil.Error:
         return ""
-    hint = ": out of memory, raise CRM_STREAMING__DRIVER_MEMORY_MB" if code == OUT_OF_MEMORY_EXIT else ""
+    hint = ": out of memory, raise CRM_SPARK__DRIVER_MEMORY_MB" if code == OUT_OF_MEMORY_EXIT else ""
     return "" if code is None else f" with exit code {code}{hint}"
 
 

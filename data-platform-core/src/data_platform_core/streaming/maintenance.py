@@ -61,7 +61,7 @@ class Maintenance:
         taken: Callable[[str, str], int],
     ) -> None:
         self._settings = settings
-        self._compactor = TableCompactor(spark, settings.streaming.compact_file_mb)
+        self._compactor = TableCompactor(spark, settings.ingest.compact_file_mb)
         self._lag, self._taken = lag, taken
         self._tables = [table for contract in contracts for table in _tables(contract)]
         self._next_vacuum = time.monotonic() + _FIRST_VACUUM_S
@@ -70,7 +70,7 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin; does nothing when `compact_every_s` is 0."""
-        if self._settings.streaming.compact_every_s:
+        if self._settings.ingest.compact_every_s:
             self._thread.start()
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class Maintenance:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._settings.streaming.compact_every_s):
+        while not self._stop.wait(self._settings.ingest.compact_every_s):
             try:
                 self.round()
             except Exception as error:  # the stream goes on, with more files
@@ -92,7 +92,7 @@ class Maintenance:
             found = self._files(table)
             metrics.TABLE_FILES.labels(table.entity, table.layer).set(found.files)
             today = datetime.now(UTC).date()
-            for day in partitions_to_compact(found, self._settings.streaming.compact_min_files, today):
+            for day in partitions_to_compact(found, self._settings.ingest.compact_min_files, today):
                 if self._stop.is_set() or time.monotonic() > until or self._behind():
                     return
                 self._compact(table, day, found.small[day])
@@ -102,7 +102,7 @@ class Maintenance:
 
     def _behind(self) -> bool:
         """Whether records wait that need the cores: a backlog comes first."""
-        limit = self._settings.streaming.compact_below_lag
+        limit = self._settings.ingest.compact_below_lag
         return any(self._lag(table.entity) > limit for table in self._tables)
 
     def _compact(self, table: _Table, day: str, files: int) -> None:
@@ -124,7 +124,7 @@ class Maintenance:
         # delta-rs reads the log without Spark: no job, and no cores of the stream.
         found = DeltaTable(f"s3://{store.lake_bucket}/{table.folder}", storage_options=delta_options(store))
         adds = pa.table(found.get_add_actions(flatten=True))
-        return table_files(adds, table.partition, self._settings.streaming.compact_file_mb)
+        return table_files(adds, table.partition, self._settings.ingest.compact_file_mb)
 
     def _uri(self, table: _Table) -> str:
         return self._settings.object_store.lake_uri(table.folder)

@@ -106,10 +106,10 @@ def refuse_second_driver(settings: Settings) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((metrics.streaming_host, metrics.streaming_port))
+            probe.bind((metrics.host, metrics.port))
         except OSError as error:
             raise ServiceError(
-                f"metrics address {metrics.streaming_host}:{metrics.streaming_port} can't be had ({error.strerror}); "
+                f"metrics address {metrics.host}:{metrics.port} can't be had ({error.strerror}); "
                 "does a streaming driver run already? `make status` tells; one driver writes each table"
             ) from None
 
@@ -119,7 +119,7 @@ def serve_metrics(settings: Settings, not_alive: Check = _nothing_wrong, not_rea
 
     `/healthz` is 503 with the reason while `not_alive` returns one (restart me), `/readyz` while `not_ready` does.
     """
-    if not settings.metrics.streaming_port:
+    if not settings.metrics.port:
         return
     metrics, checks = make_wsgi_app(), {"/healthz": not_alive, "/readyz": not_ready}
 
@@ -133,7 +133,7 @@ def serve_metrics(settings: Settings, not_alive: Check = _nothing_wrong, not_rea
         return [(problem or "ok").encode() + b"\n"]
 
     address = settings.metrics
-    server = make_server(address.streaming_host, address.streaming_port, answer, _Server, _Handler)
+    server = make_server(address.host, address.port, answer, _Server, _Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
 

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
-from data_platform_core.paths import DBT_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import DBT_DIR, INSTALLED_DIR, require_folder, writable_folder
 from data_platform_core.settings import Settings
-from data_platform_core.topology import load_topology
 from data_platform_core.warehouse.connections import DEAD_CLIENT_CHECK, POSTGRES, connect
 from data_platform_core.warehouse.outage import resumed, watch
 
 #: On a laptop `make setup` makes this one; in an image dbt is on the PATH.
-_VENV_DBT = REPOSITORY_ROOT / ".local" / "venvs" / "dbt" / "bin" / "dbt"
+_VENV_DBT = INSTALLED_DIR / "venvs" / "dbt" / "bin" / "dbt"
 #: Failures named in the error line; the rest are in dbt's own output above it.
 _NAMED_FAILURES = 3
 _LOST = (
@@ -47,12 +46,22 @@ def dbt_docs(settings: Settings, arguments: Sequence[str] = ()) -> Path:
     return _output(settings) / "target" / "static_index.html"
 
 
+def dbt_parse(settings: Settings) -> None:
+    """`dbt parse`: whether the project can be read; it connects to nothing. Raises ServiceError when it can't."""
+    require_folder(DBT_DIR, "the dbt project")
+    output = _output(settings)
+    command = _command(output, ("--quiet", "parse"))
+    if subprocess.run(command, env=_environment(settings, output), cwd=DBT_DIR, check=False).returncode:
+        raise ServiceError(f"dbt parse failed; its log is {output / 'logs' / 'dbt.log'}")
+
+
 def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
     """One dbt command in the project, its output passed through. Raises as `dbt_build` does.
 
     An outage of PostgreSQL in the middle is waited for, within bounds, and the command is run again from its beginning:
     each model is replaced in a transaction of its own, so a repetition is safe.
     """
+    require_folder(DBT_DIR, "the dbt project")
     # Asked first: dbt's own word on a wrong password is a page long.
     connect(settings.postgres, "crm-dbt-check").close()
     resumed(lambda: _run_once(settings, command, arguments))
@@ -65,13 +74,7 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     results.unlink(missing_ok=True)
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
-    options = (
-        *("--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)),
-        *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
-    )
-    child = subprocess.Popen(
-        (str(_dbt()), *command, *options, *arguments), env=_environment(settings, output), cwd=DBT_DIR
-    )
+    child = subprocess.Popen((*_command(output, command), *arguments), env=_environment(settings, output), cwd=DBT_DIR)
     # dbt sets no limit to a statement: with a frozen server it would wait for ever.
     with watch(settings.postgres, child.kill):
         try:
@@ -101,9 +104,17 @@ def _since(log: Path, logged: int) -> str:
 
 def _output(settings: Settings) -> Path:
     """Where dbt writes: beside the environment's other run-time files, so that two environments don't meet."""
-    folder = load_topology(settings.environment).data_path / "dbt"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return writable_folder(settings.data_path / "dbt")
+
+
+def _command(output: Path, command: Sequence[str]) -> tuple[str, ...]:
+    """A dbt command in the project that writes below `output` alone."""
+    return (
+        str(_dbt()),
+        *command,
+        *("--project-dir", str(DBT_DIR), "--profiles-dir", str(DBT_DIR)),
+        *("--target-path", str(output / "target"), "--log-path", str(output / "logs")),
+    )
 
 
 def _dbt() -> Path:

@@ -13,7 +13,6 @@ from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.topology import Topology
 from embedded_stack.credentials import read_account
 from embedded_stack.layout import Layout
-from platform_experiments.driver import driver_settings
 from platform_experiments.embedded import EmbeddedRuntime
 from platform_experiments.runtime import Part, cpu_since
 
@@ -84,8 +83,8 @@ def test_one_of_kafkas_own_tools_runs(runtime: EmbeddedRuntime) -> None:
 
 
 def test_settings_that_do_not_exist_start_nothing(runtime: EmbeddedRuntime) -> None:
-    with pytest.raises(ConfigurationError, match="CRM_STREAMING__SPEED of the run is not a setting"):
-        runtime.start(STREAMING, {"CRM_STREAMING__SPEED": "9"})
+    with pytest.raises(ConfigurationError, match="CRM_INGEST__SPEED of the run is not a setting"):
+        runtime.start(STREAMING, {"CRM_INGEST__SPEED": "9"})
     assert runtime.instance(STREAMING) == ""
 
 
@@ -101,10 +100,10 @@ def test_a_driver_runs_under_a_runs_settings_across_a_crash_until_its_next_plain
         return any("-Xmx768m" in argument for argument in jvm_arguments(runtime))
 
     try:
-        runtime.start(STREAMING, driver_settings({"DRIVER_MEMORY_MB": 768}))
+        runtime.start(STREAMING, {"CRM_SPARK__DRIVER_MEMORY_MB": "768"})
         first = runtime.instance(STREAMING)
         assert has_its_heap()
-        runtime.start(STREAMING, driver_settings({"DRIVER_MEMORY_MB": 768}))
+        runtime.start(STREAMING, {"CRM_SPARK__DRIVER_MEMORY_MB": "768"})
         assert runtime.instance(STREAMING) == first, "the same settings: it runs on"
         runtime.kill(STREAMING)
         wait_for("it is back", lambda: runtime.instance(STREAMING) not in ("", first) and not runtime.problems())

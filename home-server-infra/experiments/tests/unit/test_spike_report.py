@@ -83,9 +83,9 @@ def test_the_generator_gets_the_plan_as_it_stands() -> None:
 
 def test_every_arm_begins_with_the_same_capacity() -> None:
     at_start = (
-        "CRM_STREAMING__RECORD_COST_US",
-        "CRM_STREAMING__EXECUTOR_CORES",
-        "CRM_STREAMING__MAX_OFFSETS_PER_TRIGGER",
+        "CRM_EXPERIMENT__RECORD_COST_US",
+        "CRM_SPARK__EXECUTOR_CORES",
+        "CRM_INGEST__MAX_OFFSETS_PER_TRIGGER",
     )
     assert len({tuple(arm.settings[name] for name in at_start) for arm in ARMS.values()}) == 1
 

@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, REPOSITORY_ROOT, environment_folder
 from data_platform_core.topology import Topology, load_topology
 
 ENVIRONMENT = "lab"
 #: The lab's half of the repository.
 LAB_DIR = REPOSITORY_ROOT / "home-server-infra" / "lab"
 ANSIBLE_DIR = REPOSITORY_ROOT / "ansible"
-CORE_BIN = REPOSITORY_ROOT / ".local" / "venvs" / "core" / "bin"
-ANSIBLE_BIN = REPOSITORY_ROOT / ".local" / "venvs" / "ansible" / "bin"
+CORE_BIN = INSTALLED_DIR / "venvs" / "core" / "bin"
+ANSIBLE_BIN = INSTALLED_DIR / "venvs" / "ansible" / "bin"
 #: Of every name the lab gives to namespaces, links and cgroups: `down` removes what begins with it, and nothing else.
 PREFIX = "crmlab"
 APT_CACHE_PORT = 3142
@@ -94,7 +94,7 @@ class LabLayout:
 
 def lab_layout() -> LabLayout:
     """The layout of this checkout."""
-    return LabLayout(REPOSITORY_ROOT / ".local" / "lab")
+    return LabLayout(environment_folder(ENVIRONMENT))
 
 
 def user_cache() -> Path:

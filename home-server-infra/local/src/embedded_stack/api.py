@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import psutil
 
 from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.paths import STATE_DIR
 from data_platform_core.settings import known_variables
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import postgres_server, preflight, run_settings
 from embedded_stack.bring_up import Progress, apply_platform, log_tail, start_all, wait_healthy
 from embedded_stack.credentials import Account, ensure_accounts
-from embedded_stack.layout import FALLBACK_ROOT, LOCAL_ROOT, Layout
+from embedded_stack.layout import FALLBACK_ROOT, Layout
 from embedded_stack.service import Service
 from embedded_stack.services import services, started_by_up
 from embedded_stack.supervision import STOPPED, ProcessInfo, Supervisor, end_strays, render_config, strays
@@ -126,10 +127,8 @@ def clean(environment: str) -> None:
     layout = Layout(load_topology(environment))
     if Supervisor(layout).running() or strays(layout):
         raise ServiceError(f"stack {environment} is up; `make down ENV={environment}` first")
-    if not layout.root.is_relative_to(LOCAL_ROOT) or layout.root == LOCAL_ROOT:
-        raise ServiceError(
-            f"data_dir {layout.root} of topology {environment} is not below {LOCAL_ROOT}: delete it by hand"
-        )
+    if not layout.root.is_relative_to(STATE_DIR) or layout.root == STATE_DIR:
+        raise ServiceError(f"data folder {layout.root} of {environment} is not below {STATE_DIR}: delete it by hand")
     for folder in {layout.root, layout.postgres_home}:
         if folder.exists():
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Accounts and their secrets: made once per environment, `<data_dir>/secrets/<account>.env`, mode 0600, folder 0700.
+"""Accounts and their secrets: made once per environment, `<data_path>/secrets/<account>.env`, mode 0600, folder 0700.
 
 The names inside are those that settings.py reads, so that a service's file is its environment.
 """

@@ -21,13 +21,13 @@ def kafka_name(broker: Broker) -> str:
 
 def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
     """server.properties of one node."""
-    voters = ",".join(f"{node.id}@{node.host}:{node.controller_port}" for node in kafka.brokers)
+    voters = ",".join(f"{node.id}@{node.controller.address}" for node in kafka.brokers)
     properties = {
         "process.roles": "broker,controller",
         "node.id": broker.id,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{broker.address},CONTROLLER://{broker.host}:{broker.controller_port}",
+        "listeners": f"PLAINTEXT://{broker.listen},CONTROLLER://{broker.controller.listen}",
         "advertised.listeners": f"PLAINTEXT://{broker.address}",
         "log.dirs": log_dir,
         "default.replication.factor": kafka.replication_factor,

@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its files, for one environment. All of it lies below `.local/`, git-ignored.
+"""Where the embedded stack keeps its files, for one environment: below the state folder, `.local/` by default.
 
 One exception: PostgreSQL refuses to run as root, so under root it runs as a user of its own. When that user can't reach
 the checkout (a clone below `/root`), its program and data lie in `FALLBACK_ROOT` instead.
@@ -13,22 +13,20 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_platform_core.paths import JARS_DIR, REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, JARS_DIR, REPOSITORY_ROOT, STATE_DIR
 from data_platform_core.topology import Topology
 
 FALLBACK_ROOT = Path("/var/lib/crm-data-platform")
 POSTGRES_USER = "crm-postgres"
 #: Unix socket paths are cut at 108 bytes by the kernel.
 MAX_SOCKET_PATH = 100
-#: All that setup and stacks write.
-LOCAL_ROOT = REPOSITORY_ROOT / ".local"
-MINIO_BINARY = LOCAL_ROOT / "bin" / "minio"
-ALERTMANAGER_BINARY = LOCAL_ROOT / "bin" / "alertmanager"
-AMTOOL_BINARY = LOCAL_ROOT / "bin" / "amtool"
+MINIO_BINARY = INSTALLED_DIR / "bin" / "minio"
+ALERTMANAGER_BINARY = INSTALLED_DIR / "bin" / "alertmanager"
+AMTOOL_BINARY = INSTALLED_DIR / "bin" / "amtool"
 #: Rules, routes and what the exporters ask.
 MONITORING_DIR = REPOSITORY_ROOT / "home-server-infra" / "monitoring"
 LOGGING_CONFIG = Path(__file__).parent / "log4j2.properties"
-POSTGRES_PROGRAM = LOCAL_ROOT / "postgres"
+POSTGRES_PROGRAM = INSTALLED_DIR / "postgres"
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,8 @@ class Layout:
 
     @property
     def _fallback(self) -> Path:
-        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT)
+        # The checkout's, unless its state lies elsewhere: two state folders never share data.
+        return FALLBACK_ROOT / _digest(REPOSITORY_ROOT if STATE_DIR == INSTALLED_DIR else STATE_DIR)
 
     @property
     def marker(self) -> str:

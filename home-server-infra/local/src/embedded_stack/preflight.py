@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from data_platform_core.paths import REPOSITORY_ROOT
+from data_platform_core.paths import INSTALLED_DIR, REPOSITORY_ROOT
 from data_platform_core.topology import Endpoint, Requires
 from embedded_stack.layout import (
     ALERTMANAGER_BINARY,
@@ -103,7 +103,7 @@ def missing_tools() -> list[str]:
         "MinIO": MINIO_BINARY,
         "Alertmanager": ALERTMANAGER_BINARY,
         "Alertmanager's amtool": AMTOOL_BINARY,
-        "PostgreSQL": REPOSITORY_ROOT / ".local" / "postgres" / "bin" / "postgres",
+        "PostgreSQL": INSTALLED_DIR / "postgres" / "bin" / "postgres",
         "Kafka's jars": kafka_jars(),
         "the registry's jars": registry_jars(),
         "the brokers' metrics agent": jmx_agent(),
@@ -181,7 +181,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def taken_ports(services: Sequence[Service]) -> list[str]:
     """Addresses in use, with who wants them and who has them."""
     return [
-        f"port {endpoint.address}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "
+        f"port {endpoint.listen}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "
         "end it, or move the port in home-server-infra/topology"
         for service in services
         for endpoint in service.endpoints
@@ -194,7 +194,7 @@ def _free(endpoint: Endpoint) -> bool:
         # As the servers do: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((endpoint.host, endpoint.port))
+            probe.bind((endpoint.bind, endpoint.port))
         except OSError as error:
             return error.errno != errno.EADDRINUSE
         return True
@@ -211,7 +211,8 @@ def port_holder(endpoint: Endpoint) -> str:
         if connection.status != psutil.CONN_LISTEN or not address or address.port != endpoint.port:
             continue
         # A JVM's IPv4 sockets are IPv6 sockets with a mapped address.
-        if address.ip.removeprefix("::ffff:") in (endpoint.host, "0.0.0.0", "::") and connection.pid:
+        theirs, every = address.ip.removeprefix("::ffff:"), ("0.0.0.0", "::")
+        if (theirs in (endpoint.bind, *every) or endpoint.bind in every) and connection.pid:
             try:
                 process = psutil.Process(connection.pid)
                 return f"pid {process.pid} ({process.name()}: {' '.join(process.cmdline())[:80]})"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from data_platform_core.access.names import STACK, STREAMING
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.streaming.stopping import STOP_GRACE_S
-from data_platform_core.topology import Broker, Endpoint
+from data_platform_core.topology import Broker
 from embedded_stack import health, kafka_nodes, object_store, postgres_server, run_settings
 from embedded_stack.kafka_nodes import kafka_name
 from embedded_stack.layout import (
@@ -61,7 +61,7 @@ def services(layout: Layout) -> tuple[Service, ...]:
         *cluster_services(layout),
         *monitoring_services(layout),
     )
-    here = tuple(service for service in every if all(endpoint.is_loopback for endpoint in service.endpoints))
+    here = tuple(service for service in every if all(endpoint.is_here for endpoint in service.endpoints))
     if all(service.on_demand for service in here):
         raise ConfigurationError(
             f"topology {layout.topology.environment} puts no service on this machine's loopback addresses, so the "
@@ -110,13 +110,13 @@ def _broker(layout: Layout, broker: Broker) -> Service:
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={LOGGING_CONFIG}",
             "-Dlog4j2.disable.jmx=true",
-            f"-javaagent:{jmx_agent()}={broker.metrics.address}:{MONITORING_DIR / 'kafka-jmx.yaml'}",
+            f"-javaagent:{jmx_agent()}={broker.metrics.listen}:{MONITORING_DIR / 'kafka-jmx.yaml'}",
             "-cp",
             f"{kafka_jars()}/*",
             "kafka.Kafka",
             str(config),
         ),
-        endpoints=(broker, Endpoint(host=broker.host, port=broker.controller_port), broker.metrics),
+        endpoints=(broker, broker.controller, broker.metrics),
         healthy=lambda: health.kafka_broker(broker),
         memory_mb=kafka.heap_mb + BESIDE_HEAP_MB["kafka"],
         stop_seconds=STOP_SECONDS["kafka"],
@@ -139,7 +139,7 @@ def _registry(layout: Layout) -> Service:
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",  # up sooner; a few requests a minute never repay the second compiler
             "-XX:+ExitOnOutOfMemoryError",
-            f"-Dquarkus.http.host={registry.host}",
+            f"-Dquarkus.http.host={registry.bind}",
             "-Dquarkus.log.file.enable=false",
             "-Dquarkus.datasource.jdbc.initial-size=1",
             "-Dquarkus.datasource.jdbc.min-size=1",
@@ -162,7 +162,7 @@ def _registry(layout: Layout) -> Service:
 
 def _minio(layout: Layout) -> Service:
     store = layout.topology.object_store
-    console = Endpoint(host=store.host, port=store.console_port)
+    console = store.at(store.console_port)
     return Service(
         name=MINIO,
         profile=Profile.CORE,
@@ -171,9 +171,9 @@ def _minio(layout: Layout) -> Service:
             "server",
             "--quiet",
             "--address",
-            store.address,
+            store.listen,
             "--console-address",
-            console.address,
+            console.listen,
             str(layout.minio_data),
         ),
         endpoints=(store, console),
@@ -196,7 +196,7 @@ def _minio(layout: Layout) -> Service:
 def _postgres(layout: Layout) -> Service:
     postgres = layout.topology.postgres
     options = {
-        "listen_addresses": postgres.host,
+        "listen_addresses": postgres.bind,
         "port": str(postgres.port),
         "unix_socket_directories": "",  # TCP with scram only: nothing to guess about who may use a socket
         "max_connections": "60",

@@ -67,7 +67,7 @@ def _daemon(
     layout: Layout, name: str, program: str, endpoint: Endpoint, console: int, *arguments: str, memory_mb: int
 ) -> Service:
     address = ("--host", endpoint.host, "--port", str(endpoint.port), "--webui-port", str(console))
-    page = Endpoint(host=endpoint.host, port=console)
+    page = endpoint.at(console)
     return Service(
         name=name,
         profile=Profile.CORE,

@@ -193,6 +193,15 @@ def test_every_place_that_serves_metrics_is_scraped(layout: Layout) -> None:
     assert scraped == {place.address for place in (*places, *(broker.metrics for broker in topology.kafka.brokers))}
 
 
+def test_what_listens_everywhere_is_scraped_at_its_host(layout: Layout) -> None:
+    metrics = layout.topology.metrics
+    everywhere = metrics.model_copy(update={"streaming": metrics.streaming.model_copy(update={"bind": "0.0.0.0"})})
+    bound = Layout(layout.topology.model_copy(update={"metrics": everywhere}))
+    text = str(config.prometheus_config(bound))
+    assert metrics.streaming.address in text
+    assert "0.0.0.0" not in text
+
+
 def test_the_monitorings_account_reads_figures_and_nothing_else(layout: Layout) -> None:
     access = load_matrix().object_store[MONITORING]
     (statement,) = policy(access, layout.topology.object_store.buckets)["Statement"]

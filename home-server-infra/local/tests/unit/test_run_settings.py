@@ -18,7 +18,7 @@ from embedded_stack.services import STREAMING, services
 
 pytestmark = pytest.mark.unit
 
-TRIGGER = "CRM_STREAMING__TRIGGER_MS"
+TRIGGER = "CRM_INGEST__TRIGGER_MS"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def environment_of(file: Path) -> dict[str, str]:
 
 
 def test_a_process_has_the_runs_settings_in_its_environment(tmp_path: Path) -> None:
-    settings = {TRIGGER: "500", "CRM_STREAMING__SPARK_CONF": '{"a": "b=c d"}'}
+    settings = {TRIGGER: "500", "CRM_SPARK__CONF": '{"a": "b=c d"}'}
     assert run_settings.keep(tmp_path / "run.json", settings)
     found = environment_of(tmp_path / "run.json")
     assert {name: found[name] for name in settings} == settings
@@ -65,8 +65,8 @@ def test_the_next_plain_start_is_without_them(driver: Service) -> None:
 
 
 def test_a_setting_that_does_not_exist_is_refused_before_anything_changes(driver: Service) -> None:
-    with pytest.raises(ConfigurationError, match=r"^setting CRM_STREAMING__TRIGER_MS of the run is not a setting"):
-        api._put_in_force(driver, {"CRM_STREAMING__TRIGER_MS": "500"})
+    with pytest.raises(ConfigurationError, match=r"^setting CRM_INGEST__TRIGER_MS of the run is not a setting"):
+        api._put_in_force(driver, {"CRM_INGEST__TRIGER_MS": "500"})
     assert driver.run_settings is not None
     assert not driver.run_settings.exists()
 

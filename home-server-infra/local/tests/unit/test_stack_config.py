@@ -17,7 +17,6 @@ from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import role
 from data_platform_core.access.object_store import policy
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables, load_settings
 from data_platform_core.topology import load_topology
 from embedded_stack import api
@@ -68,7 +67,7 @@ def test_supervisord_reads_every_path_as_it_is(
 ) -> None:
     # The server's own account is made by the first `up`: a machine where nothing ran yet has none.
     monkeypatch.setattr("supervisor.options.name_to_uid", lambda name: os.getuid())
-    odd = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / name}))
+    odd = Layout(layout.topology.model_copy(update={"data_path": tmp_path / name}))
     odd.logs.mkdir(parents=True)
     odd.supervisord_conf.write_text(render_config(odd, services(odd)), encoding="utf-8")
     read = ServerOptions()
@@ -82,7 +81,7 @@ def test_supervisord_reads_every_path_as_it_is(
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_replaced_by_a_short_one(layout: Layout, tmp_path: Path) -> None:
-    deep = Layout(layout.topology.model_copy(update={"data_dir": tmp_path / ("deep/" * 30)}))
+    deep = Layout(layout.topology.model_copy(update={"data_path": tmp_path / ("deep/" * 30)}))
     assert len(str(deep.supervisor_socket)) <= MAX_SOCKET_PATH
     assert deep.supervisor_socket != layout.supervisor_socket
 
@@ -98,6 +97,14 @@ def test_brokers_bind_their_own_loopback_address_and_keep_internal_topics_safe(l
         for topic in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
             assert int(properties[f"{topic}.replication.factor"]) == kafka.replication_factor
         assert int(properties["min.insync.replicas"]) == kafka.min_insync_replicas
+
+
+def test_a_broker_that_listens_everywhere_advertises_its_host(layout: Layout, tmp_path: Path) -> None:
+    kafka = layout.topology.kafka
+    broker = kafka.brokers[0].model_copy(update={"bind": "0.0.0.0"})
+    text = broker_properties(kafka, broker, tmp_path)
+    assert f"\nlisteners=PLAINTEXT://0.0.0.0:{broker.port},CONTROLLER://0.0.0.0:{broker.controller_port}\n" in text
+    assert f"\nadvertised.listeners=PLAINTEXT://{broker.host}:{broker.port}\n" in text
 
 
 @pytest.mark.parametrize("name", ["plain", "gärten über ñ", "한국어 𝄞", "back\\slash", " led by a space", "a=b:c#d!e"])
@@ -157,12 +164,6 @@ def test_accounts_use_exactly_the_names_that_settings_know(layout: Layout) -> No
         assert all(account.values.values()), "an empty value is left out"
 
 
-def test_env_example_lists_every_variable_and_no_other() -> None:
-    lines = (REPOSITORY_ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    listed = [line.removeprefix("#").removesuffix("=") for line in lines if line.startswith("#CRM_")]
-    assert listed == sorted(known_variables())
-
-
 def test_an_account_never_prints_its_secret(layout: Layout) -> None:
     account = ensure_accounts(layout.secrets)["streaming"]
     assert account.values[SECRET_KEY] not in repr(account)
@@ -217,9 +218,7 @@ def test_a_folder_below_a_closed_one_is_out_of_reach_of_others(tmp_path: Path) -
     assert not reachable_by_others(inside)
 
 
-def test_clean_deletes_nothing_outside_the_repositorys_own_folder(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clean_deletes_nothing_outside_the_state_folder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     layout.root.mkdir()
     monkeypatch.setattr(api, "load_topology", lambda _environment: layout.topology)
     with pytest.raises(ServiceError, match="is not below"):

@@ -27,7 +27,7 @@ _FOLDER: Final = "/etc/grafana/dashboards"
 
 
 def write_environment(environment: str) -> Path:
-    """Write `<data_dir>/secrets/grafana.env` (mode 0600) and return its path.
+    """Write `<data_path>/secrets/grafana.env` (mode 0600) and return its path.
 
     Raises ServiceError when the reader has no password yet.
     """

@@ -232,7 +232,7 @@ def test_levels_turn_red_upwards_and_where_small_is_bad_downwards() -> None:
 def test_the_command_writes_a_file_only_its_owner_reads_and_shows_no_password(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    topology = load_topology("test").model_copy(update={"data_dir": tmp_path})
+    topology = load_topology("test").model_copy(update={"data_path": tmp_path})
     topology.secrets_path.mkdir()
     reader = load_settings("reader", "test").postgres.model_copy(
         update={"user": "crm_reader", "password": SecretStr("do-not-print-me")}
@@ -250,7 +250,7 @@ def test_the_command_writes_a_file_only_its_owner_reads_and_shows_no_password(
 
 
 def test_without_a_reader_the_command_says_what_makes_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    topology = load_topology("test").model_copy(update={"data_dir": tmp_path})
+    topology = load_topology("test").model_copy(update={"data_path": tmp_path})
     monkeypatch.setattr("data_platform_core.settings.load_topology", lambda _environment: topology)
     monkeypatch.setattr(provisioning, "load_topology", lambda _environment: topology)
     with pytest.raises(ServiceError, match=r"no reader\.env .*`make up ENV=test` writes it"):

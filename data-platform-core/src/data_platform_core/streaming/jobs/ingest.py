@@ -65,6 +65,7 @@ class EntityIngest:
     """The ingestion of one entity; `start` returns the running query.
 
     `on_batch(entity, report)` is called after each commit, `beat(what)` whenever `prepare` has done a part of its work.
+    Each record is held up by `record_cost_us` microseconds: an experiment's brake.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class EntityIngest:
         contract: Contract,
         on_batch: Callable[[str, BatchReport], None] | None = None,
         beat: Callable[[str], None] = unwatched,
+        record_cost_us: int = 0,
     ) -> None:
         self._spark = spark
         self._settings = settings
@@ -89,7 +91,7 @@ class EntityIngest:
         self._bronze = settings.object_store.lake_uri(contract.names.bronze)
         self._silver = settings.object_store.lake_uri(contract.names.silver)
         self._taken: dict[str, int] = {}  # newest batch by table, -1 for none
-        self._cost_us = settings.streaming.record_cost_us
+        self._cost_us = record_cost_us
         self._checkpoint = Checkpoint(spark, settings.object_store.lake_uri(contract.names.checkpoint))
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=contract.names.query)
 
@@ -117,7 +119,7 @@ class EntityIngest:
 
     def start(self) -> StreamingQuery:
         """Start the query, after `prepare`."""
-        trigger = self._settings.streaming.trigger_ms
+        trigger = self._settings.ingest.trigger_ms
         trigger_ms = self._contract.silver.trigger_ms if trigger is None else trigger
         source = (
             self._spark.readStream.format("kafka")
@@ -126,11 +128,11 @@ class EntityIngest:
             .option("startingOffsets", "earliest")
             .option("includeHeaders", "true")
             .option("failOnDataLoss", "true")
-            .option("maxOffsetsPerTrigger", str(self._settings.streaming.max_offsets_per_trigger))
+            .option("maxOffsetsPerTrigger", str(self._settings.ingest.max_offsets_per_trigger))
         )
         # Only where batches may grow large: the other entities' hold a few records every few seconds.
-        if self._settings.streaming.min_partitions and self._contract.silver.trigger_ms == 0:
-            source = source.option("minPartitions", str(self._settings.streaming.min_partitions))
+        if self._settings.ingest.min_partitions and self._contract.silver.trigger_ms == 0:
+            source = source.option("minPartitions", str(self._settings.ingest.min_partitions))
         return (
             source.load()
             .writeStream.queryName(self._contract.names.query)
@@ -141,7 +143,7 @@ class EntityIngest:
         )
 
     def _recall_seen(self) -> None:
-        heap_mb = self._settings.streaming.driver_memory_mb
+        heap_mb = self._settings.spark.driver_memory_mb
         recall = Recall(self._settings.object_store, self._contract, lambda: free_beside_jvm(self._spark, heap_mb))
         recall.fill(self._seen, self._beat)
 

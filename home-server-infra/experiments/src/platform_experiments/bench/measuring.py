@@ -19,7 +19,6 @@ from data_platform_core.jobs import job
 from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
-from platform_experiments.driver import driver_settings
 from platform_experiments.latency import Latency, commit_latency
 from platform_experiments.runtime import Finished, Part, Process, Runtime, cpu_since
 
@@ -60,9 +59,9 @@ class Bench:
 
     @contextmanager
     def driver(self, changes: Mapping[str, str] | None = None) -> Iterator[None]:
-        """The streaming driver inside the block, under changed settings by their names in the section `streaming`."""
+        """The streaming driver inside the block, under changed settings, as variables of its environment."""
         try:
-            self.runtime.start(STREAMING, driver_settings(changes or {}))
+            self.runtime.start(STREAMING, changes or {})
             yield
         finally:
             self.runtime.stop(STREAMING)

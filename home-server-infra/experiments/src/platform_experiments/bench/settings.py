@@ -63,24 +63,24 @@ def _arms() -> dict[str, Mapping[str, str]]:
     java = session_conf(load_settings("streaming", ENVIRONMENT))[_JAVA]
 
     def spark(**conf: str) -> dict[str, str]:
-        return {"SPARK_CONF": json.dumps(conf)}
+        return {"CRM_SPARK__CONF": json.dumps(conf)}
 
     return {
         "as it is": {},
-        "trigger 500 ms": {"TRIGGER_MS": "500"},
-        "trigger 1 s": {"TRIGGER_MS": "1000"},
-        "trigger 2 s": {"TRIGGER_MS": "2000"},
-        "maxOffsetsPerTrigger 25,000": {"MAX_OFFSETS_PER_TRIGGER": "25000"},
-        "maxOffsetsPerTrigger 250,000": {"MAX_OFFSETS_PER_TRIGGER": "250000"},
-        "shuffle partitions 1": {"SHUFFLE_PARTITIONS": "1"},
+        "trigger 500 ms": {"CRM_INGEST__TRIGGER_MS": "500"},
+        "trigger 1 s": {"CRM_INGEST__TRIGGER_MS": "1000"},
+        "trigger 2 s": {"CRM_INGEST__TRIGGER_MS": "2000"},
+        "maxOffsetsPerTrigger 25,000": {"CRM_INGEST__MAX_OFFSETS_PER_TRIGGER": "25000"},
+        "maxOffsetsPerTrigger 250,000": {"CRM_INGEST__MAX_OFFSETS_PER_TRIGGER": "250000"},
+        "shuffle partitions 1": {"CRM_SPARK__SHUFFLE_PARTITIONS": "1"},
         "checkpoint files renamed": spark(**{CHECKPOINT_FILES: LOCAL_CHECKPOINT_FILES}),
-        "compaction off": {"COMPACT_EVERY_S": "0"},
-        "compaction eager": {"COMPACT_EVERY_S": "5", "COMPACT_MIN_FILES": "10"},
+        "compaction off": {"CRM_INGEST__COMPACT_EVERY_S": "0"},
+        "compaction eager": {"CRM_INGEST__COMPACT_EVERY_S": "5", "CRM_INGEST__COMPACT_MIN_FILES": "10"},
         "small pages": spark(**{_JAVA: java.replace(" -XX:+UseTransparentHugePages", "")}),
         "G1 collector": spark(**{_JAVA: java.replace("UseParallelGC", "UseG1GC")}),
         "serial collector": spark(**{_JAVA: java.replace("UseParallelGC", "UseSerialGC")}),
         "first compiler only": spark(**{_JAVA: f"{java} -XX:TieredStopAtLevel=1"}),
-        "local[4]": {"MASTER": "local[4]"},
+        "local[4]": {"CRM_SPARK__MASTER": "local[4]"},
         "no generated code": spark(**{"spark.sql.codegen.wholeStage": "false"}),
     }
 

@@ -19,7 +19,6 @@ from data_platform_core.jobs import job
 from data_platform_core.lake.class_archive import archive_options, make_archive
 from data_platform_core.lake.session import session_conf
 from platform_experiments.bench.measuring import Bench, Measured, console
-from platform_experiments.driver import driver_settings
 
 REPEATS = 3
 _SEED = 20261125
@@ -100,9 +99,9 @@ def _drive_once(bench: Bench, run: str, options: str) -> _Spent:
 def _measured(bench: Bench, command: Sequence[str], options: str) -> _Spent:
     """A command of Spark's whose JVM may outlive it by a moment: its CPU counts too."""
     began = time.monotonic()
-    done = bench.runtime.run(command, driver_settings(_options(options)))
+    done = bench.runtime.run(command, _options(options))
     return _Spent(done.cpu_s, time.monotonic() - began)
 
 
 def _options(options: str) -> dict[str, str]:
-    return {"SPARK_CONF": json.dumps({_JAVA: options})}
+    return {"CRM_SPARK__CONF": json.dumps({_JAVA: options})}

@@ -16,7 +16,6 @@ from embedded_stack.layout import Layout, java, kafka_jars
 from embedded_stack.services import MINIO
 from embedded_stack.spark_cluster import MASTER, cluster_properties, cluster_services
 from embedded_stack.supervision import Supervisor
-from platform_experiments.driver import driver_settings
 from platform_experiments.embedded import commands, processes
 from platform_experiments.embedded.alerting import EmbeddedAlerting
 from platform_experiments.runtime import Finished, Part, Process, Progress, Running, Wish
@@ -87,13 +86,11 @@ class EmbeddedRuntime:
         try:
             for name in cluster:
                 self.start(name)
-            yield driver_settings(
-                {
-                    "MASTER": spark.url,
-                    "PROPERTIES_FILE": cluster_properties(self._layout),
-                    "EXECUTOR_MEMORY_MB": min(worker.memory_mb for worker in spark.workers),
-                }
-            )
+            yield {
+                "CRM_SPARK__MASTER": spark.url,
+                "CRM_SPARK__PROPERTIES_FILE": str(cluster_properties(self._layout)),
+                "CRM_SPARK__EXECUTOR_MEMORY_MB": str(min(worker.memory_mb for worker in spark.workers)),
+            }
         finally:
             for name in reversed(cluster):
                 self.stop(name)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from data_platform_core.errors import ConfigurationError
-from platform_experiments.driver import driver_settings
 
 #: The entity whose backlog grows and is cured: nearly all of the traffic.
 ENTITY = "events"
@@ -36,15 +35,14 @@ class Arm:
     @property
     def settings(self) -> dict[str, str]:
         """The streaming driver's settings, as its environment."""
-        return driver_settings(
-            {
-                "RECORD_COST_US": RECORD_COST_US,
-                "MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
-                "EXECUTOR_CORES": EXECUTOR_SLOTS,
-                "EXECUTORS_MAX": self.executors_max,
-                "MIN_PARTITIONS": self.min_partitions,
-            }
-        )
+        values = {
+            "CRM_EXPERIMENT__RECORD_COST_US": RECORD_COST_US,
+            "CRM_INGEST__MAX_OFFSETS_PER_TRIGGER": MAX_OFFSETS,
+            "CRM_INGEST__MIN_PARTITIONS": self.min_partitions,
+            "CRM_SPARK__EXECUTOR_CORES": EXECUTOR_SLOTS,
+            "CRM_SPARK__EXECUTORS_MAX": self.executors_max,
+        }
+        return {name: str(value) for name, value in values.items()}
 
 
 _ALL = (

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_platform_core.access.names import MONITORING
+from data_platform_core.paths import INSTALLED_DIR
 from data_platform_core.topology import Endpoint
 from embedded_stack import health
-from embedded_stack.layout import ALERTMANAGER_BINARY, LOCAL_ROOT, MARKER_VARIABLE, MONITORING_DIR, Layout
+from embedded_stack.layout import ALERTMANAGER_BINARY, MARKER_VARIABLE, MONITORING_DIR, Layout
 from embedded_stack.monitoring.config import write_alertmanager, write_prometheus
 from embedded_stack.monitoring.prepare import prepare_alertmanager, prepare_postgres_exporter, prepare_prometheus
 from embedded_stack.service import Profile, Service
@@ -21,7 +22,7 @@ POSTGRES_EXPORTER = "postgres-exporter"
 ALERT_SINK = "alert-sink"
 
 #: Debian's packages, unpacked by `make setup`.
-DEBIAN = LOCAL_ROOT / "debian"
+DEBIAN = INSTALLED_DIR / "debian"
 PROGRAMS = (
     "prometheus",
     "promtool",
@@ -78,7 +79,7 @@ def _prometheus(layout: Layout) -> Service:
     command = (
         str(program("prometheus")),
         f"--config.file={layout.prometheus_config}",
-        f"--web.listen-address={monitoring.prometheus.address}",
+        f"--web.listen-address={monitoring.prometheus.listen}",
         f"--web.local-assets={DEBIAN / 'usr' / 'share' / 'prometheus' / 'web'}/",
         f"--storage.tsdb.path={layout.prometheus_data}",
         f"--storage.tsdb.retention.time={monitoring.retention.days}d",
@@ -97,7 +98,7 @@ def _alertmanager(layout: Layout) -> Service:
     command = (
         str(ALERTMANAGER_BINARY),
         f"--config.file={layout.alertmanager_config}",
-        f"--web.listen-address={endpoint.address}",
+        f"--web.listen-address={endpoint.listen}",
         f"--storage.path={layout.alertmanager_data}",
         "--cluster.listen-address=",  # one Alertmanager: no gossip, which would listen on every interface
         "--log.level=warn",
@@ -113,7 +114,7 @@ def _node_exporter(layout: Layout) -> Service:
     endpoint = layout.topology.monitoring.node_exporter
     command = (
         str(program("prometheus-node-exporter")),
-        f"--web.listen-address={endpoint.address}",
+        f"--web.listen-address={endpoint.listen}",
         "--web.disable-exporter-metrics",
         "--collector.disable-defaults",
         *(f"--collector.{name}" for name in _NODE_COLLECTORS),
@@ -131,7 +132,7 @@ def _postgres_exporter(layout: Layout) -> Service:
         profile=Profile.MONITORING,
         command=(
             str(program("prometheus-postgres-exporter")),
-            f"--web.listen-address={endpoint.address}",
+            f"--web.listen-address={endpoint.listen}",
             "--disable-default-metrics",
             "--disable-settings-metrics",
             "--no-collector.database",
@@ -157,4 +158,4 @@ def _postgres_exporter(layout: Layout) -> Service:
 def _alert_sink(layout: Layout) -> Service:
     sink = layout.topology.monitoring.alert_sink
     command = (sys.executable, "-m", "embedded_stack.monitoring.sink", layout.topology.environment)
-    return _service(layout, ALERT_SINK, command, (sink, Endpoint(host=sink.host, port=sink.smtp_port)), "/")
+    return _service(layout, ALERT_SINK, command, (sink, sink.at(sink.smtp_port)), "/")

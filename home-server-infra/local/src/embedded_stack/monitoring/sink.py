@@ -134,8 +134,8 @@ def main(environment: str) -> None:
     layout = Layout(load_topology(environment))
     address = layout.topology.monitoring.alert_sink
     inbox = Inbox(layout.alerts)
-    mail = Controller(MailHandler(inbox), hostname=address.host, port=address.smtp_port)
-    server = http_server(address.host, address.port, inbox)
+    mail = Controller(MailHandler(inbox), hostname=address.bind, port=address.smtp_port)
+    server = http_server(address.bind, address.port, inbox)
 
     def end(_signal: int, _frame: Any) -> None:
         threading.Thread(target=server.shutdown).start()  # it would wait for this very thread

@@ -35,7 +35,7 @@ from data_generator.wholesale import wholesale
 from data_generator.world import World
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.ledger import Injected
+from data_platform_core.wire.ledger import Injected
 
 SOURCE = "generator"
 #: Duplicates repeat one of this many last good sends.

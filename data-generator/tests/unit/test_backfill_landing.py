@@ -12,7 +12,7 @@ from data_generator.backfill.landing import LandingTarget, claim_number
 from data_generator.ledger import Account
 from data_generator.model import Send
 from data_platform_core.contracts import Contract
-from data_platform_core.landing import LANDING_SCHEMA, Manifest, partition_of
+from data_platform_core.wire.landing import LANDING_SCHEMA, Manifest, partition_of
 
 pytestmark = pytest.mark.unit
 

@@ -13,7 +13,7 @@ from data_platform_core.accounting.ledger_reader import assemble
 from data_platform_core.accounting.reconcile import dead_positions, produced
 from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.dlq import DeadLetter, Source
-from data_platform_core.ledger import LEDGER_SCHEMA, Injected, ProducerSummary, part_key, summary_key
+from data_platform_core.wire.ledger import LEDGER_SCHEMA, Injected, ProducerSummary, part_key, summary_key
 
 pytestmark = pytest.mark.unit
 

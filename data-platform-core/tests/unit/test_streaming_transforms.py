@@ -16,10 +16,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from data_platform_core.contracts import BACKFILL_SOURCE, ENVELOPE, SEED_SOURCE, Contract
 from data_platform_core.kafka.dlq import contract_reason
-from data_platform_core.ledger import ORIGIN_HEADER, origin
-from data_platform_core.positions import position
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
 from data_platform_core.streaming.transforms.layers import Layers
+from data_platform_core.wire.ledger import ORIGIN_HEADER, origin
+from data_platform_core.wire.positions import position
 
 pytestmark = pytest.mark.spark
 

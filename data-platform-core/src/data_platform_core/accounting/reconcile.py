@@ -32,10 +32,10 @@ from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.committed import Gap, undelivered
 from data_platform_core.kafka.dlq import DeadLetter, read_dlq
 from data_platform_core.kafka.registry import RegistryClient
-from data_platform_core.ledger import Outcome
 from data_platform_core.naming import landing_prefix
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse.connections import connect
+from data_platform_core.wire.ledger import Outcome
 
 #: How long a run may take from its last record to silver, seconds: the slowest trigger is 15 s.
 DRAIN_WITHIN_S = 60.0

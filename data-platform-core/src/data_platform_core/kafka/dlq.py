@@ -24,8 +24,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
-from data_platform_core.ledger import ORIGIN_HEADER, Origin, parse_origin
 from data_platform_core.settings import Settings
+from data_platform_core.wire.ledger import ORIGIN_HEADER, Origin, parse_origin
 
 REASON_HEADER = "dlq-reason"
 SOURCE_HEADER = "dlq-source"

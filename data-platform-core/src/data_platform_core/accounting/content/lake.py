@@ -20,8 +20,8 @@ from data_platform_core.accounting.equations import Ledger, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.verdict import Longs, Violation
 from data_platform_core.contracts import Contract
-from data_platform_core.ledger import Outcome
 from data_platform_core.naming import landing_prefix
+from data_platform_core.wire.ledger import Outcome
 
 _SILVER_KEY = ("kafka_partition", "kafka_offset")
 #: Rows that are decoded at a time.

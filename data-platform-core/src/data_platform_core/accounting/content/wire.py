@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from data_platform_core.accounting.content.types import contract_types, plain
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
 from data_platform_core.kafka.serialisation import MAGIC
-from data_platform_core.ledger import record_digest
+from data_platform_core.wire.ledger import record_digest
 
 #: Confluent's: a zero byte, the schema's id.
 _FRAME = struct.Struct(">BI")

@@ -14,9 +14,9 @@ from pyspark.sql.avro.functions import from_avro
 
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
 from data_platform_core.kafka.dlq import Reason, contract_reason
-from data_platform_core.ledger import MAX_RUN_ID, ORIGIN_HEADER
 from data_platform_core.streaming.transforms.projection import Projection
 from data_platform_core.streaming.transforms.rules import contract_checks
+from data_platform_core.wire.ledger import MAX_RUN_ID, ORIGIN_HEADER
 
 # Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
 _MAGIC = b"\x00"

@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka import dlq
 from data_platform_core.lake.tables import BRONZE_PARTITION, SILVER_PARTITION, silver_columns
-from data_platform_core.ledger import ORIGIN_HEADER
-from data_platform_core.positions import OFFSET_BITS
 from data_platform_core.streaming.transforms.decode import ORIGIN_COLUMNS
 from data_platform_core.streaming.transforms.projection import Projection
+from data_platform_core.wire.ledger import ORIGIN_HEADER
+from data_platform_core.wire.positions import OFFSET_BITS
 
 # A shorter literal list would be inlined into generated code, and so compiled anew for every batch.
 _MIN_LITERALS = 11

@@ -11,23 +11,14 @@ Each record is `frame + envelope + payload`: contracts put the envelope first, s
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable
 from typing import Any
 
 from data_platform_core.contracts import ENVELOPE, Contract
 from data_platform_core.errors import ConfigurationError
 
-#: Confluent's wire format: a zero byte and the schema id, big-endian.
-MAGIC = 0
-
 Payload = Callable[..., bytes]
 Envelope = Callable[[int, int, int], bytes]
-
-
-def frame(schema_id: int) -> bytes:
-    """The five bytes before the Avro data."""
-    return struct.pack(">bI", MAGIC, schema_id)
 
 
 def _varint(number: int) -> bytes:

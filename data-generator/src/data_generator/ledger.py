@@ -1,6 +1,6 @@
 """The producer's own account of a run, written to the object store while it runs.
 
-The shape, and what a reader may conclude from it, is `data_platform_core.ledger`. Two promises are kept here:
+The shape, and what a reader may conclude from it, is `data_platform_core.wire.ledger`. Two promises are kept here:
 
 - a row says `ok` only after the broker's acknowledgement, since rows are made of delivery reports alone;
 - no number is used before the summary in the object store reserves it: `tick` stops the sender until it does.
@@ -27,7 +27,7 @@ from data_generator.columns import integers, integers_then_nulls, strings
 from data_generator.ledger_store import LedgerStore
 from data_generator.model import INJECTED
 from data_platform_core.errors import ServiceError
-from data_platform_core.ledger import Outcome, ProducerSummary
+from data_platform_core.wire.ledger import Outcome, ProducerSummary
 
 #: Seconds between parts: what a `kill -9` leaves unknown.
 FLUSH_S = 5.0

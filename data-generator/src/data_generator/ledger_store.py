@@ -13,7 +13,10 @@ from minio.error import MinioException, S3Error
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.ledger import (
+from data_platform_core.naming import ledger_prefix
+from data_platform_core.object_store import s3_client
+from data_platform_core.settings import ObjectStoreSettings
+from data_platform_core.wire.ledger import (
     LEDGER_SCHEMA,
     ProducerSummary,
     newest_summary,
@@ -21,9 +24,6 @@ from data_platform_core.ledger import (
     summary_key,
     summary_number,
 )
-from data_platform_core.naming import ledger_prefix
-from data_platform_core.object_store import s3_client
-from data_platform_core.settings import ObjectStoreSettings
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from random import Random
 from typing import NamedTuple, cast
 
 from data_generator.distributions import Weighted
-from data_generator.encoding import Envelope, Payload, compile_envelope, compile_payload, encode_string, event_id, frame
+from data_generator.encoding import Envelope, Payload, compile_envelope, compile_payload, encode_string, event_id
 from data_generator.entities import Draft, EntityMaker, load_maker
 from data_generator.entities.events import Maker as EventMaker
 from data_generator.entities.events import Visit
@@ -35,7 +35,8 @@ from data_generator.wholesale import wholesale
 from data_generator.world import World
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.ledger import Injected
+from data_platform_core.wire.frame import FRAME_BYTES, frame
+from data_platform_core.wire.ledger import Injected
 
 SOURCE = "generator"
 #: Duplicates repeat one of this many last good sends.
@@ -258,7 +259,7 @@ class Model:
         elif kind == 1:
             value = b"\x01" + value[1:]
         elif kind == 2:
-            value = frame(UNKNOWN_SCHEMA_ID) + value[5:]
+            value = frame(UNKNOWN_SCHEMA_ID) + value[FRAME_BYTES:]
         else:
             uuid = event_id(lane.entity, self._run_id, self._producer_id, send.seq)
             value = value.replace(encode_string(uuid), encode_string(f"broken-{send.seq}"), 1)

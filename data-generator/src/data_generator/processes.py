@@ -23,8 +23,8 @@ from data_generator.run import Report, Run
 from data_generator.scenario import Scenario
 from data_generator.status import Counts, Status, added, together
 from data_platform_core.errors import ConfigurationError, ServiceError, UserError
-from data_platform_core.ledger import check_run_id
 from data_platform_core.settings import Settings, load_settings
+from data_platform_core.wire.ledger import check_run_id
 
 #: More would only take turns on any machine that this is made for.
 MOST_PROCESSES = 64

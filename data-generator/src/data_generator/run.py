@@ -25,8 +25,8 @@ from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
 from data_generator.status import Counts, Status
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.ledger import check_run_id
 from data_platform_core.settings import Settings
+from data_platform_core.wire.ledger import check_run_id
 
 #: Seconds between looks at progress and metrics.
 REPORT_S = 0.5

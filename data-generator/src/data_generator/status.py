@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from data_generator.load.tally import merged
-from data_platform_core.ledger import PhaseCount
+from data_platform_core.wire.ledger import PhaseCount
 
 #: What a run goes through, in this order.
 LIFE = ("starting", "checking topics and registry", "sending catalogue", "ready", "sending", "settling", "done")

@@ -12,7 +12,7 @@ from data_generator.backfill.landing import LandingTarget, claim_number
 from data_generator.ledger import Account
 from data_generator.model import Send
 from data_platform_core.contracts import Contract
-from data_platform_core.landing import LANDING_SCHEMA, Manifest, partition_of
+from data_platform_core.wire.landing import LANDED_FILE, Manifest, partition_of
 
 pytestmark = pytest.mark.unit
 
@@ -61,7 +61,7 @@ def test_a_chunk_is_one_file_per_entity_acknowledged_once_it_is_there(contracts:
     [(key, content)] = store.objects.items()
     assert key == "landing/a-run/orders/part-000003.parquet"
     found = pq.read_table(io.BytesIO(content))
-    assert found.schema.names == LANDING_SCHEMA.names
+    assert found.schema.names == LANDED_FILE.names
     assert found.select(["key", "seq", "topic", "partition", "offset"]).to_pylist() == [
         {"key": b"k%d" % seq, "seq": seq, "topic": "landing/a-run", "partition": -8, "offset": seq} for seq in (5, 6)
     ]

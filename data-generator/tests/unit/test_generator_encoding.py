@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from data_generator.encoding import compile_envelope, compile_payload, encode_long, event_id, frame
+from data_generator.encoding import compile_envelope, compile_payload, encode_long, event_id
 from data_platform_core.contracts import ENVELOPE, Contract
 from data_platform_core.errors import ConfigurationError
 
@@ -36,10 +36,6 @@ def test_every_contracts_record_equals_fastavros_bytes(sends: Any, decode: Any, 
         assert send.value[5:] == buffer.getvalue()
         seen.add(entity)
     assert seen == set(contracts)
-
-
-def test_the_frame_is_confluents(contracts: dict[str, Contract]) -> None:
-    assert frame(258) == b"\x00\x00\x00\x01\x02"
 
 
 def test_the_envelope_holds_run_producer_and_number(contracts: dict[str, Contract], decode: Any, sends: Any) -> None:

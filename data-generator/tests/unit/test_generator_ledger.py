@@ -12,7 +12,7 @@ import pytest
 
 from data_generator.ledger import LEAST_RESERVATION, Account, Ledger, new_summary
 from data_platform_core.errors import ServiceError
-from data_platform_core.ledger import LEDGER_SCHEMA, Outcome, ProducerSummary, unsettled_below
+from data_platform_core.wire.ledger import LEDGER_SCHEMA, Outcome, ProducerSummary, unsettled_below
 
 pytestmark = pytest.mark.unit
 

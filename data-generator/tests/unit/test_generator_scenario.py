@@ -15,8 +15,8 @@ from data_generator.cli import app
 from data_generator.scenario import MAX_BYTES, Scenario, load_model, load_scenario, scenario_path
 from data_generator.seed.plan import SeedScenario
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.ledger import check_run_id
 from data_platform_core.paths import SCENARIOS_DIR
+from data_platform_core.wire.ledger import check_run_id
 
 pytestmark = pytest.mark.unit
 

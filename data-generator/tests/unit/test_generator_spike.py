@@ -15,7 +15,7 @@ from data_generator.metrics import RunCollector
 from data_generator.scenario import Scenario, load_scenario, scenario_path
 from data_generator.status import Counts, Status, added, together
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.ledger import PhaseCount
+from data_platform_core.wire.ledger import PhaseCount
 
 pytestmark = pytest.mark.unit
 

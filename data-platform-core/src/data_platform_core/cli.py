@@ -77,7 +77,7 @@ def import_landed(
     context: typer.Context, run_id: Annotated[str, typer.Option(help="A run of `crm-generator backfill --sink lake`.")]
 ) -> None:
     """Take the files of a run that went straight to the lake into bronze and silver; the stream must be stopped."""
-    from data_platform_core.ledger import check_run_id
+    from data_platform_core.wire.ledger import check_run_id
 
     check_run_id(run_id)
     from data_platform_core.streaming.jobs.landing import import_run

@@ -18,8 +18,10 @@ from data_platform_core.errors import ConfigurationError
 from data_platform_core.naming import EntityNames, names
 from data_platform_core.paths import CONTRACTS_DIR, require_folder
 
+#: A record that comes twice has the same one: silver keeps the first, the warehouse stores one.
+IDEMPOTENCY_KEY = "event_id"
 #: Every record of every entity starts with these; accounting and deduplication stand on them.
-ENVELOPE = ("event_id", "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
+ENVELOPE = (IDEMPOTENCY_KEY, "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
 
 #: `source` of records whose event times lie in the past on purpose: they are not late.
 BACKFILL_SOURCE, SEED_SOURCE = HISTORICAL_SOURCES = ("backfill", "seed")

@@ -19,8 +19,8 @@ from pipeline import Pipeline
 
 from data_platform_core.accounting.objects import table_rows
 from data_platform_core.lake.store import delta_options
-from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.naming import names
+from data_platform_core.wire.ledger import ORIGIN_HEADER, origin
 
 pytestmark = [*story.MARKS, pytest.mark.last]
 

@@ -27,7 +27,7 @@ from data_platform_core.accounting.verdict import unpack
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.dlq import read_dlq
 from data_platform_core.kafka.registry import RegistryClient
-from data_platform_core.ledger import Injected
+from data_platform_core.wire.ledger import Injected
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 

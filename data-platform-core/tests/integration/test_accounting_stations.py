@@ -44,10 +44,10 @@ from data_platform_core.kafka import topics
 from data_platform_core.kafka.client import reader
 from data_platform_core.kafka.committed import Gap, undelivered
 from data_platform_core.kafka.serialisation import AvroEncoder
-from data_platform_core.ledger import ORIGIN_HEADER, ProducerSummary, origin, summary_key
 from data_platform_core.naming import ledger_prefix
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.warehouse.schema import migrate
+from data_platform_core.wire.ledger import ORIGIN_HEADER, ProducerSummary, origin, summary_key
 
 pytestmark = pytest.mark.integration
 

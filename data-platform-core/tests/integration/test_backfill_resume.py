@@ -24,8 +24,8 @@ from test_generator_run import (  # noqa: F401 - fixtures
 
 from data_generator.scenario import scenario_path
 from data_platform_core.contracts import Contract
-from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.topology import Topology
+from data_platform_core.wire.ledger import ORIGIN_HEADER
 
 pytestmark = pytest.mark.integration
 

@@ -31,10 +31,10 @@ from data_generator.run import Run
 from data_generator.scenario import load_scenario, scenario_path
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import ledger_prefix
 from data_platform_core.settings import Settings
 from data_platform_core.topology import Topology
+from data_platform_core.wire.ledger import ORIGIN_HEADER
 
 pytestmark = pytest.mark.integration
 

@@ -15,12 +15,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka import topics
-from data_platform_core.kafka.dlq import Reason, read_dlq
+from data_platform_core.kafka.dlq import read_dlq
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.kafka.serialisation import AvroEncoder, decode
 from data_platform_core.kafka.topics import MIN_ISR, RETENTION, Kind
-from data_platform_core.ledger import ORIGIN_HEADER, Origin, origin
 from data_platform_core.settings import Settings
+from data_platform_core.wire.dead_letters import Reason
+from data_platform_core.wire.ledger import ORIGIN_HEADER, Origin, origin
 
 pytestmark = pytest.mark.integration
 

@@ -25,10 +25,10 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from data_generator.ledger import Account
 from data_generator.sinks.kafka import METADATA_REFRESH_MS, KafkaSink
 from data_platform_core.accounting.ledger_reader import RunLedger, read_ledger
-from data_platform_core.ledger import ORIGIN_HEADER, parse_origin
 from data_platform_core.naming import names
 from data_platform_core.settings import Settings
 from data_platform_core.topology import Topology
+from data_platform_core.wire.ledger import ORIGIN_HEADER, parse_origin
 
 pytestmark = pytest.mark.integration
 

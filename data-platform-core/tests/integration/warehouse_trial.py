@@ -98,7 +98,8 @@ def order(number: int, **changes: Any) -> dict[str, Any]:
 
 def append(spark: Any, settings: Settings, contract: Contract, rows: Iterable[dict[str, Any]]) -> None:
     """One commit of `rows` to the entity's silver table; the first one makes the table."""
-    from data_platform_core.lake.tables import SILVER_PARTITION, silver_columns, silver_schema
+    from data_platform_core.lake.tables import silver_schema
+    from data_platform_core.wire.columns import SILVER_PARTITION, silver_columns
 
     names = silver_columns(contract)
     values = [tuple(row[name] for name in names) for row in rows]

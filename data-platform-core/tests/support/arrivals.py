@@ -10,7 +10,7 @@ from avro_wire import FRAME, MAGIC, framed
 from oracle import Record
 
 from data_platform_core.contracts import Contract
-from data_platform_core.ledger import ORIGIN_HEADER
+from data_platform_core.wire.ledger import ORIGIN_HEADER
 
 Headers = tuple[tuple[str, bytes | None], ...]
 

@@ -12,9 +12,9 @@ from data_generator.ledger import Account, Ledger, new_summary
 from data_generator.ledger_store import LedgerStore
 from data_generator.model import INJECTED
 from data_platform_core.kafka.client import connection
-from data_platform_core.ledger import ORIGIN_HEADER, Injected, Outcome, origin, record_digest
 from data_platform_core.naming import names
 from data_platform_core.settings import Settings
+from data_platform_core.wire.ledger import ORIGIN_HEADER, Injected, Outcome, origin, record_digest
 
 #: Numbers reserved in the ledger at once; more than a test sends.
 _RESERVED_PER_S = 5_000

@@ -18,9 +18,9 @@ from data_platform_core.accounting.content.warehouse import MACROS
 from data_platform_core.accounting.content.wire import SilverOf, digests
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.serialisation import AvroEncoder
-from data_platform_core.ledger import record_digest
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.warehouse.columns import landing_columns
+from data_platform_core.wire.ledger import record_digest
 
 pytestmark = pytest.mark.unit
 

@@ -12,8 +12,8 @@ import pytest
 from data_platform_core.accounting.ledger_reader import assemble
 from data_platform_core.accounting.reconcile import dead_positions, produced
 from data_platform_core.errors import AccountingError
-from data_platform_core.kafka.dlq import DeadLetter, Source
-from data_platform_core.ledger import LEDGER_SCHEMA, Injected, ProducerSummary, part_key, summary_key
+from data_platform_core.wire.dead_letters import DeadLetter, Source
+from data_platform_core.wire.ledger import LEDGER_SCHEMA, Injected, ProducerSummary, part_key, summary_key
 
 pytestmark = pytest.mark.unit
 

@@ -25,11 +25,11 @@ from pyspark.sql import functions as F
 
 from data_platform_core.batch.copy_format import copy_lines
 from data_platform_core.contracts import Contract, entities, load_contracts
-from data_platform_core.ledger import ORIGIN_HEADER, parse_origin
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows
 from data_platform_core.streaming.transforms.layers import Layers
 from data_platform_core.streaming.transforms.rules import contract_checks
 from data_platform_core.warehouse.columns import contract_columns, silver_columns
+from data_platform_core.wire.ledger import ORIGIN_HEADER, parse_origin
 
 SCHEMA_ID = 7
 ARRIVAL = Arrival(1_772_366_400_000)  # 2026-03-01 12:00 UTC

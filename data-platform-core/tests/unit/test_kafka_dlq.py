@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from data_platform_core.kafka.dlq import Source, contract_reason, parse
-from data_platform_core.ledger import ORIGIN_HEADER, Origin, origin
+from data_platform_core.wire.dead_letters import Source, contract_reason, parse
+from data_platform_core.wire.ledger import ORIGIN_HEADER, Origin, origin
 
 pytestmark = pytest.mark.unit
 

@@ -56,25 +56,29 @@ def test_what_avro_resolves_is_readable(reader: Any, writer: Any) -> None:
 @pytest.mark.parametrize(
     ("reader", "writer", "why"),
     [
-        ("int", "long", "written as long, ours is int"),
-        ("string", ["null", "string"], "written as null"),
-        (["null", "int"], "string", "no branch of ours"),
+        ("int", "long", "int not compatible with writer type: long"),
+        ("string", ["null", "string"], "string not compatible with writer type: null"),
+        (["null", "int"], "string", "reader union lacking writer type string"),
         (record(field("a", "int"), field("b", "int")), record(field("a", "int")), "field b is not written"),
-        (record(field("a", "int")), record(field("a", "string")), "field a is written as string"),
+        (
+            record(field("a", "int")),
+            record(field("a", "string")),
+            "field a: type mismatch (reader type: int",
+        ),
         (
             record(field("a", {"type": "array", "items": "int"})),
             record(field("a", {"type": "array", "items": "long"})),
-            "field a[] is written as long",
+            "field a: type mismatch at /items",
         ),
         (
             record(field("e", {"type": "enum", "name": "E", "symbols": ["A"]})),
             record(field("e", {"type": "enum", "name": "E", "symbols": ["A", "B"]})),
-            "may be B",
+            "field e: missing enum symbols at /symbols ({'B'})",
         ),
         (
             record(field("f", {"type": "fixed", "name": "F", "size": 2})),
             record(field("f", {"type": "fixed", "name": "F", "size": 4})),
-            "4 bytes, ours 2",
+            "field f: fixed size mismatch at /size (expected: 4, found: 2)",
         ),
     ],
 )
@@ -93,4 +97,20 @@ def test_a_named_type_is_found_where_it_is_used_again() -> None:
         return record(field("a", point), field("b", "Point"))
 
     assert unreadable(pair("long"), pair("int")) is None
-    assert "written as string" in str(unreadable(pair("long"), pair("string")))
+    assert "field a: type mismatch at /fields/0/type" in str(unreadable(pair("long"), pair("string")))
+
+
+def test_a_field_that_may_be_null_is_named() -> None:
+    why = unreadable(record(field("a", "long")), record(field("a", ["null", "long"])))
+    assert str(why).startswith("field a: type mismatch")
+
+
+def test_a_schema_of_another_name_is_another_record() -> None:
+    assert "the record: name mismatch" in str(unreadable(record(), record() | {"name": "S"}))
+
+
+@pytest.mark.parametrize("writer", ["no_type", {"type": "record", "name": "R"}, record(field("a", "n.Unknown"))])
+def test_what_is_no_schema_is_told_as_that_in_one_line(writer: Any) -> None:
+    why = str(unreadable(record(), writer))
+    assert why.startswith("Avro does not accept the schema")
+    assert "\n" not in why

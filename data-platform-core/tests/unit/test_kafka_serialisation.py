@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.serialisation import AvroEncoder, DecodeError, decode, schema_id_of
+from data_platform_core.wire.dead_letters import Reason
 
 pytestmark = pytest.mark.unit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_platform_core.ledger import (
+from data_platform_core.wire.ledger import (
     Origin,
     PhaseCount,
     ProducerSummary,

@@ -15,9 +15,10 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.settings import load_settings
 from data_platform_core.streaming import recall
-from data_platform_core.streaming.dedup import KEY_BYTES, SeenIndex, joined_keys
+from data_platform_core.streaming.dedup import SeenIndex, joined_keys
 from data_platform_core.streaming.memory import group_headrooms
 from data_platform_core.streaming.recall import READING_BYTES, Recall, Slice, require_room, window_of
+from data_platform_core.wire.keys import KEY_BYTES
 
 pytestmark = pytest.mark.unit
 

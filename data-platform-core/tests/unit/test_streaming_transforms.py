@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -15,11 +16,13 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from data_platform_core.contracts import BACKFILL_SOURCE, ENVELOPE, SEED_SOURCE, Contract
-from data_platform_core.kafka.dlq import contract_reason
-from data_platform_core.ledger import ORIGIN_HEADER, origin
-from data_platform_core.positions import position
+from data_platform_core.lake.tables import silver_schema
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
 from data_platform_core.streaming.transforms.layers import Layers
+from data_platform_core.wire.columns import BRONZE_COLUMNS, ddl
+from data_platform_core.wire.dead_letters import contract_reason
+from data_platform_core.wire.ledger import ORIGIN_HEADER, origin
+from data_platform_core.wire.positions import position
 
 pytestmark = pytest.mark.spark
 
@@ -285,6 +288,16 @@ def test_bronze_keeps_every_byte_and_where_it_came_from(spark: SparkSession, con
     ]
 
 
+def test_bronze_and_silver_are_written_with_their_tables_types(
+    spark: SparkSession, contracts: dict[str, Contract]
+) -> None:
+    events = contracts["events"]
+    frame, layers = judged(spark, events, framed(events, event())), Layers(events)
+    bronze = spark.createDataFrame([], ddl(BRONZE_COLUMNS)).schema
+    for written, table in ((layers.bronze(frame), bronze), (layers.silver(frame, []), silver_schema(spark, events))):
+        assert [(field.name, field.dataType) for field in written.schema] == [(f.name, f.dataType) for f in table]
+
+
 def test_a_record_without_origin_is_kept_without_one(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     row = (bytearray(b"k"), bytearray(b"v"), "t", 0, 0, NOW, 0, None)
     broken = (bytearray(b"k"), bytearray(b"v"), "t", 0, 1, NOW, 0, [(ORIGIN_HEADER, bytearray(b"\xff\xfe/x"))])
@@ -315,10 +328,13 @@ def test_a_dead_letter_carries_its_bytes_reason_and_source(spark: SparkSession, 
     assert headers[ORIGIN_HEADER] == "run-1/4/101"
 
 
-def test_identities_hold_16_bytes_per_good_record(spark: SparkSession, contracts: dict[str, Contract]) -> None:
-    frame = judged(spark, contracts["events"], framed(contracts["events"], event()), b"poison")
+def test_a_good_record_is_known_by_the_md5_of_its_event_id(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+    ids = [str(uuid.UUID(int=9)), "é 🦊"]
+    good = (framed(contracts["events"], event(event_id=event_id)) for event_id in ids)
+    frame = judged(spark, contracts["events"], *good, b"poison")
     rows = Layers(contracts["events"]).identities(frame).orderBy("kafka_offset").collect()
-    assert [None if row["id"] is None else len(row["id"]) for row in rows] == [16, None]
+    keys = [None if row["id"] is None else bytes(row["id"]) for row in rows]
+    assert keys == [*(hashlib.md5(event_id.encode()).digest() for event_id in ids), None]
 
 
 def test_a_record_cost_delays_each_record_and_changes_none(spark: SparkSession) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.lake import tables
-from data_platform_core.warehouse.columns import contract_columns, landing_columns, postgres_type, silver_columns
+from data_platform_core.warehouse.columns import contract_columns, landing_columns, postgres_type
 
 pytestmark = pytest.mark.unit
 
@@ -52,11 +51,6 @@ def test_a_type_without_an_exact_place_is_refused_naming_contract_and_field(
     with pytest.raises(ConfigurationError, match="contract orders: field odd has") as refused:
         contract_columns(trial)
     assert "\n" not in str(refused.value)
-
-
-def test_a_landing_table_has_the_columns_of_silver_in_its_order(contracts: dict[str, Contract]) -> None:
-    for contract in contracts.values():
-        assert tuple(column.name for column in silver_columns(contract)) == tables.silver_columns(contract)
 
 
 def test_columns_with_personal_data_say_so(contracts: dict[str, Contract]) -> None:

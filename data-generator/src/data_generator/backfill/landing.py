@@ -19,9 +19,9 @@ from data_generator.ledger_store import LedgerStore
 from data_generator.model import Send
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.landing import HIGHEST_NUMBER, LANDING_SCHEMA, Manifest, partition_of
-from data_platform_core.ledger import record_digest
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
+from data_platform_core.wire.landing import HIGHEST_NUMBER, LANDED_FILE, Manifest, partition_of
+from data_platform_core.wire.ledger import record_digest
 
 #: In the ledger's bucket: an empty object per number given out.
 _NUMBERS = "landings/"
@@ -91,4 +91,4 @@ class LandingTarget:
             "offset": seqs,
             "kafka_ts": [datetime.now(UTC)] * count,
         }
-        return pa.table(columns, schema=LANDING_SCHEMA)
+        return pa.table(columns, schema=LANDED_FILE)

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from data_generator.backfill.plan import Plan
 from data_generator.scenario import Strict
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.ledger import ProducerSummary
+from data_platform_core.wire.ledger import ProducerSummary
 
 #: By entity and partition: an offset.
 Offsets = dict[str, dict[int, int]]

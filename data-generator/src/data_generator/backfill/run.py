@@ -36,8 +36,8 @@ from data_generator.run import REPORT_S, Report, Run
 from data_generator.status import Status
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.ledger import ProducerSummary, check_run_id
 from data_platform_core.settings import Settings
+from data_platform_core.wire.ledger import ProducerSummary, check_run_id
 
 #: A backfill is one process: its order is what makes it resumable.
 PRODUCER_ID = 0

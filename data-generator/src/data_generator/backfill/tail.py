@@ -18,8 +18,8 @@ from data_generator.backfill.mark import Offsets
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
-from data_platform_core.ledger import ORIGIN_HEADER, origin
 from data_platform_core.settings import KafkaSettings
+from data_platform_core.wire.ledger import ORIGIN_HEADER, origin
 
 #: No record of the run for this long: requests on the wire and followers' fetches take milliseconds.
 QUIET_S = 3.0

@@ -13,8 +13,8 @@ from data_generator.model import Send
 from data_generator.sinks.kafka import DELIVERY_TIMEOUT_MS, KafkaSink
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.ledger import record_digest
 from data_platform_core.settings import KafkaSettings
+from data_platform_core.wire.ledger import record_digest
 
 #: Between looks at progress while waiting for acknowledgements, seconds.
 _LOOK_S = 0.5

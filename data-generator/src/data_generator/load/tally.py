@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from data_generator.load.shapes import Shape, Share, due_by, phase_at
-from data_platform_core.ledger import PhaseCount
+from data_platform_core.wire.ledger import PhaseCount
 
 #: A sender that was behind by more than this, seconds, has missed its schedule. Pauses of a busy machine are shorter.
 BEHIND_S = 1.0

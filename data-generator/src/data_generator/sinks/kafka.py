@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from data_generator.ledger import Account
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import connection
-from data_platform_core.ledger import ORIGIN_HEADER, Outcome, origin, record_digest
 from data_platform_core.settings import KafkaSettings
+from data_platform_core.wire.ledger import ORIGIN_HEADER, Outcome, origin, record_digest
 
 #: A send without an answer for this long is given up as unknown, ms: brokers restart, leaders move, machines pause.
 DELIVERY_TIMEOUT_MS = 120_000

@@ -22,7 +22,7 @@ def reconcile(
 ) -> None:
     """Account for every record of a run: one table, one line per equation, PASS or FAIL."""
     from data_platform_core.accounting.reconcile import run
-    from data_platform_core.ledger import check_run_id
+    from data_platform_core.wire.ledger import check_run_id
 
     check_run_id(run_id)
     if json_file and not json_file.parent.is_dir():

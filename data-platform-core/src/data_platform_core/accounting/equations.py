@@ -31,7 +31,7 @@ from data_platform_core.accounting.verdict import (
     unpack,
     violations,
 )
-from data_platform_core.ledger import Injected, Outcome
+from data_platform_core.wire.ledger import Injected, Outcome
 
 
 @dataclass(frozen=True)

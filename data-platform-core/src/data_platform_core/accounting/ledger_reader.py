@@ -18,15 +18,15 @@ from pydantic import ValidationError
 from data_platform_core.accounting.equations import Ledger
 from data_platform_core.accounting.objects import s3_client, store_errors
 from data_platform_core.errors import AccountingError
-from data_platform_core.ledger import (
+from data_platform_core.naming import ledger_prefix, names
+from data_platform_core.settings import ObjectStoreSettings
+from data_platform_core.wire.ledger import (
     LEDGER_SCHEMA,
     ProducerSummary,
     newest_summary,
     summary_number,
     unsettled_below,
 )
-from data_platform_core.naming import ledger_prefix, names
-from data_platform_core.settings import ObjectStoreSettings
 
 _READERS = 8
 _DIGEST = "digest"

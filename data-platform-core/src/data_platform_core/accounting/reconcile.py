@@ -30,12 +30,13 @@ from data_platform_core.accounting.warehouse_sums import WarehouseSums
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.kafka.committed import Gap, undelivered
-from data_platform_core.kafka.dlq import DeadLetter, read_dlq
+from data_platform_core.kafka.dlq import read_dlq
 from data_platform_core.kafka.registry import RegistryClient
-from data_platform_core.ledger import Outcome
 from data_platform_core.naming import landing_prefix
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse.connections import connect
+from data_platform_core.wire.dead_letters import DeadLetter
+from data_platform_core.wire.ledger import Outcome
 
 #: How long a run may take from its last record to silver, seconds: the slowest trigger is 15 s.
 DRAIN_WITHIN_S = 60.0
@@ -218,7 +219,9 @@ def dead_positions(topic: str, letters: list[DeadLetter], run_id: str = "") -> L
     mine = (topic, landing_prefix(run_id))
     stray = next((letter for letter in letters if letter.source.topic not in mine), None)
     if stray:
-        raise AccountingError(f"DLQ of {topic} holds a dead letter of {stray.source}; who else writes there?")
+        raise AccountingError(
+            f"DLQ of {topic} holds a dead letter of {stray.source}; is another producer writing to it?"
+        )
     partitions = np.array([letter.source.partition for letter in letters], dtype=np.int64)
     offsets = np.array([letter.source.offset for letter in letters], dtype=np.int64)
     return pack(partitions, offsets)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_platform_core.positions import OFFSET_BITS
+from data_platform_core.wire.positions import OFFSET_BITS
 
 Longs = npt.NDArray[np.int64]
 

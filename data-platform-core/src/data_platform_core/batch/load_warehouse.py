@@ -33,8 +33,7 @@ from data_platform_core.batch.delta_log import (
 from data_platform_core.batch.progress import JobProgress
 from data_platform_core.contracts import Contract, load_contract, load_contracts
 from data_platform_core.errors import ServiceError, UnreachableError
-from data_platform_core.lake.spark_errors import cause, is_outage, one_line, store_advice
-from data_platform_core.object_store import OBJECT_STORE
+from data_platform_core.lake.spark_errors import Cause, one_line, spark_errors, store_advice
 from data_platform_core.settings import PostgresSettings, Settings
 from data_platform_core.warehouse import loads
 from data_platform_core.warehouse.columns import silver_columns
@@ -267,21 +266,12 @@ def _report(result: LoadResult) -> None:
 
 def _from_lake(settings: Settings, entity: str, action: Callable[[], _Result]) -> _Result:
     """Run what reads the lake; Spark's errors become one line."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    try:
+    with spark_errors(lambda found: _explained(settings, entity, found), POSTGRES):
         return action()
-    except (Py4JJavaError, PySparkException) as error:
-        line = _explained(settings, entity, error)
-        if is_outage(error):
-            raise UnreachableError(OBJECT_STORE if cause(error).kind == "store" else POSTGRES, line) from None
-        raise ServiceError(line) from None
 
 
-def _explained(settings: Settings, entity: str, error: Exception) -> str:
+def _explained(settings: Settings, entity: str, found: Cause) -> str:
     """One line that names what failed: PostgreSQL, the object store, or a value of the entity."""
-    found = cause(error)
     if found.kind == "ours":
         return found.text
     if found.kind == "postgres":

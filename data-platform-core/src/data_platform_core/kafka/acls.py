@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import time
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +26,7 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka.client import CHANGE_TIMEOUT_S, POLL_S, REQUEST_TIMEOUT_S, admin, kafka_errors
 from data_platform_core.settings import KafkaSettings, Settings
+from data_platform_core.waiting import ask_until
 
 _ANY_HOST = "*"
 _RESOURCES = {
@@ -105,14 +106,12 @@ def apply(
             _carry_out(client, change)
         if on_change:
             on_change(change)
-    deadline = time.monotonic() + CHANGE_TIMEOUT_S
-    while left := plan(settings, contracts):
-        if time.monotonic() > deadline:
-            raise ServiceError(
-                f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0]} was accepted but is not in effect "
-                f"after {CHANGE_TIMEOUT_S:g} s; are all brokers up?"
-            )
-        time.sleep(POLL_S)
+    left = ask_until(operator.not_, lambda: plan(settings, contracts), within_s=CHANGE_TIMEOUT_S, every_s=POLL_S)
+    if left:
+        raise ServiceError(
+            f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0]} was accepted but is not in effect "
+            f"after {CHANGE_TIMEOUT_S:g} s; are all brokers up?"
+        )
     return changes
 
 

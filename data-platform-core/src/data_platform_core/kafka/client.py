@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from data_platform_core.access.kafka import READER_GROUP
 from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.kafka.security import librdkafka_security
 from data_platform_core.settings import KafkaSettings
+from data_platform_core.waiting import ask_until
 
 #: The service's name in messages and metrics.
 KAFKA = "Kafka"
@@ -86,14 +86,13 @@ def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
 
 def partitions(consumer: Consumer, topic: str) -> list[int]:
     """The partitions of `topic`, sorted; empty when there is no such topic."""
-    deadline = time.monotonic() + METADATA_LAG_S
-    while True:
-        found = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
-        if found.error is None:
-            return sorted(found.partitions)
-        if time.monotonic() > deadline:
-            return []
-        time.sleep(POLL_S)
+    found = ask_until(
+        lambda metadata: metadata.error is None,
+        lambda: consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic],
+        within_s=METADATA_LAG_S,
+        every_s=POLL_S,
+    )
+    return sorted(found.partitions) if found.error is None else []
 
 
 def topic_id(settings: KafkaSettings, topic: str) -> str:

@@ -1,16 +1,15 @@
-"""The schema registry, by its Confluent API (`/subjects`, `/config`, `/compatibility`)."""
+"""The contracts' schemas in the registry, by confluent-kafka's client of its Confluent API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Literal, TypeVar
 
-import httpx
+import httpx2
 import structlog
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError, UnreachableError
@@ -23,8 +22,11 @@ REGISTRY = "registry"
 CONNECT_TIMEOUT_S = 3.0
 #: One answer, seconds: a registry that just started compiles its first queries for a while.
 ANSWER_TIMEOUT_S = 15.0
-_ATTEMPTS = 4
-_CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
+#: Every call may be repeated: the same schema is registered once. Pauses have jitter, milliseconds at most.
+_RETRY = {"max.retries": 2, "retries.wait.ms": 500, "retries.max.wait.ms": 2000}
+_AVRO = "AVRO"
+
+_Answer = TypeVar("_Answer")
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +36,10 @@ class RegistryClient:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._url = settings.url.rstrip("/")
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            headers={"Accept": _CONTENT_TYPE, "Content-Type": _CONTENT_TYPE},
-            trust_env=False,  # a proxy of the shell is not for our own services
+        self._client = SchemaRegistryClient({"url": self._url, **_RETRY})
+        # The library knows no way to leave the shell's proxy out, which is not for our own services (ADR 0002).
+        self._client._rest_client.session = httpx2.Client(
+            trust_env=False, timeout=httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         )
 
     def apply(self, contracts: Iterable[Contract]) -> dict[str, int]:
@@ -53,15 +55,12 @@ class RegistryClient:
     def schema_id(self, contract: Contract) -> int:
         """The registry's id of exactly the contract's schema."""
         subject = contract.names.subject
-        answer = self._call("POST", f"/subjects/{quote(subject)}", {"schema": contract.avro_json})
-        if answer.status_code == HTTPStatus.OK:
-            return int(answer.json()["id"])
-        if answer.status_code != HTTPStatus.NOT_FOUND:
-            raise self._unexpected(answer, f"subject {subject}")
+        schema = Schema(contract.avro_json, _AVRO)
+        found = self._found(f"subject {subject}", lambda: self._client.lookup_schema(subject, schema))
+        if found is not None:
+            return int(found.schema_id)
         if not self._versions(subject):
-            raise ServiceError(
-                f"registry {self._url}: subject {subject} has no schema; register it with `crm registry apply`"
-            )
+            raise self._without_schema(subject)
         self._refuse_incompatible(contract)
         raise ServiceError(
             f"registry {self._url}: subject {subject} does not hold the schema of contract {contract.entity}; "
@@ -77,22 +76,18 @@ class RegistryClient:
         subject = contract.names.subject
         versions = self._versions(subject)
         if not versions:
-            raise ServiceError(
-                f"registry {self._url}: subject {subject} has no schema; register it with `crm registry apply`"
-            )
+            raise self._without_schema(subject)
         schemas: dict[int, str] = {}
         for version in versions:
-            answer = self._call("GET", f"/subjects/{quote(subject)}/versions/{version}")
-            if answer.status_code != HTTPStatus.OK:
-                raise self._unexpected(answer, f"subject {subject} version {version}")
-            found = answer.json()
-            reason = unreadable(contract.avro, json.loads(found["schema"]))
+            what = f"subject {subject} version {version}"
+            found = self._asked(what, lambda version=version: self._client.get_version(subject, version))  # type: ignore[misc]
+            reason = unreadable(contract.avro, json.loads(found.schema.schema_str))
             if reason is None:
-                schemas[int(found["id"])] = found["schema"]
+                schemas[int(found.schema_id)] = found.schema.schema_str
             elif on_unreadable == "raise":
                 raise ServiceError(
-                    f"registry {self._url}: subject {subject} version {version} can't be read as contract "
-                    f"{contract.entity}: {reason}; delete that version, or change the contract to read both"
+                    f"registry {self._url}: {what} can't be read as contract {contract.entity}: {reason}; delete that "
+                    "version, or change the contract to read both"
                 )
             else:
                 log.warning("schema version ignored", subject=subject, version=version, reason=reason)
@@ -104,64 +99,63 @@ class RegistryClient:
             self.writer_schemas(contract)
 
     def _register(self, contract: Contract) -> int:
-        subject = contract.names.subject
-        level = self._call("PUT", f"/config/{quote(subject)}", {"compatibility": "BACKWARD"})
-        if level.status_code != HTTPStatus.OK:
-            raise self._unexpected(level, f"compatibility of subject {subject}")
-        body = {"schema": contract.avro_json, "schemaType": "AVRO"}
-        answer = self._call("POST", f"/subjects/{quote(subject)}/versions", body)
-        if answer.status_code == HTTPStatus.CONFLICT:
-            raise ServiceError(
-                f"registry {self._url}: subject {subject} refuses the schema of contract {contract.entity} as "
-                f"incompatible: {_message(answer)}; give new fields a default, or make a new topic version"
-            )
-        if answer.status_code != HTTPStatus.OK:
-            raise self._unexpected(answer, f"subject {subject}")
-        return int(answer.json()["id"])
+        subject, schema = contract.names.subject, Schema(contract.avro_json, _AVRO)
+        self._asked(f"compatibility of subject {subject}", lambda: self._client.set_compatibility(subject, "BACKWARD"))
+        try:
+            return int(self._called(lambda: self._client.register_schema(subject, schema)))
+        except SchemaRegistryError as error:
+            if error.http_status_code == HTTPStatus.CONFLICT:
+                raise ServiceError(
+                    f"registry {self._url}: subject {subject} refuses the schema of contract {contract.entity} as "
+                    f"incompatible: {_message(error)}; give new fields a default, or make a new topic version"
+                ) from None
+            raise self._unexpected(error, f"subject {subject}") from None
 
     def _versions(self, subject: str) -> list[int]:
-        answer = self._call("GET", f"/subjects/{quote(subject)}/versions")
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            return []
-        if answer.status_code != HTTPStatus.OK:
-            raise self._unexpected(answer, f"subject {subject}")
-        return [int(version) for version in answer.json()]
+        return self._found(f"subject {subject}", lambda: self._client.get_versions(subject)) or []
 
-    def _call(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
+    def _without_schema(self, subject: str) -> ServiceError:
+        return ServiceError(
+            f"registry {self._url}: subject {subject} has no schema; register it with `crm registry apply`"
+        )
+
+    def _found(self, what: str, call: Callable[[], _Answer]) -> _Answer | None:
+        """None where the registry has no such thing."""
         try:
-            answer = self._request(method, path, body)
-        except httpx.TimeoutException:
+            return self._called(call)
+        except SchemaRegistryError as error:
+            if error.http_status_code == HTTPStatus.NOT_FOUND:
+                return None
+            raise self._unexpected(error, what) from None
+
+    def _asked(self, what: str, call: Callable[[], _Answer]) -> _Answer:
+        try:
+            return self._called(call)
+        except SchemaRegistryError as error:
+            raise self._unexpected(error, what) from None
+
+    def _called(self, call: Callable[[], _Answer]) -> _Answer:
+        """Raises UnreachableError for silence, SchemaRegistryError for an answer that refuses."""
+        try:
+            return call()
+        except httpx2.TimeoutException:
             raise UnreachableError(
                 REGISTRY, f"registry {self._url}: no answer within {ANSWER_TIMEOUT_S:g} s; is it healthy? `make status`"
             ) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise UnreachableError(
                 REGISTRY,
                 f"registry {self._url}: no connection ({type(error).__name__}); is the stack up? `make status`",
             ) from None
-        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise UnreachableError(REGISTRY, f"registry {self._url}: is not ready (HTTP 503); `make status`")
-        return answer
+        except SchemaRegistryError as error:
+            if error.http_status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            raise UnreachableError(REGISTRY, f"registry {self._url}: is not ready (HTTP 503); `make status`") from None
 
-    @retry(
-        # Only what certainly never reached the registry is tried again.
-        retry=retry_if_exception_type((httpx.ConnectError, httpx.ConnectTimeout)),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential(0.2, max=2),
-        reraise=True,
-    )
-    def _request(self, method: str, path: str, body: dict[str, str] | None) -> httpx.Response:
-        return self._http.request(method, self._url + path, json=body)
-
-    def _unexpected(self, answer: httpx.Response, what: str) -> ServiceError:
-        return ServiceError(f"registry {self._url}: {what}: HTTP {answer.status_code}: {_message(answer)}")
+    def _unexpected(self, error: SchemaRegistryError, what: str) -> ServiceError:
+        return ServiceError(f"registry {self._url}: {what}: HTTP {error.http_status_code}: {_message(error)}")
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(error: SchemaRegistryError) -> str:
     """What the registry said, on one line."""
-    try:
-        said: Any = answer.json()
-        text = said.get("message") or said.get("detail") or str(said) if isinstance(said, dict) else str(said)
-    except ValueError:
-        text = answer.text
-    return " ".join(str(text).split())[:500] or "no message"
+    return " ".join(str(error.error_message).split())[:500] or "no message"

@@ -1,13 +1,12 @@
-"""Confluent's wire format: a zero byte, the schema id in four bytes big-endian, the Avro body.
+"""Records as framed Avro and back, by fastavro.
 
-This is the plain and certain way, by fastavro; the generator's hot path writes the same bytes faster.
+This is the plain and certain way; the generator's hot path writes the same bytes faster.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,10 +14,8 @@ from typing import Any
 import fastavro
 
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka.dlq import Reason
-
-MAGIC = 0
-_FRAME = struct.Struct(">BI")
+from data_platform_core.wire.dead_letters import Reason
+from data_platform_core.wire.frame import FRAME_BYTES, frame, framed_id
 
 
 class DecodeError(ValueError):
@@ -34,7 +31,7 @@ class AvroEncoder:
 
     def __init__(self, contract: Contract, schema_id: int) -> None:
         self._schema = _parsed(contract.avro_json)
-        self._frame = _FRAME.pack(MAGIC, schema_id)
+        self._frame = frame(schema_id)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """Frame and body. Times are ms or aware datetimes. Raises ValueError when the record does not fit."""
@@ -49,9 +46,10 @@ class AvroEncoder:
 
 def schema_id_of(value: bytes | None) -> int:
     """The schema id in the frame. Raises DecodeError when there is no frame."""
-    if value is None or len(value) <= _FRAME.size or value[0] != MAGIC:
+    schema_id = framed_id(value)
+    if schema_id is None:
         raise DecodeError(Reason.NOT_AVRO_FRAMED, "no frame of a zero byte and a schema id")
-    return int(_FRAME.unpack_from(value)[1])
+    return schema_id
 
 
 def decode(value: bytes | None, schemas: Mapping[int, str], reader: str | None = None) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def decode(value: bytes | None, schemas: Mapping[int, str], reader: str | None =
     if schema_id not in schemas:
         raise DecodeError(Reason.UNKNOWN_SCHEMA_ID, f"schema id {schema_id} is not of this subject")
     body = io.BytesIO(value or b"")
-    body.seek(_FRAME.size)
+    body.seek(FRAME_BYTES)
     try:
         record = fastavro.schemaless_reader(body, _parsed(schemas[schema_id]), _parsed(reader) if reader else None)
     except Exception as error:  # whatever garbage makes the decoder stumble over, it is garbage

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import time
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +32,7 @@ from data_platform_core.kafka.client import (
     kafka_errors,
 )
 from data_platform_core.settings import KafkaSettings, Settings
+from data_platform_core.waiting import ask_until
 
 RETENTION = "retention.ms"
 TIMESTAMPS = "message.timestamp.type"
@@ -196,14 +197,12 @@ def _carry_out(client: AdminClient, change: Change) -> None:
 
 def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -> None:
     """A topic is created by the controller first, and known to each broker a moment later."""
-    deadline = time.monotonic() + CHANGE_TIMEOUT_S
-    while left := plan(settings, contracts):
-        if time.monotonic() > deadline:
-            raise ServiceError(
-                f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0].wanted.name} was accepted but is "
-                f"not in effect after {CHANGE_TIMEOUT_S:g} s; are all brokers up? `make status`"
-            )
-        time.sleep(POLL_S)
+    left = ask_until(operator.not_, lambda: plan(settings, contracts), within_s=CHANGE_TIMEOUT_S, every_s=POLL_S)
+    if left:
+        raise ServiceError(
+            f"Kafka {settings.kafka.bootstrap_servers}: {left[0].kind} {left[0].wanted.name} was accepted but is "
+            f"not in effect after {CHANGE_TIMEOUT_S:g} s; are all brokers up? `make status`"
+        )
 
 
 def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
@@ -250,11 +249,13 @@ def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None
     topology say, or promises less than its `min.insync.replicas`. More of anything is good enough here.
     """
     wanted = wanted_topics(settings.kafka, contracts.values())
-    deadline = time.monotonic() + METADATA_LAG_S
-    observed = observe(settings.kafka, [topic.name for topic in wanted])
-    while len(observed) < len(wanted) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-        observed = observe(settings.kafka, [topic.name for topic in wanted])
+    names = [topic.name for topic in wanted]
+    observed = ask_until(
+        lambda found: len(found) == len(names),
+        lambda: observe(settings.kafka, names),
+        within_s=METADATA_LAG_S,
+        every_s=POLL_S,
+    )
     for topic in wanted:
         if lacks := shortfall(topic, observed.get(topic.name)):
             raise ServiceError(f"topic {topic.name} {lacks}")

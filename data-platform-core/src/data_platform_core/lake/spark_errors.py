@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from data_platform_core.errors import UnreachableError
+from data_platform_core.errors import ServiceError, UnreachableError
+from data_platform_core.object_store import OBJECT_STORE
 from data_platform_core.settings import ObjectStoreSettings
 
 _LONGEST = 300
@@ -60,6 +63,25 @@ def is_outage(error: BaseException) -> bool:
     if found.kind == "postgres":
         return found.text.partition(":")[0] in _POSTGRES_LOST
     return found.kind == "store" and not any(word in found.text for word in (*_REFUSED, "FileNotFound"))
+
+
+@contextmanager
+def spark_errors(line: Callable[[Cause], str], beside_store: str) -> Iterator[None]:
+    """Raise what Spark raises inside as the one line that `line` makes of its cause.
+
+    UnreachableError when a service was away: the object store, or the one that is named `beside_store`; ServiceError
+    for all else.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        found = cause(error)
+        if is_outage(error):
+            raise UnreachableError(OBJECT_STORE if found.kind == "store" else beside_store, line(found)) from None
+        raise ServiceError(line(found)) from None
 
 
 def store_advice(store: ObjectStoreSettings, reason: str) -> str:

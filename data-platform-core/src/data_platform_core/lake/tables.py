@@ -11,23 +11,11 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
 from data_platform_core.settings import Settings
+from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, SILVER_COLUMNS, SILVER_PARTITION, ddl
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
-
-BRONZE_PARTITION = "ingest_date"
-SILVER_PARTITION = "event_date"
-
-#: Columns of bronze. `run_id`, `producer_id`, `seq` are read from the origin header; null for a foreign producer.
-BRONZE_DDL = (
-    "key BINARY, value BINARY, run_id STRING, producer_id INT, seq BIGINT, topic STRING, partition INT, "
-    f"offset BIGINT, kafka_ts TIMESTAMP, {BRONZE_PARTITION} DATE"
-)
-#: Columns that silver adds to the contract's: where the row came from, whether it was late, its partition.
-SILVER_EXTRA_DDL = (
-    f"kafka_partition INT, kafka_offset BIGINT, kafka_ts TIMESTAMP, is_late BOOLEAN, {SILVER_PARTITION} DATE"
-)
 
 _PROPERTIES = {
     # A checkpoint reads the whole state; every 10 commits (the default) is every few seconds of a stream.
@@ -39,14 +27,8 @@ _BRONZE_STATISTICS = "run_id,partition,offset,kafka_ts"
 _SILVER_STATISTICS = "event_ts,run_id,kafka_partition,kafka_offset,kafka_ts"
 
 
-def silver_columns(contract: Contract) -> tuple[str, ...]:
-    """Column names of silver, in order."""
-    extra = tuple(column.split()[0] for column in SILVER_EXTRA_DDL.split(", "))
-    return (*contract.columns, *extra)
-
-
 def silver_schema(spark: SparkSession, contract: Contract) -> StructType:
-    """Silver's Spark schema: what `from_avro` makes of the contract's schema, then the extra columns."""
+    """Silver's Spark schema: what `from_avro` makes of the contract's schema, then silver's own columns."""
     from pyspark.sql import functions as F
     from pyspark.sql.avro.functions import from_avro
 
@@ -55,7 +37,7 @@ def silver_schema(spark: SparkSession, contract: Contract) -> StructType:
         "r.*"
     )
     schema = decoded.schema
-    for field in spark.createDataFrame([], SILVER_EXTRA_DDL).schema.fields:
+    for field in spark.createDataFrame([], ddl(SILVER_COLUMNS)).schema.fields:
         schema = schema.add(field)
     return schema
 
@@ -65,7 +47,7 @@ def ensure_tables(spark: SparkSession, settings: Settings, contract: Contract) -
 
     Raises ServiceError when the object store refuses us, or an existing table lacks a column of the contract.
     """
-    bronze_schema = spark.createDataFrame([], BRONZE_DDL).schema
+    bronze_schema = spark.createDataFrame([], ddl(BRONZE_COLUMNS)).schema
     wanted = (
         (contract.names.bronze, bronze_schema, BRONZE_PARTITION, _BRONZE_STATISTICS),
         (contract.names.silver, silver_schema(spark, contract), SILVER_PARTITION, _SILVER_STATISTICS),

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-#: A key is the MD5 of a record's idempotency key.
-KEY_BYTES = 16
+from data_platform_core.wire.keys import KEY_BYTES
+
 # Segments below this are merged into the next, so that a lookup meets few of them; none grows above the larger one,
 # whose sort is a pause of 0.2 s.
 _SMALL_SEGMENT = 50_000

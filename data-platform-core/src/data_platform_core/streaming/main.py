@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 import structlog
-from py4j.protocol import Py4JJavaError, Py4JNetworkError
+from py4j.protocol import Py4JNetworkError
 
 from data_platform_core.contracts import Contract, load_contract, load_contracts
 from data_platform_core.errors import ServiceError
+from data_platform_core.kafka.client import KAFKA
 from data_platform_core.lake.session import OUT_OF_MEMORY_EXIT, jvm_process, spark_session
-from data_platform_core.lake.spark_errors import cause
+from data_platform_core.lake.spark_errors import spark_errors
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.stopping import Stopped, Stopping
@@ -42,8 +43,6 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     deduplication window does not fit into memory, or when a query fails while running. A service that does not answer
     at the start is waited for.
     """
-    from pyspark.errors import PySparkException
-
     from data_platform_core.streaming.lag import LagWatch
     from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
     from data_platform_core.streaming.waiting import checks, wait_for_services
@@ -64,11 +63,10 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
         watchdog.jvm(jvm)
         stopping.on_signals()  # PySpark has taken SIGINT: its handler asks the JVM
         try:
-            _stream(spark, settings, contracts, watch, watchdog, stopping)
+            with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
+                _stream(spark, settings, contracts, watch, watchdog, stopping)
         except Py4JNetworkError:
             raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
-        except (Py4JJavaError, PySparkException) as error:
-            raise ServiceError(f"streaming can't start: {cause(error).text}; see the log above") from None
         finally:
             stopping.force_later()
             # With a JVM that died or a service away, stopping fails too: the first error is the one to report.
@@ -139,12 +137,8 @@ def _exit_of(jvm: psutil.Process | None) -> str:
 
 
 def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog) -> None:
-    from pyspark.errors import StreamingQueryException
-
     while not stopping.is_set():
-        try:
+        with spark_errors(lambda found: f"streaming query failed: {found.text}", KAFKA):
             if spark.streams.awaitAnyTermination(1):
                 raise ServiceError("a streaming query ended by itself; see the log above it")
-        except StreamingQueryException as error:
-            raise ServiceError(f"streaming query failed: {cause(error).text}") from None
         watchdog.answered()

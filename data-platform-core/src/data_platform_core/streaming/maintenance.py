@@ -21,9 +21,9 @@ from deltalake import DeltaTable
 from data_platform_core.contracts import Contract
 from data_platform_core.lake.compaction import TableCompactor, TableFiles, partitions_to_compact, table_files
 from data_platform_core.lake.store import delta_options
-from data_platform_core.lake.tables import BRONZE_PARTITION, SILVER_PARTITION
 from data_platform_core.settings import Settings
 from data_platform_core.streaming import metrics
+from data_platform_core.wire.columns import BRONZE_PARTITION, SILVER_PARTITION
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -22,13 +22,14 @@ import structlog
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from data_platform_core.contracts import Contract
+from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.lake.spark_errors import one_line, store_advice
 from data_platform_core.lake.store import arrow_store, delta_options
 from data_platform_core.settings import ObjectStoreSettings
-from data_platform_core.streaming.dedup import KEY_BYTES, SeenIndex, joined_keys
+from data_platform_core.streaming.dedup import SeenIndex, joined_keys
 from data_platform_core.streaming.metrics import RECALL_SECONDS
+from data_platform_core.wire.keys import KEY_BYTES, KEY_SQL
 
 #: Rows that are under way at a time; their ids are decoded in memory, some 40 bytes each.
 SLICE_ROWS = 1_000_000
@@ -39,7 +40,7 @@ _BATCH_ROWS = 131_072
 #: A line of progress at most so often, seconds.
 _TELL_EVERY_S = 10.0
 _MB = 2**20
-_SCHEMA = pa.schema([("event_id", pa.string()), ("kafka_ts", pa.timestamp("us", tz="UTC"))])
+_SCHEMA = pa.schema([(IDEMPOTENCY_KEY, pa.string()), ("kafka_ts", pa.timestamp("us", tz="UTC"))])
 # Spark writes times as INT96, which Arrow would read as nanoseconds.
 _PARQUET = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
 
@@ -172,15 +173,14 @@ def _read(files: object, each: Slice, begin_ms: int) -> Iterator[tuple[bytes, np
     """The keys of a slice that are within the window, and their Kafka times in milliseconds, in pieces."""
     fragments = [_PARQUET.make_fragment(unquote(path), files) for path in each.paths]
     rows = ds.FileSystemDataset(fragments, _SCHEMA, _PARQUET, files).scanner(
-        columns={"event_id": ds.field("event_id"), "us": ds.field("kafka_ts").cast(pa.int64())},
+        columns={IDEMPOTENCY_KEY: ds.field(IDEMPOTENCY_KEY), "us": ds.field("kafka_ts").cast(pa.int64())},
         filter=ds.field("kafka_ts") >= pa.scalar(begin_ms * 1000, pa.int64()).cast(_SCHEMA.field("kafka_ts").type),
         batch_size=_BATCH_ROWS,
         batch_readahead=4,
         fragment_readahead=4,
     )
-    # The same key as `transforms.layers` makes: MD5 of the id's bytes.
     with duckdb.connect() as connection:
-        keys = connection.from_arrow(rows.to_reader()).project("unhex(md5(event_id)) AS id, us // 1000 AS ms")
+        keys = connection.from_arrow(rows.to_reader()).project(f"{KEY_SQL} AS id, us // 1000 AS ms")
         for batch in keys.to_arrow_reader(_BATCH_ROWS):
             yield joined_keys(batch.column("id")), batch.column("ms").to_numpy()
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-
-#: Every landing table is keyed by this envelope field: a record that comes twice is stored once.
-LANDING_KEY: Final = "event_id"
+from data_platform_core.wire import columns
+from data_platform_core.wire.columns import ColumnType
 
 _PRIMITIVES: Final = {
     "string": "text",
@@ -23,6 +22,14 @@ _LOGICAL: Final = {
     ("long", "timestamp-millis"): "timestamp with time zone",
     ("long", "timestamp-micros"): "timestamp with time zone",
     ("int", "date"): "date",
+}
+_LAKE: Final = {
+    ColumnType.STRING: "text",
+    ColumnType.INT: "integer",
+    ColumnType.LONG: "bigint",
+    ColumnType.BOOLEAN: "boolean",
+    ColumnType.TIMESTAMP: "timestamp with time zone",
+    ColumnType.DATE: "date",
 }
 
 
@@ -42,13 +49,9 @@ class Column:
         return f"PII. {self.doc}" if self.pii else self.doc
 
 
-#: What silver adds to the contract's columns (`lake.tables` writes them; a unit test holds the two together).
-SILVER_COLUMNS: Final = (
-    Column("kafka_partition", "integer", False, "Partition of the topic the record was read from."),
-    Column("kafka_offset", "bigint", False, "Offset in that partition."),
-    Column("kafka_ts", "timestamp with time zone", False, "When Kafka took the record, UTC."),
-    Column("is_late", "boolean", False, "Arrived later after its event time than the contract allows."),
-    Column("event_date", "date", False, "UTC day of event_ts."),
+#: What silver adds to the contract's columns.
+SILVER_COLUMNS: Final = tuple(
+    Column(column.name, _LAKE[column.type], False, column.doc) for column in columns.SILVER_COLUMNS
 )
 #: What the batch load adds.
 LOAD_COLUMNS: Final = (
@@ -93,7 +96,7 @@ def _complex_type(kind: Any) -> str:
 
 def contract_columns(contract: Contract) -> tuple[Column, ...]:
     """The contract's columns in wire order. Raises ConfigurationError naming the field that can't be stored."""
-    columns = []
+    found = []
     for field in contract.avro["fields"]:
         try:
             sql_type, nullable = postgres_type(field["type"])
@@ -102,8 +105,8 @@ def contract_columns(contract: Contract) -> tuple[Column, ...]:
                 f"contract {contract.entity}: field {field['name']} has {error}, which the warehouse can't store; use "
                 f"one of {', '.join(sorted(_PRIMITIVES))}, enum, array, map, record, decimal, date, timestamp-millis"
             ) from None
-        columns.append(Column(field["name"], sql_type, nullable, field["doc"], field["name"] in contract.pii))
-    return tuple(columns)
+        found.append(Column(field["name"], sql_type, nullable, field["doc"], field["name"] in contract.pii))
+    return tuple(found)
 
 
 def silver_columns(contract: Contract) -> tuple[Column, ...]:

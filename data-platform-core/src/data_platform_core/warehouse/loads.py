@@ -7,7 +7,6 @@ its row in `platform.loads`. Before that transaction commits nothing has happene
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Final, Literal
 import psycopg
 from psycopg import sql
 
-from data_platform_core.contracts import Contract
+from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.naming import LANDING_SCHEMA, LOADING_SCHEMA, LOADS_TABLE
 from data_platform_core.settings import PostgresSettings
-from data_platform_core.warehouse.columns import LANDING_KEY, silver_columns
+from data_platform_core.waiting import ask_until
+from data_platform_core.warehouse.columns import silver_columns
 from data_platform_core.warehouse.outage import connected
 
 Mode = Literal["snapshot", "incremental", "rebuild"]
@@ -68,15 +68,14 @@ class LoadResult:
 
 def lock_entity(connection: psycopg.Connection, entity: str, wait_s: float = LOCK_WAIT_S) -> None:
     """Hold the entity for this connection until it closes. Raises ServiceError when another load holds it."""
-    deadline = time.monotonic() + wait_s
     key = (_LOCK_CLASS, f"{LANDING_SCHEMA}.{entity}")
-    while True:
+
+    def locked() -> bool:
         row = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key).fetchone()
-        if row and row[0]:
-            return
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(_LOCK_POLL_S)
+        return bool(row and row[0])
+
+    if ask_until(bool, locked, within_s=wait_s, every_s=_LOCK_POLL_S):
+        return
     holder = connection.execute(
         """
         SELECT a.pid, a.backend_start::timestamp(0) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -173,7 +172,7 @@ def commit_load(
                 names=sql.SQL(", ").join(names),
                 table=table,
                 counted=counted,
-                key=sql.Identifier(LANDING_KEY),
+                key=sql.Identifier(IDEMPOTENCY_KEY),
             ),
             which,
         ).rowcount

@@ -18,11 +18,11 @@ from psycopg import sql
 from data_platform_core.access import postgres
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import role
-from data_platform_core.contracts import Contract, load_contracts
+from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract, load_contracts
 from data_platform_core.errors import ServiceError
 from data_platform_core.naming import LANDING_SCHEMA, LOADS_TABLE, PLATFORM_SCHEMA
 from data_platform_core.settings import Settings
-from data_platform_core.warehouse.columns import LANDING_KEY, Column, landing_columns
+from data_platform_core.warehouse.columns import Column, landing_columns
 from data_platform_core.warehouse.connections import connect
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _definition(column: Column) -> sql.Composed:
 def _create_table(connection: psycopg.Connection, name: str, columns: tuple[Column, ...]) -> None:
     table = sql.Identifier(LANDING_SCHEMA, name)
     definitions = sql.SQL(", ").join([_definition(column) for column in columns])
-    key = sql.Identifier(LANDING_KEY)
+    key = sql.Identifier(IDEMPOTENCY_KEY)
     connection.execute(sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, definitions, key))
     # Rows arrive in the order of load_id: a block range index finds the new ones at no cost to a load.
     connection.execute(sql.SQL("CREATE INDEX ON {} USING brin (load_id) WITH (pages_per_range = 32)").format(table))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.waiting import ask_until
 
 _STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 
 
 class Background:
@@ -53,11 +55,8 @@ class Background:
 
     def wait_for_end(self, timeout_s: float) -> bool:
         """Whether it ended in time."""
-        end = time.monotonic() + timeout_s
-        while self.process() is not None:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.1)
+        if ask_until(operator.not_, self.process, within_s=timeout_s, every_s=_POLL_SECONDS) is not None:
+            return False
         self._pid_file.unlink(missing_ok=True)
         return True
 

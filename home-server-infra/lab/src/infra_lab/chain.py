@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.waiting import ask_until
 from infra_lab import producer, refusals, stores
 from infra_lab.kafka_archive import LINES
 from infra_lab.lab import Lab, answers
@@ -183,11 +184,8 @@ def _wait_for_task(log: Path, task: str) -> None:
 
 def _until(ready: Callable[[], bool], seconds: float, otherwise: str) -> None:
     """Raises ServiceError(`otherwise`) when it takes longer."""
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise ServiceError(otherwise)
-        time.sleep(_POLL_SECONDS)
+    if not ask_until(bool, ready, within_s=seconds, every_s=_POLL_SECONDS):
+        raise ServiceError(otherwise)
 
 
 def _normal_run(lab: Lab) -> str:

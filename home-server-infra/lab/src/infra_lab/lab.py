@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import httpx
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.infrastructure import Proxmox
 from data_platform_core.topology import Topology
+from data_platform_core.waiting import ask_until
 from infra_lab import kafka_archive, needs
 from infra_lab.background import Background
 from infra_lab.hosts import Hosts
@@ -29,6 +29,7 @@ from infra_lab.proxmox_api.faults import Faults
 
 _START_SECONDS = 30
 _ASK_SECONDS = 5.0
+_POLL_SECONDS = 0.2
 #: Told each step before it begins.
 Progress = Callable[[str], None]
 
@@ -210,13 +211,10 @@ def _api_version(lab: Lab) -> str | None:
 
 def _wait_for(background: Background, ready: Callable[[], bool]) -> None:
     """Until `ready`. Raises ServiceError with the log's end when it is not in time, or has ended."""
-    retrying = Retrying(
-        stop=stop_after_delay(_START_SECONDS), wait=wait_fixed(0.2), retry=retry_if_result(lambda ok: not ok)
+    decided = ask_until(
+        bool, lambda: background.process() is None or ready(), within_s=_START_SECONDS, every_s=_POLL_SECONDS
     )
-    try:
-        retrying(lambda: background.process() is None or ready())
-    except RetryError as error:
-        words = background.last_words()
-        raise ServiceError(f"{background.name} does not answer in {_START_SECONDS} s: {words}") from error
+    if not decided:
+        raise ServiceError(f"{background.name} does not answer in {_START_SECONDS} s: {background.last_words()}")
     if background.process() is None:
         raise ServiceError(f"{background.name} ended: {background.last_words()}")

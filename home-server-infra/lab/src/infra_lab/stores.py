@@ -7,12 +7,11 @@ something is not as it must be.
 from __future__ import annotations
 
 import io
-import socket
-import ssl
 from typing import Any
 
 import httpx
 import psycopg
+import redis
 from minio import Minio
 from minio.error import S3Error
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -89,28 +88,38 @@ def redis_is_one_cluster(lab: Lab) -> str:
     hosts = with_role(lab.topology.hosts, Role.REDIS)
     password = read_vault(lab.layout)["vault_redis_password"]
     for host in hosts.values():
-        if not _redis(lab, host.address, "PING").startswith("-NOAUTH"):
-            raise ServiceError(f"Redis at {host.address} answers without a password")
-        info = _redis(lab, host.address, f"AUTH {password}", "CLUSTER INFO")
-        wanted = ("cluster_state:ok", f"cluster_slots_ok:{_SLOTS}", f"cluster_known_nodes:{len(hosts)}")
-        if lacking := [word for word in wanted if word not in info]:
+        with _redis(lab, host.address) as stranger:
+            _refused(stranger, host.address)
+        with _redis(lab, host.address, password) as client:
+            info = client.cluster("INFO")
+        wanted = {"cluster_state": "ok", "cluster_slots_ok": str(_SLOTS), "cluster_known_nodes": str(len(hosts))}
+        if lacking := [f"{name}:{value}" for name, value in wanted.items() if info.get(name) != value]:
             raise ServiceError(f"Redis at {host.address} does not say {', '.join(lacking)}")
     return f"{len(hosts)} nodes, {_SLOTS} slots, NOAUTH without a password"
 
 
-def _redis(lab: Lab, address: str, *commands: str) -> str:
-    """What the server answers, over TLS."""
+def _redis(lab: Lab, address: str, password: str | None = None) -> redis.Redis:
+    """A client of one node, over TLS; it connects with the first command."""
     assert lab.topology.redis is not None
-    trust = ssl.create_default_context(cafile=str(lab.layout.authority))
-    with (
-        socket.create_connection((address, lab.topology.redis.port), _WAIT_S) as plain,
-        trust.wrap_socket(plain, server_hostname=address) as connection,
-    ):
-        connection.sendall("".join(f"{command}\r\n" for command in (*commands, "QUIT")).encode())
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-    return answer.decode()
+    return redis.Redis(
+        host=address,
+        port=lab.topology.redis.port,
+        password=password,
+        ssl=True,
+        ssl_ca_certs=str(lab.layout.authority),
+        socket_timeout=_WAIT_S,
+        socket_connect_timeout=_WAIT_S,
+        decode_responses=True,
+    )
+
+
+def _refused(stranger: redis.Redis, address: str) -> None:
+    """Raises ServiceError when a client without a password is answered."""
+    try:
+        stranger.ping()
+    except redis.AuthenticationError:
+        return
+    raise ServiceError(f"Redis at {address} answers without a password")
 
 
 def prometheus_sees_all(lab: Lab) -> str:

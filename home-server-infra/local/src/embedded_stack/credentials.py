@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import STACK, access_key, role
 from data_platform_core.errors import ServiceError
@@ -57,8 +59,7 @@ def ensure_accounts(folder: Path) -> dict[str, Account]:
         path = folder / f"{name}.env"
         # A Kafka that asks for passwords has its own there, which a playbook wrote.
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
-        held = {line.partition("=")[0] for line in there.splitlines()}
-        new = {key: value for key, value in _new_values(name).items() if key not in held}
+        new = {key: value for key, value in _new_values(name).items() if key not in _values(path)}
         if new or not there:
             joint = "" if there.endswith("\n") or not there else "\n"
             write_secret(path, there + joint + "".join(f"{key}={value}\n" for key, value in new.items()))
@@ -70,8 +71,13 @@ def read_account(folder: Path, name: str) -> Account:
     path = folder / f"{name}.env"
     if not path.is_file():
         raise ServiceError(f"credentials {path} do not exist; start the stack first: `make up`")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return Account(name, dict(line.split("=", 1) for line in lines if "=" in line))
+    return Account(name, _values(path))
+
+
+def _values(path: Path) -> dict[str, str]:
+    """What a file holds, read as the settings read it; empty without the file."""
+    found = dotenv_values(path, interpolate=False, encoding="utf-8")
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _new_values(name: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-import time
 import xmlrpc.client
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import psutil
 
 from data_platform_core.errors import ServiceError
+from data_platform_core.waiting import ask_until
 from embedded_stack.backoff import MAX_BACKOFF_SECONDS
 from embedded_stack.layout import MARKER_VARIABLE, Layout
 from embedded_stack.service import Service
@@ -140,11 +140,8 @@ class Supervisor:
             # Its last line only points to its help.
             said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
             raise ServiceError(f"supervisord refused {layout.supervisord_conf}: {said[0]}")
-        deadline = time.monotonic() + DAEMON_START_SECONDS
-        while not self.running():
-            if time.monotonic() > deadline:
-                raise ServiceError(f"supervisord did not answer within {DAEMON_START_SECONDS:.0f} s; see {layout.logs}")
-            time.sleep(_POLL_SECONDS)
+        if not ask_until(bool, self.running, within_s=DAEMON_START_SECONDS, every_s=_POLL_SECONDS):
+            raise ServiceError(f"supervisord did not answer within {DAEMON_START_SECONDS:.0f} s; see {layout.logs}")
 
     def processes(self) -> dict[str, ProcessInfo]:
         """By service name; empty when the supervisor does not run."""

@@ -23,7 +23,7 @@ from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import MONITORING
 from data_platform_core.access.object_store import policy
 from data_platform_core.paths import REPOSITORY_ROOT
-from embedded_stack.credentials import ensure_accounts
+from embedded_stack.credentials import ensure_accounts, new_secret
 from embedded_stack.layout import AMTOOL_BINARY, MONITORING_DIR, Layout
 from embedded_stack.monitoring import config, programs
 from embedded_stack.monitoring.prepare import metrics_token
@@ -209,10 +209,11 @@ def test_the_monitorings_account_reads_figures_and_nothing_else(layout: Layout) 
 
 
 def test_the_object_stores_token_is_signed_by_the_account_and_ends() -> None:
-    head, claims, signature = metrics_token("crm-monitoring", "secret", expires=1_800_000_000).split(".")
-    assert json.loads(_decoded(head)) == {"alg": "HS512", "typ": "JWT"}
+    secret = new_secret()
+    head, claims, signature = metrics_token("crm-monitoring", secret, expires=1_800_000_000).split(".")
+    assert json.loads(_decoded(head)) == {"alg": "HS256", "typ": "JWT"}
     assert json.loads(_decoded(claims)) == {"exp": 1_800_000_000, "sub": "crm-monitoring", "iss": "prometheus"}
-    assert _decoded(signature) == hmac.digest(b"secret", f"{head}.{claims}".encode(), hashlib.sha512)
+    assert _decoded(signature) == hmac.digest(secret.encode(), f"{head}.{claims}".encode(), hashlib.sha256)
 
 
 def _decoded(part: str) -> bytes:

@@ -143,6 +143,16 @@ def test_a_file_that_a_playbook_wrote_keeps_what_it_has_and_gets_what_it_lacks(l
     assert ensure_accounts(layout.secrets)["streaming"].values == values
 
 
+def test_a_file_of_secrets_is_read_as_the_settings_read_it(layout: Layout) -> None:
+    layout.secrets.mkdir(parents=True)
+    written = "# by a person\nexport CRM_KAFKA__PASSWORD='a = b # c $HOME'\nCRM_KAFKA__USERNAME=\n"
+    (layout.secrets / "streaming.env").write_text(written)
+    values = ensure_accounts(layout.secrets)["streaming"].values
+    assert values["CRM_KAFKA__PASSWORD"] == "a = b # c $HOME"
+    assert values["CRM_KAFKA__USERNAME"] == ""
+    assert (layout.secrets / "streaming.env").read_text().startswith(written)
+
+
 def test_what_a_topology_puts_on_other_machines_is_not_run_here() -> None:
     names = {service.name for service in services(Layout(load_topology("lab")))}
     assert names == {"postgres", "minio", "streaming", "postgres-exporter"}

@@ -20,8 +20,9 @@ from data_platform_core.accounting.equations import Ledger, positions_of
 from data_platform_core.accounting.lake_reader import LakeReader
 from data_platform_core.accounting.verdict import Longs, Violation
 from data_platform_core.contracts import Contract
-from data_platform_core.ledger import Outcome
 from data_platform_core.naming import landing_prefix
+from data_platform_core.wire.columns import BRONZE_PARTITION
+from data_platform_core.wire.ledger import Outcome
 
 _SILVER_KEY = ("kafka_partition", "kafka_offset")
 #: Rows that are decoded at a time.
@@ -40,7 +41,7 @@ def check_lake(
     expected = SilverOf(contract, schemas)
     engine.load("silver", lake.scan(contract.names.silver, expected.schema.names[1:], run_id))
     _load_ledger(engine, ledger)
-    bronze = lake.scan(contract.names.bronze, (*BRONZE_COLUMNS, "topic", "ingest_date"), run_id)
+    bronze = lake.scan(contract.names.bronze, (*BRONZE_COLUMNS, "topic", BRONZE_PARTITION), run_id)
     batches = _judged(bronze, expected, _positions(engine), (contract.names.topic, landing_prefix(run_id)))
     engine.load("bronze", pa.RecordBatchReader.from_batches(expected.batch_schema, batches))
     engine.sql.execute("CREATE OR REPLACE VIEW decoded AS SELECT * FROM bronze WHERE decodes")
@@ -84,7 +85,7 @@ def _wanted(batch: pa.RecordBatch, in_silver: Longs, topics: tuple[str, ...]) ->
     wanted = _members(positions_of(pa.Table.from_batches([batch])), in_silver)
     in_place = pc.and_(
         pc.is_in(batch["topic"], value_set=pa.array(topics, pa.string())),
-        pc.equal(batch["ingest_date"], batch["kafka_ts"].cast(pa.date32())),
+        pc.equal(batch[BRONZE_PARTITION], batch["kafka_ts"].cast(pa.date32())),
     )
     columns = {name: batch[name] for name in BRONZE_COLUMNS}
     return pa.record_batch({**columns, "wanted": pa.array(wanted), "in_place": in_place})
@@ -112,7 +113,7 @@ def _without_digest(engine: Engine) -> list[Violation]:
 
 def _misplaced(engine: Engine) -> list[Violation]:
     return engine.violations(
-        "rows of bronze whose topic or ingest_date is not their own",
+        f"rows of bronze whose topic or {BRONZE_PARTITION} is not their own",
         "SELECT 'partition=' || kafka_partition || ' offset=' || kafka_offset FROM bronze WHERE NOT in_place",
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,11 +14,10 @@ import pyarrow.compute as pc
 
 from data_platform_core.accounting.content.types import contract_types, plain
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
-from data_platform_core.kafka.serialisation import MAGIC
-from data_platform_core.ledger import record_digest
+from data_platform_core.wire.columns import SILVER_COLUMNS, arrow_fields
+from data_platform_core.wire.frame import FRAME_BYTES, frame
+from data_platform_core.wire.ledger import record_digest
 
-#: Confluent's: a zero byte, the schema's id.
-_FRAME = struct.Struct(">BI")
 #: Columns of bronze that the proof reads.
 BRONZE_COLUMNS = ("key", "value", "producer_id", "seq", "partition", "offset", "kafka_ts")
 #: What a digest stands for, in a report's words.
@@ -47,7 +45,7 @@ class SilverOf:
         writers = {number: plain(json.loads(text)) for number, text in sorted(schemas.items())}
         # A schema that is the reader's own needs no resolution, which costs as much as decoding.
         self._frames = {
-            _FRAME.pack(MAGIC, number): (
+            frame(number): (
                 fastavro.parse_schema(writer),
                 None if writer == reader else fastavro.parse_schema(reader),
             )
@@ -61,11 +59,7 @@ class SilverOf:
             [
                 ("decodes", pa.bool_()),
                 *self._types.items(),
-                ("kafka_partition", pa.int32()),
-                ("kafka_offset", pa.int64()),
-                ("kafka_ts", _MICROSECONDS),
-                ("is_late", pa.bool_()),
-                ("event_date", pa.date32()),
+                *arrow_fields(SILVER_COLUMNS),
             ]
         )
 
@@ -102,11 +96,11 @@ class SilverOf:
         )
 
     def _decoded(self, value: bytes | None) -> Mapping[str, Any] | None:
-        schemas = self._frames.get(value[: _FRAME.size]) if value else None
+        schemas = self._frames.get(value[:FRAME_BYTES]) if value else None
         if value is None or schemas is None:
             return None
         try:
-            return fastavro.schemaless_reader(io.BytesIO(value[_FRAME.size :]), *schemas)
+            return fastavro.schemaless_reader(io.BytesIO(value[FRAME_BYTES:]), *schemas)
         except Exception:  # no record of ours, whatever the decoder stumbled over
             return None
 

@@ -27,12 +27,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import topic_id
 from data_platform_core.kafka.committed import READ_COMMITTED
-from data_platform_core.kafka.dlq import Reason
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.kafka.security import spark_connection
 from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.tables import last_batch
-from data_platform_core.positions import position
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.checkpoint import Checkpoint
 from data_platform_core.streaming.dedup import SeenIndex, joined_keys
@@ -42,6 +40,8 @@ from data_platform_core.streaming.report import BatchCounts, BatchReport, Second
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
 from data_platform_core.streaming.transforms.layers import Layers
 from data_platform_core.streaming.watchdog import unwatched
+from data_platform_core.wire.dead_letters import Reason
+from data_platform_core.wire.positions import position
 
 # One file per batch below this, so that a stream of small batches does not shred the table.
 _ROWS_PER_FILE = 50_000

@@ -22,13 +22,13 @@ from data_platform_core.lake.session import spark_session
 from data_platform_core.lake.store import lake_object
 from data_platform_core.lake.tables import ensure_tables, last_batch
 from data_platform_core.lake.terminal import jvm_output_aside
-from data_platform_core.landing import Manifest, partition_of
-from data_platform_core.ledger import ORIGIN_HEADER
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
 from data_platform_core.settings import ObjectStoreSettings, Settings
 from data_platform_core.streaming.jobs.ingest import EntityIngest
 from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
 from data_platform_core.streaming.report import BatchReport
+from data_platform_core.wire.landing import Manifest, partition_of
+from data_platform_core.wire.ledger import ORIGIN_HEADER
 
 if TYPE_CHECKING:
     from pyspark.sql.types import Row

@@ -12,15 +12,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
-from data_platform_core.kafka.dlq import Reason, contract_reason
-from data_platform_core.ledger import MAX_RUN_ID, ORIGIN_HEADER
+from data_platform_core.contracts import HISTORICAL_SOURCES, IDEMPOTENCY_KEY, Contract
 from data_platform_core.streaming.transforms.projection import Projection
 from data_platform_core.streaming.transforms.rules import contract_checks
+from data_platform_core.wire.dead_letters import Reason, contract_reason
+from data_platform_core.wire.frame import FRAME_BYTES, ID_BYTES, MAGIC
+from data_platform_core.wire.ledger import MAX_RUN_ID, ORIGIN_HEADER
 
-# Confluent's wire format: a zero byte, the schema id in 4 bytes big-endian, the Avro body.
-_MAGIC = b"\x00"
-_HEADER_BYTES = 5
 _DECODED = "decoded"
 
 KAFKA_COLUMNS = ("kafka_key", "kafka_value", "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts")
@@ -87,17 +85,17 @@ class Decoder:
 
 
 def _schema_id() -> Column:
-    return F.conv(F.hex(F.substring("kafka_value", 2, 4)), 16, 10).cast("long")
+    return F.conv(F.hex(F.substring("kafka_value", len(MAGIC) + 1, ID_BYTES)), 16, 10).cast("long")
 
 
 def _framed() -> Column:
     return F.coalesce(
-        (F.length("kafka_value") > _HEADER_BYTES) & (F.substring("kafka_value", 1, 1) == _MAGIC), F.lit(False)
+        (F.length("kafka_value") > FRAME_BYTES) & (F.substring("kafka_value", 1, len(MAGIC)) == MAGIC), F.lit(False)
     )
 
 
 def _from_wire(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
-    body = F.expr(f"substring(kafka_value, {_HEADER_BYTES + 1}, length(kafka_value) - {_HEADER_BYTES})")
+    body = F.expr(f"substring(kafka_value, {FRAME_BYTES + 1}, length(kafka_value) - {FRAME_BYTES})")
     options = {"mode": "PERMISSIVE", "avroSchema": contract.avro_json}
     result: Column | None = None
     for schema_id, writer in sorted(writer_schemas.items()):
@@ -114,7 +112,7 @@ def _reason(contract: Contract, writer_schemas: Mapping[int, str]) -> Column:
         F.when(~_framed(), Reason.NOT_AVRO_FRAMED.value)
         .when(~_schema_id().isin(*writer_schemas), Reason.UNKNOWN_SCHEMA_ID.value)
         # The idempotency key can't be null in the schema: it is null only when the body didn't decode.
-        .when(F.col("event_id").isNull(), Reason.UNDECODABLE.value)
+        .when(F.col(IDEMPOTENCY_KEY).isNull(), Reason.UNDECODABLE.value)
     )
     for name, condition in contract_checks(contract).items():
         holds = F.coalesce(F.expr(condition), F.lit(False))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from data_platform_core.contracts import Contract
-from data_platform_core.kafka import dlq
-from data_platform_core.lake.tables import BRONZE_PARTITION, SILVER_PARTITION, silver_columns
-from data_platform_core.ledger import ORIGIN_HEADER
-from data_platform_core.positions import OFFSET_BITS
-from data_platform_core.streaming.transforms.decode import ORIGIN_COLUMNS
+from data_platform_core.streaming.transforms.decode import KAFKA_COLUMNS, ORIGIN_COLUMNS
 from data_platform_core.streaming.transforms.projection import Projection
+from data_platform_core.wire import dead_letters
+from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, SILVER_PARTITION, silver_columns
+from data_platform_core.wire.keys import KEY_SQL
+from data_platform_core.wire.ledger import ORIGIN_HEADER
+from data_platform_core.wire.positions import OFFSET_BITS
 
 # A shorter literal list would be inlined into generated code, and so compiled anew for every batch.
 _MIN_LITERALS = 11
@@ -28,25 +29,14 @@ class Layers:
     """One entity's frames for the tables, the DLQ and the driver, of what its `Decoder` made; columns built once."""
 
     def __init__(self, contract: Contract) -> None:
-        self._bronze = Projection(
-            F.col("kafka_key").alias("key"),
-            F.col("kafka_value").alias("value"),
-            F.col("origin_run_id").alias("run_id"),
-            F.col("origin_producer_id").alias("producer_id"),
-            F.col("origin_seq").alias("seq"),
-            F.col("kafka_topic").alias("topic"),
-            F.col("kafka_partition").alias("partition"),
-            F.col("kafka_offset").alias("offset"),
-            "kafka_ts",
-            F.to_date("kafka_ts").alias(BRONZE_PARTITION),
-        )
+        self._bronze = Projection(*_bronze_columns())
         *columns, _day = silver_columns(contract)
         self._silver = Projection(*columns, F.to_date(contract.event_time).alias(SILVER_PARTITION))
         self._identities = Projection(
             "kafka_partition",
             "kafka_offset",
             F.unix_millis("kafka_ts").alias("kafka_ms"),
-            F.unhex(F.md5(F.col("event_id").cast("binary"))).alias("id"),
+            F.expr(KEY_SQL).alias("id"),
             "reason",
             "is_late",
             F.unix_millis("produced_ts").alias("produced_ms"),
@@ -73,24 +63,35 @@ class Layers:
         return self._dead_letters(decoded.where(self._dead))
 
     def identities(self, decoded: DataFrame) -> DataFrame:
-        """What the driver needs of each record: one narrow row; the id as 16 bytes of MD5."""
+        """What the driver needs of each record: one narrow row; `id` is its key (`wire.keys`)."""
         return self._identities(decoded)
+
+
+def _bronze_columns() -> Iterator[Column]:
+    """Bronze's columns, each from the decoder's column of that name, with its prefix."""
+    arrived = (*KAFKA_COLUMNS, *ORIGIN_COLUMNS)
+    for name in (column.name for column in BRONZE_COLUMNS):
+        if name == BRONZE_PARTITION:
+            yield F.to_date("kafka_ts").alias(name)
+        else:
+            (source,) = {name, f"kafka_{name}", f"origin_{name}"}.intersection(arrived)
+            yield F.col(source).alias(name)
 
 
 def _dead_letter_columns(dlq_topic: str) -> Iterable[Column]:
     source = F.concat_ws("/", "kafka_topic", "kafka_partition", "kafka_offset")
     origin = F.concat_ws("/", *ORIGIN_COLUMNS)
     size = F.coalesce(F.length("kafka_key"), F.lit(0)) + F.coalesce(F.length("kafka_value"), F.lit(0))
-    fits = size <= dlq.MAX_ORIGINAL_BYTES
+    fits = size <= dead_letters.MAX_ORIGINAL_BYTES
     return (
         F.when(fits, F.col("kafka_key")).alias("key"),
         F.when(fits, F.col("kafka_value")).alias("value"),
         F.lit(dlq_topic).alias("topic"),
         F.array(
-            _header(dlq.REASON_HEADER, F.col("reason")),
-            _header(dlq.SOURCE_HEADER, source),
-            _header(dlq.TIMESTAMP_HEADER, F.unix_millis("kafka_ts").cast("string")),
-            _header(dlq.TOO_LARGE_HEADER, F.when(fits, "").otherwise(size.cast("string"))),
+            _header(dead_letters.REASON_HEADER, F.col("reason")),
+            _header(dead_letters.SOURCE_HEADER, source),
+            _header(dead_letters.TIMESTAMP_HEADER, F.unix_millis("kafka_ts").cast("string")),
+            _header(dead_letters.TOO_LARGE_HEADER, F.when(fits, "").otherwise(size.cast("string"))),
             _header(ORIGIN_HEADER, origin),
         ).alias("headers"),
     )

@@ -21,13 +21,13 @@ from data_platform_core.contracts import load_contract
 from data_platform_core.kafka.client import connection
 from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import load_settings
+from data_platform_core.wire.frame import FRAME_BYTES
 
 READY = "ready"
 GROUP = "peer"
 # Up to so many records, or what came in so many seconds: what a user would choose for freshness without shredding.
 _RECORDS = 50_000
 _SECONDS = 1.0
-_HEADER_BYTES = 5
 _TYPES = {
     "string": pa.string(),
     "long": pa.int64(),
@@ -92,7 +92,7 @@ def _decoded(message: Message, schema: Any) -> dict[str, Any] | None:
     if message.error() or value is None:
         return None
     try:
-        record = fastavro.schemaless_reader(io.BytesIO(value[_HEADER_BYTES:]), schema, None)
+        record = fastavro.schemaless_reader(io.BytesIO(value[FRAME_BYTES:]), schema, None)
     except Exception:  # poison: the loop must go on
         return None
     return record if isinstance(record, dict) else None

@@ -19,8 +19,8 @@ from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.lake.marks import RECENT_COMMITS, batch_mark, batch_of
 from data_platform_core.lake.store import delta_options
-from data_platform_core.lake.tables import SILVER_PARTITION
 from data_platform_core.settings import Settings
+from data_platform_core.wire.columns import SILVER_PARTITION
 
 #: Rows of a file that compaction has made: about 64 MB of events.
 _ROWS_PER_FILE = 1_000_000

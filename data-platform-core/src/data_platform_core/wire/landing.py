@@ -10,20 +10,19 @@ from __future__ import annotations
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, arrow_fields
+
 #: A packed position has 19 bits for a partition, its sign among them.
 HIGHEST_NUMBER = 1 << 18
 
-LANDING_SCHEMA = pa.schema(
+#: What a record may lack; our producers fill in the rest.
+_NULLABLE = ("key", "value")
+#: Bronze's columns but for the partition, which the import derives. `kafka_ts` is when the file was made.
+LANDED_FILE = pa.schema(
     [
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("producer_id", pa.int32(), nullable=False),
-        pa.field("seq", pa.int64(), nullable=False),
-        pa.field("topic", pa.string(), nullable=False),
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("kafka_ts", pa.timestamp("us", tz="UTC"), nullable=False),  # when the file was made
+        field.with_nullable(field.name in _NULLABLE)
+        for field in arrow_fields(BRONZE_COLUMNS)
+        if field.name != BRONZE_PARTITION
     ]
 )
 

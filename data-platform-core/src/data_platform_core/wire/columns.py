@@ -1,0 +1,88 @@
+"""The columns that bronze and silver have of their own; each system derives its types and comments from here.
+
+Bronze is a record as it arrived, the same for every entity. Silver is the contract's columns, then those that say
+where the row came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import pyarrow as pa
+
+from data_platform_core.contracts import Contract
+
+
+class ColumnType(StrEnum):
+    """A column's type, as Spark spells it in DDL."""
+
+    BINARY = "BINARY"
+    STRING = "STRING"
+    INT = "INT"
+    LONG = "BIGINT"
+    BOOLEAN = "BOOLEAN"
+    TIMESTAMP = "TIMESTAMP"
+    DATE = "DATE"
+
+
+@dataclass(frozen=True)
+class LakeColumn:
+    """A column of a Delta table. `doc` is for people who read the tables."""
+
+    name: str
+    type: ColumnType
+    doc: str
+
+
+BRONZE_PARTITION: Final = "ingest_date"
+SILVER_PARTITION: Final = "event_date"
+
+#: Of the columns from the origin header: null for a foreign producer.
+BRONZE_COLUMNS: Final = (
+    LakeColumn("key", ColumnType.BINARY, "The record's key, byte for byte."),
+    LakeColumn("value", ColumnType.BINARY, "The record's value, byte for byte."),
+    LakeColumn("run_id", ColumnType.STRING, "From the origin header: the run."),
+    LakeColumn("producer_id", ColumnType.INT, "From the origin header: the producer of the run."),
+    LakeColumn("seq", ColumnType.LONG, "From the origin header: the send of the producer and entity."),
+    LakeColumn("topic", ColumnType.STRING, "Topic, or the folder of a run that went straight to the lake."),
+    LakeColumn("partition", ColumnType.INT, "Partition of the topic; below 0 for a landed file (`wire.landing`)."),
+    LakeColumn("offset", ColumnType.LONG, "Offset in that partition."),
+    LakeColumn("kafka_ts", ColumnType.TIMESTAMP, "Kafka's time of the record, UTC."),
+    LakeColumn(BRONZE_PARTITION, ColumnType.DATE, "UTC day of kafka_ts; the table's partition."),
+)
+#: What silver adds to the contract's columns; none is ever null. The docs are the warehouse's comments.
+SILVER_COLUMNS: Final = (
+    LakeColumn("kafka_partition", ColumnType.INT, "Partition of the topic the record was read from."),
+    LakeColumn("kafka_offset", ColumnType.LONG, "Offset in that partition."),
+    LakeColumn("kafka_ts", ColumnType.TIMESTAMP, "When Kafka took the record, UTC."),
+    LakeColumn("is_late", ColumnType.BOOLEAN, "Arrived later after its event time than the contract allows."),
+    LakeColumn(SILVER_PARTITION, ColumnType.DATE, "UTC day of event_ts."),
+)
+
+_ARROW: Final = {
+    ColumnType.BINARY: pa.binary(),
+    ColumnType.STRING: pa.string(),
+    ColumnType.INT: pa.int32(),
+    ColumnType.LONG: pa.int64(),
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+    ColumnType.DATE: pa.date32(),
+}
+
+
+def ddl(columns: Iterable[LakeColumn]) -> str:
+    """Spark's DDL of the columns; all may be null, so that a reader never trusts more than the files hold."""
+    return ", ".join(f"{column.name} {column.type}" for column in columns)
+
+
+def arrow_fields(columns: Iterable[LakeColumn]) -> list[pa.Field]:
+    """The columns as Arrow reads them from the lake, nullable."""
+    return [pa.field(column.name, _ARROW[column.type]) for column in columns]
+
+
+def silver_columns(contract: Contract) -> tuple[str, ...]:
+    """Column names of silver, in order."""
+    return (*contract.columns, *(column.name for column in SILVER_COLUMNS))

@@ -1,0 +1,66 @@
+"""How the registry's client speaks: straight to the registry, whatever the shell says, and in one line when refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from data_platform_core.contracts import Contract
+from data_platform_core.errors import ServiceError, UnreachableError
+from data_platform_core.kafka.registry import RegistryClient
+from data_platform_core.settings import RegistrySettings, load_settings
+
+pytestmark = pytest.mark.unit
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Says `status` to everything; not JSON, as a wrong address on a busy machine may."""
+
+    status = 404
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(b"<html>\nno such page\n</html>")
+
+    do_POST = do_PUT = do_GET
+
+    def log_message(self, *_words: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistrySettings]:
+    """A server that answers, and a proxy in the environment that does not."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    settings = load_settings("generator", "test").registry
+    yield settings.model_copy(update={"url": f"http://127.0.0.1:{server.server_address[1]}"})
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_proxy_of_the_shell_is_not_asked(registry: RegistrySettings, contracts: dict[str, Contract]) -> None:
+    with pytest.raises(ServiceError, match="has no schema; register it with `crm registry apply`") as refused:
+        RegistryClient(registry).schema_id(contracts["orders"])
+    assert not isinstance(refused.value, UnreachableError)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(418, ServiceError), (503, UnreachableError)])
+def test_what_is_no_answer_of_a_registry_is_told_in_one_line(
+    registry: RegistrySettings,
+    contracts: dict[str, Contract],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    kind: type[ServiceError],
+) -> None:
+    monkeypatch.setattr(Answers, "status", status)
+    with pytest.raises(kind, match=f"HTTP {status}") as refused:
+        RegistryClient(registry).writer_schemas(contracts["orders"])
+    assert "\n" not in str(refused.value)

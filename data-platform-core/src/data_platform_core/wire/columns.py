@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import pyarrow as pa
-
 from data_platform_core.contracts import Contract
 
 
@@ -62,25 +60,10 @@ SILVER_COLUMNS: Final = (
     LakeColumn(SILVER_PARTITION, ColumnType.DATE, "UTC day of event_ts."),
 )
 
-_ARROW: Final = {
-    ColumnType.BINARY: pa.binary(),
-    ColumnType.STRING: pa.string(),
-    ColumnType.INT: pa.int32(),
-    ColumnType.LONG: pa.int64(),
-    ColumnType.BOOLEAN: pa.bool_(),
-    ColumnType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    ColumnType.DATE: pa.date32(),
-}
-
 
 def ddl(columns: Iterable[LakeColumn]) -> str:
     """Spark's DDL of the columns; all may be null, so that a reader never trusts more than the files hold."""
     return ", ".join(f"{column.name} {column.type}" for column in columns)
-
-
-def arrow_fields(columns: Iterable[LakeColumn]) -> list[pa.Field]:
-    """The columns as Arrow reads them from the lake, nullable."""
-    return [pa.field(column.name, _ARROW[column.type]) for column in columns]
 
 
 def silver_columns(contract: Contract) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, arrow_fields
+from data_platform_core.wire.arrow import arrow_fields
+from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION
 
 #: A packed position has 19 bits for a partition, its sign among them.
 HIGHEST_NUMBER = 1 << 18

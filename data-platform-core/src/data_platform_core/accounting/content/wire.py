@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from data_platform_core.accounting.content.types import contract_types, plain
 from data_platform_core.contracts import HISTORICAL_SOURCES, Contract
-from data_platform_core.wire.columns import SILVER_COLUMNS, arrow_fields
+from data_platform_core.wire.arrow import arrow_fields
+from data_platform_core.wire.columns import SILVER_COLUMNS
 from data_platform_core.wire.frame import FRAME_BYTES, frame
 from data_platform_core.wire.ledger import record_digest
 

@@ -121,6 +121,16 @@ class StreamingSettings(_Group):
         return self
 
 
+class LeaseSettings(_Group):
+    """The lease for the writer of bronze and silver (ADR 0021).
+
+    A writer that has not renewed for `ttl_s` seconds is given up by others on other machines; it ends itself a
+    little sooner. It renews three times as often.
+    """
+
+    ttl_s: float = Field(default=30.0, ge=6, le=600)
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know, frozen. Secrets are SecretStr: printing them shows stars."""
 
@@ -135,6 +145,7 @@ class Settings(BaseSettings):
     postgres: PostgresSettings
     metrics: MetricsSettings
     streaming: StreamingSettings = StreamingSettings()
+    lease: LeaseSettings = LeaseSettings()
 
     @classmethod
     def settings_customise_sources(

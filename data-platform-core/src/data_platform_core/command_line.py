@@ -24,10 +24,15 @@ def run(app: Callable[..., Any]) -> None:
     except typer.Abort:
         raise SystemExit(UserError.exit_code) from None
     except UserError as error:
-        for line in error.lines:
-            print(f"error: {line}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def print_error(error: UserError) -> None:
+    """The lines of an error, on standard error."""
+    for line in error.lines:
+        print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def _advised(message: str, error: Exception) -> str:

@@ -17,6 +17,8 @@ from data_platform_core.settings import LeaseSettings, ObjectStoreSettings
 
 #: Of a request whose connection the store has just closed.
 _RETRIES = 1
+#: Kept open: entities that commit at the same moment, two tables each.
+_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LeaseStore:
     def __init__(self, store: ObjectStoreSettings, lease: LeaseSettings) -> None:
         self._store = store
         timeout_s = min(TIMEOUT_S, lease.ttl_s * (1 - GIVES_UP_AFTER) / (1 + _RETRIES))
-        # Kept open: the lease is read before each commit.
+        # The lease is read before each commit.
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(total=timeout_s), retries=urllib3.Retry(total=_RETRIES)
         )

@@ -86,6 +86,20 @@ def import_landed(
         typer.echo(f"{entity}: {rows:,} rows in bronze")
 
 
+@lake.command("lease")
+def show_lease(
+    context: typer.Context,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take it from a holder that can't be stopped; its writes will fail.")
+    ] = False,
+) -> None:
+    """Which process may write bronze and silver."""
+    from data_platform_core.lake import lease_report
+
+    settings = load_settings("streaming", context.obj)
+    typer.echo(lease_report.take_over(settings) if take_over else lease_report.show(settings))
+
+
 @dbt.command("build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def build_marts(context: typer.Context) -> None:
     """Build and test the marts. Further arguments go to dbt: `crm dbt build --full-refresh`."""

@@ -32,8 +32,7 @@ def run(app: Callable[..., Any]) -> None:
         print(f"error: {_not_installed(error.name)}", file=sys.stderr)
         raise SystemExit(UserError.exit_code) from None
     except UserError as error:
-        for line in error.lines:
-            print(f"error: {line}", file=sys.stderr)
+        print_error(error)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(code if isinstance(code, int) else 0)
 
@@ -43,6 +42,12 @@ def _not_installed(module: str) -> str:
         f"this command needs the Python module {module.partition('.')[0]}, which is not installed here; install "
         "crm-data-platform-core with the extra that brings it (spark, warehouse or accounting)"
     )
+
+
+def print_error(error: UserError) -> None:
+    """The lines of an error, on standard error."""
+    for line in error.lines:
+        print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def _advised(message: str, error: Exception) -> str:

@@ -38,6 +38,14 @@ class UnreachableError(ServiceError):
         self.service = service
 
 
+class LeaseHeldError(ServiceError):
+    """Another process may write the lake's tables."""
+
+
+class LeaseLostError(ServiceError):
+    """This process may no longer write the lake's tables; another one may."""
+
+
 class AccountingError(UserError):
     """An equation does not hold, or can't be evaluated."""
 

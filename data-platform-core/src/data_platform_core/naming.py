@@ -21,6 +21,8 @@ LOADS_TABLE = f"{PLATFORM_SCHEMA}.loads"
 LANDING_ROOT = "landing"
 CHECKPOINT_ROOT = "_checkpoints"
 CHECKPOINT_VERSION = "v1"
+#: Who may write bronze and silver of the lake (ADR 0021); an object of the lake bucket.
+LEASE_KEY = "_lease/writer.json"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import urllib3
@@ -11,6 +12,8 @@ from data_platform_core.settings import ObjectStoreSettings
 
 #: The service's name in messages and metrics.
 OBJECT_STORE = "object store"
+#: The condition does not hold, or another conditional put of the same object is under way.
+_LOST = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}
 
 
 def s3_client(store: ObjectStoreSettings, pool: urllib3.PoolManager) -> Minio:
@@ -24,3 +27,28 @@ def s3_client(store: ObjectStoreSettings, pool: urllib3.PoolManager) -> Minio:
         region=store.region,
         http_client=pool,
     )
+
+
+def put_if(
+    client: Minio, pool: urllib3.PoolManager, bucket: str, key: str, data: bytes, replaces: str | None = None
+) -> str | None:
+    """Put an object where there is none, or with `replaces` only in place of the one with that ETag.
+
+    Returns the new object's ETag; None when there is another one: of several puts at once, one wins. Raises
+    urllib3's HTTPError for every other answer, `PutRefusedError` when the store refuses our credentials.
+    """
+    condition = {"If-Match": f'"{replaces}"'} if replaces else {"If-None-Match": "*"}
+    # The client itself sends no conditions; a presigned address accepts a header that is not part of the signature.
+    address = client.get_presigned_url("PUT", bucket, key)
+    answer = pool.request("PUT", address, body=data, headers=condition)
+    if answer.status == HTTPStatus.OK:
+        return answer.headers["ETag"].strip('"')
+    if answer.status in _LOST or (replaces and answer.status == HTTPStatus.NOT_FOUND):
+        return None
+    if answer.status == HTTPStatus.FORBIDDEN:
+        raise PutRefusedError(f"status {answer.status}")
+    raise urllib3.exceptions.HTTPError(f"status {answer.status}")
+
+
+class PutRefusedError(urllib3.exceptions.HTTPError):
+    """The store refuses our credentials, or they may not write there."""

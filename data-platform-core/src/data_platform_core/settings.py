@@ -143,6 +143,16 @@ class ExperimentSettings(_Group):
     record_cost_us: int = Field(default=0, ge=0)
 
 
+class LeaseSettings(_Group):
+    """The lease for the writer of bronze and silver (ADR 0021).
+
+    A writer that has not renewed for `ttl_s` seconds is given up by others on other machines; it ends itself a
+    little sooner. It renews three times as often.
+    """
+
+    ttl_s: float = Field(default=30.0, ge=6, le=600)
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know, frozen. Secrets are SecretStr: printing them shows stars."""
 
@@ -158,6 +168,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
+    lease: LeaseSettings = LeaseSettings()
     experiment: ExperimentSettings = ExperimentSettings()
 
     @property

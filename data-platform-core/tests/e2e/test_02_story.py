@@ -48,7 +48,7 @@ def test_the_command_says_that_all_is_drained(carried: Pipeline) -> None:
 
 def test_an_import_beside_a_driver_is_refused(imports: story.Imports) -> None:
     assert imports.beside_driver.code == 3
-    assert "does a streaming driver run already?" in imports.beside_driver.err
+    assert "is being written by crm stream run, process " in imports.beside_driver.err
 
 
 def test_an_import_of_a_run_that_nobody_landed_is_refused(imports: story.Imports) -> None:

@@ -147,7 +147,10 @@ def test_a_record_that_no_ledger_knows_is_found(restarted: Pipeline, tmp_path: P
 
 
 def test_a_second_driver_is_refused_before_it_touches_a_table(restarted: Pipeline) -> None:
-    done = restarted.crm("stream", "run", "--entity", "orders", timeout=60)
+    shown = restarted.crm("lake", "lease").out
+    assert "crm-lake: held" in shown
+    done = restarted.crm("stream", "run", "--entity", "orders", timeout=120)
     assert done.code == 3, done.err
-    assert "does a streaming driver run already?" in done.err
+    holder = next(line.removeprefix("holder: ") for line in shown.splitlines() if line.startswith("holder: "))
+    assert f"is being written by {holder} (epoch " in done.err
     assert "Traceback" not in done.err

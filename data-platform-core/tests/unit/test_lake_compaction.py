@@ -73,7 +73,9 @@ def test_compaction_carries_the_newest_batchs_mark_and_keeps_every_row(spark: Sp
     for number in range(3):
         rows = spark.range(number * 10, number * 10 + 10, 1, 1).selectExpr("id", "DATE'2026-03-01' AS event_date")
         rows.write.format("delta").mode("append").partitionBy("event_date").save(uri)
-    TableCompactor(spark, target_mb=16).compact(uri, "event_date", "2026-03-01", "ingest_events", 7)
+    TableCompactor(spark, target_mb=16).compact(
+        uri, "event_date", "2026-03-01", batch_mark("ingest_events", 7, epoch=3)
+    )
     table = DeltaTable(uri)
     newest = table.history(1)[0]
     assert newest["operation"] == "OPTIMIZE"

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_platform_core.lake.marks import batch_mark
-
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -67,12 +65,12 @@ class TableCompactor:
         # One file at a time: the other cores go on with the stream.
         self._spark.conf.set(f"{optimize}.maxThreads", "1")
 
-    def compact(self, uri: str, partition: str, day: str, query: str, batch: int) -> None:
-        """Merge the small files of one day. The commit carries the mark of the newest batch that the table has."""
+    def compact(self, uri: str, partition: str, day: str, mark: str) -> None:
+        """Merge the small files of one day. `mark` is that of the newest batch that the table has."""
         from delta.tables import DeltaTable
 
         # So the mark stays within the newest commits, and within the log, however long the stream is silent.
-        self._spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", batch_mark(query, batch))
+        self._spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", mark)
         DeltaTable.forPath(self._spark, uri).optimize().where(f"{partition} = '{day}'").executeCompaction()
 
     def vacuum(self, uris: Iterable[str]) -> None:

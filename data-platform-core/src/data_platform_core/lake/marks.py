@@ -8,9 +8,12 @@ import json
 RECENT_COMMITS = 20
 
 
-def batch_mark(query: str, batch_id: int) -> str:
-    """The note of a commit, so that a replayed batch is known."""
-    return json.dumps({"query": query, "batch": batch_id})
+def batch_mark(query: str, batch_id: int, epoch: int = 0) -> str:
+    """The note of a commit, so that a replayed batch is known, and under which lease it was written (ADR 0021).
+
+    `epoch` is the lease's; 0 for a commit without one.
+    """
+    return json.dumps({"query": query, "batch": batch_id, "epoch": epoch})
 
 
 def batch_of(metadata: object, query: str) -> int:
@@ -20,3 +23,11 @@ def batch_of(metadata: object, query: str) -> int:
         return int(mark["batch"]) if mark["query"] == query else -1
     except (ValueError, TypeError, KeyError):  # another writer's note
         return -1
+
+
+def epoch_of(metadata: object) -> int:
+    """The epoch of the lease under which a commit was written; 0 when its note has none."""
+    try:
+        return int(json.loads(str(metadata or "{}"))["epoch"])
+    except (ValueError, TypeError, KeyError):
+        return 0

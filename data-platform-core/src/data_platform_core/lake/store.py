@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -12,11 +12,11 @@ from minio.error import MinioException, S3Error
 from pyarrow.fs import S3FileSystem, SubTreeFileSystem
 
 from data_platform_core.errors import ServiceError, UnreachableError
-from data_platform_core.object_store import OBJECT_STORE, s3_client
+from data_platform_core.object_store import OBJECT_STORE, PutRefusedError, s3_client
 from data_platform_core.settings import ObjectStoreSettings
 
 #: One small request, seconds: a store that takes longer is not well.
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 #: A piece of a data file, seconds.
 _READ_TIMEOUT_S = 30.0
 
@@ -39,7 +39,7 @@ def arrow_store(store: ObjectStoreSettings, root: str) -> SubTreeFileSystem:
         secret_key=store.secret_key.get_secret_value(),
         endpoint_override=store.url,
         region=store.region,
-        connect_timeout=_TIMEOUT_S,
+        connect_timeout=TIMEOUT_S,
         request_timeout=_READ_TIMEOUT_S,
     )
     return SubTreeFileSystem(root, client)
@@ -47,42 +47,56 @@ def arrow_store(store: ObjectStoreSettings, root: str) -> SubTreeFileSystem:
 
 def require_lake(store: ObjectStoreSettings) -> None:
     """Raises ServiceError when the store is away, refuses our credentials, or lacks the lake's bucket."""
-    with _refusals(store) as client:
-        next(iter(client.list_objects(store.lake_bucket)), None)
+    with refusals(store):
+        next(iter(_client(store).list_objects(store.lake_bucket)), None)
 
 
 def lake_object(store: ObjectStoreSettings, key: str) -> bytes | None:
     """A small object of the lake's bucket; None when there is none. Raises as `require_lake`."""
-    with _refusals(store) as client:
-        try:
-            response = client.get_object(store.lake_bucket, key)
-        except S3Error as error:
-            if error.code == "NoSuchKey":
-                return None
-            raise
-        try:
-            return bytes(response.read())
-        finally:
-            response.close()
-            response.release_conn()
+    with refusals(store):
+        found = read_object(_client(store), store.lake_bucket, key)
+    return None if found is None else found[0]
+
+
+def read_object(client: Minio, bucket: str, key: str) -> tuple[bytes, Mapping[str, str]] | None:
+    """A small object with the answer's headers; None when there is none. Raises what `refusals` makes a line of."""
+    try:
+        response = client.get_object(bucket, key)
+    except S3Error as error:
+        if error.code == "NoSuchKey":
+            return None
+        raise
+    try:
+        return bytes(response.read()), response.headers
+    finally:
+        response.close()
+        response.release_conn()
+
+
+def _client(store: ObjectStoreSettings) -> Minio:
+    return s3_client(store, urllib3.PoolManager(timeout=TIMEOUT_S, retries=urllib3.Retry(total=2, backoff_factor=0.2)))
 
 
 @contextmanager
-def _refusals(store: ObjectStoreSettings) -> Iterator[Minio]:
-    """A client; what the store says no to becomes one line."""
-    retries = urllib3.Retry(total=2, backoff_factor=0.2)
-    client = s3_client(store, urllib3.PoolManager(timeout=_TIMEOUT_S, retries=retries))
+def refusals(store: ObjectStoreSettings) -> Iterator[None]:
+    """What the store says no to becomes one line: ServiceError, UnreachableError when it does not answer."""
     where = f"object store {store.url}, bucket {store.lake_bucket}"
     try:
-        yield client
+        yield
     except S3Error as error:
         if error.code == "NoSuchBucket":
             raise ServiceError(f"{where}: the bucket does not exist; `make up` creates it") from None
         if error.response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise UnreachableError(OBJECT_STORE, f"{where}: is not ready ({error.code}); `make status`") from None
-        raise ServiceError(
-            f"{where}: refuses our credentials ({error.code}); check CRM_OBJECT_STORE__ACCESS_KEY and "
-            "CRM_OBJECT_STORE__SECRET_KEY"
-        ) from None
+        raise _refused(where, error.code) from None
+    except PutRefusedError as error:
+        raise _refused(where, str(error)) from None
     except (MinioException, urllib3.exceptions.HTTPError, OSError):
         raise UnreachableError(OBJECT_STORE, f"{where}: does not answer; is it up? `make status` shows it") from None
+
+
+def _refused(where: str, code: str) -> ServiceError:
+    return ServiceError(
+        f"{where}: refuses our credentials ({code}); check CRM_OBJECT_STORE__ACCESS_KEY and "
+        "CRM_OBJECT_STORE__SECRET_KEY"
+    )

@@ -81,7 +81,8 @@ def last_batch(spark: SparkSession, uri: str, query: str) -> int:
     """The newest batch of `query` that the table has taken, by the marks in its log; -1 when there is none.
 
     Read once at start instead of `txnVersion` at each commit, which rebuilds the table's state (ADR 0003). It fences no
-    second writer: it holds because one driver writes each table, and its batch ids only grow.
+    second writer: it holds because one driver writes each table, held by the lease (ADR 0021), and its batch ids only
+    grow.
     """
     from delta.tables import DeltaTable
 

@@ -16,7 +16,7 @@ import structlog
 from py4j.protocol import Py4JNetworkError
 
 from data_platform_core.contracts import Contract, load_contract, load_contracts
-from data_platform_core.errors import ServiceError
+from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.kafka.client import KAFKA
 from data_platform_core.lake.session import OUT_OF_MEMORY_EXIT, jvm_process, spark_session
 from data_platform_core.lake.spark_errors import spark_errors
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from data_platform_core.streaming.lag import LagWatch
+    from data_platform_core.streaming.writer import WriterProcess
 
 # A JVM whose socket is closed is gone, or about to be, seconds.
 _JVM_EXIT_S = 5.0
@@ -39,42 +40,79 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     """Ingest `entities` (default: all) until SIGTERM or SIGINT.
 
-    Raises ServiceError when a topic, a subject, the object store or a checkpoint is not as it must be, when the
-    deduplication window does not fit into memory, or when a query fails while running. A service that does not answer
-    at the start is waited for.
+    Raises LeaseHeldError when another process writes the tables, ServiceError when a topic, a subject, the object store
+    or a checkpoint is not as it must be, when the deduplication window does not fit into memory, or when a query fails
+    while running. A service that does not answer at the start is waited for.
     """
     from data_platform_core.streaming.lag import LagWatch
-    from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
+    from data_platform_core.streaming.metrics import serve_metrics
     from data_platform_core.streaming.waiting import checks, wait_for_services
+    from data_platform_core.streaming.writer import WriterProcess
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
     stopping = Stopping().on_signals()
-    refuse_second_driver(settings)
+    writer = WriterProcess(settings, "crm stream run")
+    _refuse_address_in_use(settings, writer, stopping)
     watch = LagWatch(settings, contracts.values())
     watchdog = Watchdog(settings.ingest.hang_s, watch.waiting)
     serve_metrics(settings, watchdog.not_alive, watchdog.not_ready)
-    if not wait_for_services(checks(settings, contracts), stopping):
+    if not wait_for_services(checks(settings, contracts), stopping) or not writer.acquire(stopping):
         return
     watchdog.start()
     with suppress(Stopped):
-        with stopping.interrupts():
-            spark = spark_session(settings, "crm-streaming")
-        jvm = jvm_process(spark)
-        watchdog.jvm(jvm)
-        stopping.on_signals()  # PySpark has taken SIGINT: its handler asks the JVM
-        try:
-            with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
-                _stream(spark, settings, contracts, watch, watchdog, stopping)
-        except Py4JNetworkError:
-            raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
-        finally:
-            stopping.force_later()
-            # With a JVM that died or a service away, stopping fails too: the first error is the one to report.
-            with suppress(Exception):
-                for query in spark.streams.active:
-                    query.stop()
-            with suppress(Exception):
-                spark.stop()
+        _run_spark(settings, contracts, watch, watchdog, writer, stopping)
+
+
+def _refuse_address_in_use(settings: Settings, writer: WriterProcess, stopping: Stopping) -> None:
+    """Raises LeaseHeldError when a driver runs already: it says more than the address, on which that one listens."""
+    from data_platform_core.streaming.metrics import refuse_address_in_use
+
+    try:
+        refuse_address_in_use(settings)
+    except ServiceError:
+        with suppress(UnreachableError):
+            writer.lease.acquire(stopping)
+            writer.lease.release()
+        raise
+
+
+def _run_spark(
+    settings: Settings,
+    contracts: dict[str, Contract],
+    watch: LagWatch,
+    watchdog: Watchdog,
+    writer: WriterProcess,
+    stopping: Stopping,
+) -> None:
+    with stopping.interrupts():
+        spark = spark_session(settings, "crm-streaming")
+    jvm = jvm_process(spark)
+    watchdog.jvm(jvm)
+    stopping.on_signals()  # PySpark has taken SIGINT: its handler asks the JVM
+    try:
+        with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
+            _stream(spark, settings, contracts, watch, watchdog, writer, stopping)
+    except Py4JNetworkError:
+        raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
+    finally:
+        stopping.force_later()
+        if _stopped(spark):
+            writer.lease.release()
+
+
+def _stopped(spark: SparkSession) -> bool:
+    """Stop all; whether every query has ended, so that nothing is being written.
+
+    With a JVM that died or a service away, stopping fails too: an error before it is the one to report.
+    """
+    ended = False
+    with suppress(Exception):
+        for query in spark.streams.active:
+            query.stop()
+        ended = True
+    with suppress(Exception):
+        spark.stop()
+    return ended
 
 
 def _stream(
@@ -83,6 +121,7 @@ def _stream(
     contracts: dict[str, Contract],
     watch: LagWatch,
     watchdog: Watchdog,
+    writer: WriterProcess,
     stopping: Stopping,
 ) -> None:
     from data_platform_core.streaming.jobs.ingest import EntityIngest
@@ -93,10 +132,12 @@ def _stream(
     reporter = ProgressReporter(settings, contracts, watch, watchdog.batch_ended)
     ingests: dict[str, EntityIngest] = {}
     maintenance = Maintenance(
-        spark, settings, contracts.values(), watch.lag, lambda entity, uri: ingests[entity].taken(uri)
+        spark, settings, contracts.values(), writer.lease, watch.lag, lambda entity, uri: ingests[entity].taken(uri)
     )
     try:
         with stopping.interrupts():
+            watchdog.beat("making sure that no other writer is left")
+            writer.started(spark)
             for entity, contract in contracts.items():
                 watchdog.beat(f"checking the tables of {entity}")
                 ensure_tables(spark, settings, contract)
@@ -104,6 +145,7 @@ def _stream(
                     spark,
                     settings,
                     contract,
+                    writer.lease,
                     reporter.batch_committed,
                     watchdog.beat,
                     settings.experiment.record_cost_us,
@@ -119,7 +161,7 @@ def _stream(
         READY.set(1)
         watchdog.streaming()
         log.info("streaming", entities=list(contracts))
-        _until_stopped(spark, stopping, watchdog)
+        _until_stopped(spark, stopping, watchdog, writer)
     finally:
         maintenance.close()
         watch.close()
@@ -136,9 +178,10 @@ def _exit_of(jvm: psutil.Process | None) -> str:
     return "" if code is None else f" with exit code {code}{hint}"
 
 
-def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog) -> None:
+def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog, writer: WriterProcess) -> None:
     while not stopping.is_set():
         with spark_errors(lambda found: f"streaming query failed: {found.text}", KAFKA):
             if spark.streams.awaitAnyTermination(1):
                 raise ServiceError("a streaming query ended by itself; see the log above it")
         watchdog.answered()
+        writer.verify_fence()

@@ -1,4 +1,4 @@
-"""Compaction beside the stream: a thread of the driver, because one driver writes each table (house rule).
+"""Compaction beside the stream: a thread of the driver, because one driver writes each table, under its lease.
 
 Delta lets an append and a compaction of one driver commit side by side: neither reads what the other changes, and the
 log store of a single driver hands out each version once. So a batch never waits for a compaction to end; it only
@@ -20,6 +20,8 @@ from deltalake import DeltaTable
 
 from data_platform_core.contracts import Contract
 from data_platform_core.lake.compaction import TableCompactor, TableFiles, partitions_to_compact, table_files
+from data_platform_core.lake.lease import WriterLease
+from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import Settings
 from data_platform_core.streaming import metrics
@@ -57,12 +59,13 @@ class Maintenance:
         spark: SparkSession,
         settings: Settings,
         contracts: Iterable[Contract],
+        lease: WriterLease,
         lag: Callable[[str], int],
         taken: Callable[[str, str], int],
     ) -> None:
         self._settings = settings
         self._compactor = TableCompactor(spark, settings.ingest.compact_file_mb)
-        self._lag, self._taken = lag, taken
+        self._lease, self._lag, self._taken = lease, lag, taken
         self._tables = [table for contract in contracts for table in _tables(contract)]
         self._next_vacuum = time.monotonic() + _FIRST_VACUUM_S
         self._stop = threading.Event()
@@ -98,6 +101,7 @@ class Maintenance:
                 self._compact(table, day, found.small[day])
         if time.monotonic() >= self._next_vacuum and not self._behind():
             self._next_vacuum = time.monotonic() + _VACUUM_EVERY_S
+            self._lease.check()
             self._compactor.vacuum(self._uri(table) for table in self._tables)
 
     def _behind(self) -> bool:
@@ -108,7 +112,9 @@ class Maintenance:
     def _compact(self, table: _Table, day: str, files: int) -> None:
         began = time.monotonic()
         uri = self._uri(table)
-        self._compactor.compact(uri, table.partition, day, table.query, self._taken(table.entity, uri))
+        mark = batch_mark(table.query, self._taken(table.entity, uri), self._lease.epoch)
+        self._lease.check()
+        self._compactor.compact(uri, table.partition, day, mark)
         metrics.COMPACTED.labels(table.entity, table.layer).inc(files)
         log.info(
             "compacted",

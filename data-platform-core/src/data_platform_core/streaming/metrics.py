@@ -1,7 +1,4 @@
-"""The driver's Prometheus metrics, and the address that serves them.
-
-The address is also how a driver sees that another one runs: one driver writes each table.
-"""
+"""The driver's Prometheus metrics, and the address that serves them."""
 
 from __future__ import annotations
 
@@ -100,8 +97,8 @@ def _nothing_wrong() -> str | None:
     return None
 
 
-def refuse_second_driver(settings: Settings) -> None:
-    """Raises ServiceError when the metrics address is taken: another driver would write the same tables."""
+def refuse_address_in_use(settings: Settings) -> None:
+    """Raises ServiceError when the metrics address can't be bound."""
     metrics = settings.metrics
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,8 +106,8 @@ def refuse_second_driver(settings: Settings) -> None:
             probe.bind((metrics.host, metrics.port))
         except OSError as error:
             raise ServiceError(
-                f"metrics address {metrics.host}:{metrics.port} can't be had ({error.strerror}); "
-                "does a streaming driver run already? `make status` tells; one driver writes each table"
+                f"metrics address {metrics.host}:{metrics.port} can't be bound ({error.strerror}); "
+                "end the process that listens there, or set CRM_METRICS__PORT to another port"
             ) from None
 
 

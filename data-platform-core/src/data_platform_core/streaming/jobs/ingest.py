@@ -4,7 +4,7 @@ A micro-batch is three steps over one cached frame:
 
 1. decode and judge every record; the driver learns which are duplicates and which are dead letters;
 2. dead letters go to the DLQ topic (at least once: each carries its source coordinates as its identity);
-3. bronze and silver are committed side by side, each commit marked with (query, batch id).
+3. bronze and silver are committed side by side, each commit marked with (query, batch id, epoch of the lease).
 
 Spark replays a batch that did not reach the commit log with the same offsets; a table that has already taken it, by
 the marks in its log, is left alone. So nothing is lost, and nothing is written twice.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from data_platform_core.kafka.client import topic_id
 from data_platform_core.kafka.committed import READ_COMMITTED
 from data_platform_core.kafka.registry import RegistryClient
 from data_platform_core.kafka.security import spark_connection
+from data_platform_core.lake.lease import WriterLease
 from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.tables import last_batch
 from data_platform_core.settings import Settings
@@ -73,6 +74,7 @@ class EntityIngest:
         spark: SparkSession,
         settings: Settings,
         contract: Contract,
+        lease: WriterLease,
         on_batch: Callable[[str, BatchReport], None] | None = None,
         beat: Callable[[str], None] = unwatched,
         record_cost_us: int = 0,
@@ -80,6 +82,7 @@ class EntityIngest:
         self._spark = spark
         self._settings = settings
         self._contract = contract
+        self._lease = lease
         self._query = contract.names.query  # whose batches the marks in the tables' logs count
         self._on_batch = on_batch
         self._beat = beat
@@ -199,6 +202,7 @@ class EntityIngest:
         return bool(news)
 
     def _send_dead_letters(self, decoded: DataFrame) -> None:
+        self._lease.check()
         (
             self._layers.dead_letters(decoded)
             .write.format("kafka")
@@ -216,6 +220,7 @@ class EntityIngest:
             self._pool.submit(self._append, silver, self._silver, batch_id, files),
             self._pool.submit(self._append, self._layers.bronze(decoded), self._bronze, batch_id, files),
         ]
+        wait(writes)  # whatever becomes of one: when the batch has ended, nothing is being written
         silver_at, _bronze_at = (write.result() for write in writes)
         return silver_at
 
@@ -223,7 +228,8 @@ class EntityIngest:
         if batch_id <= self._taken[uri]:
             log.info("batch replayed, table has it", table=uri, batch_id=batch_id)
             return time.time()
-        mark = batch_mark(self._query, batch_id)
+        mark = batch_mark(self._query, batch_id, self._lease.epoch)
+        self._lease.check()
         rows.coalesce(files).write.format("delta").mode("append").option("userMetadata", mark).save(uri)
         self._taken[uri] = batch_id
         return time.time()

@@ -2,7 +2,7 @@
 
 It is `EntityIngest` over batches of files instead of offsets: the same decoding, checks, deduplication, dead letters
 and marked commits. Which files make a batch follows from the manifest alone, so that after a kill the same batches come
-again, and a table that has taken one is left alone. It writes the stream's tables, so it runs in the stream's place.
+again, and a table that has taken one is left alone. It writes the stream's tables, so it holds the stream's lease.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.kafka.topics import verify_topics
+from data_platform_core.lake.lease import WriterLease
 from data_platform_core.lake.session import spark_session
 from data_platform_core.lake.store import lake_object
 from data_platform_core.lake.tables import ensure_tables, last_batch
@@ -25,8 +26,8 @@ from data_platform_core.lake.terminal import jvm_output_aside
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
 from data_platform_core.settings import ObjectStoreSettings, Settings
 from data_platform_core.streaming.jobs.ingest import EntityIngest
-from data_platform_core.streaming.metrics import refuse_second_driver, serve_metrics
 from data_platform_core.streaming.report import BatchReport
+from data_platform_core.streaming.writer import WriterProcess
 from data_platform_core.wire.landing import Manifest, partition_of
 from data_platform_core.wire.ledger import ORIGIN_HEADER
 
@@ -42,25 +43,29 @@ log = structlog.get_logger(__name__)
 def import_run(settings: Settings, run_id: str) -> dict[str, int]:
     """Take a landed run into the lake; rows that bronze has of it, by entity. Repeating it changes nothing.
 
-    Raises ServiceError when a streaming driver runs or the files are not what the manifest says, ConfigurationError
-    when the run laid nothing down or is not finished.
+    Raises LeaseHeldError when a streaming driver or another import runs, ServiceError when the files are not what the
+    manifest says, ConfigurationError when the run laid nothing down or is not finished.
     """
     contracts = load_contracts()
-    refuse_second_driver(settings)
-    # Told before Spark takes its twenty seconds.
+    # Checked before Spark takes its twenty seconds.
     manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
-    serve_metrics(settings)  # from now on a streaming driver is refused
-    with jvm_output_aside(settings, "crm-lake-import"):
-        spark = spark_session(settings, "crm-lake-import", short=True)
+    writer = WriterProcess(settings, "crm lake import")
+    writer.acquire()
     try:
-        done = {}
-        for entity, contract in contracts.items():
-            ensure_tables(spark, settings, contract)
-            done[entity] = LandingImport(spark, settings, contract, manifest, _told).run()
-        return done
+        with jvm_output_aside(settings, "crm-lake-import"):
+            spark = spark_session(settings, "crm-lake-import", short=True)
+        try:
+            writer.started(spark)
+            done = {}
+            for entity, contract in contracts.items():
+                ensure_tables(spark, settings, contract)
+                done[entity] = LandingImport(spark, settings, contract, manifest, writer.lease, _told).run()
+            return done
+        finally:
+            spark.stop()
     finally:
-        spark.stop()
+        writer.lease.release()
 
 
 def _told(entity: str, report: BatchReport) -> None:
@@ -91,9 +96,10 @@ class LandingImport(EntityIngest):
         settings: Settings,
         contract: Contract,
         manifest: Manifest,
+        lease: WriterLease,
         on_batch: Callable[[str, BatchReport], None] | None = None,
     ) -> None:
-        super().__init__(spark, settings, contract, on_batch)
+        super().__init__(spark, settings, contract, lease, on_batch)
         self._manifest = manifest
         self._query = f"import_{contract.entity}/{manifest.run_id}"
 

@@ -72,6 +72,13 @@ vault_redis_password: {_PLACEHOLDER}
 vault_object_store_root_password: {_PLACEHOLDER}
 vault_object_store_passwords:
 {_placeholders(matrix.object_store)}
+
+# Where alerts go. An empty address: to the topology's alert sink. The password is that of monitoring.mail.user.
+vault_alert_receivers:
+  slack_url: ""
+  webhook_url: ""
+  webhook_token: ""
+  smtp_password: {_PLACEHOLDER}
 """
 
 

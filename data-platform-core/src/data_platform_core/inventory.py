@@ -21,7 +21,7 @@ from data_platform_core.contracts import Contract
 from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.jobs import SETUP, System, job
 from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
-from data_platform_core.topology import Endpoint, Kafka, Topology, load_topology
+from data_platform_core.topology import Endpoint, Kafka, Mail, Topology, load_topology
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
@@ -143,6 +143,10 @@ def _proxmox(proxmox: Proxmox) -> dict[str, Any]:
     return settings | {f"proxmox_vm_template_{key}": value for key, value in proxmox.template.model_dump().items()}
 
 
+def _mail(mail: Mail | None) -> dict[str, Any]:
+    return {} if mail is None else {"address": mail.address, **mail.model_dump(exclude={"host", "port"})}
+
+
 def _kafka(kafka: Kafka) -> dict[str, Any]:
     any_broker = kafka.brokers[0]  # the topology refuses hosts whose brokers differ in their ports
     return {
@@ -185,7 +189,11 @@ def _services(topology: Topology) -> dict[str, Any]:
         **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,
+        "monitoring_alertmanager_host": monitoring.alertmanager.host,
         "monitoring_alertmanager_port": monitoring.alertmanager.port,
+        "alertmanager_sink_url": monitoring.alert_sink.url,
+        "alertmanager_sink_smtp": f"{monitoring.alert_sink.host}:{monitoring.alert_sink.smtp_port}",
+        "alertmanager_mail": _mail(monitoring.mail),
         "monitoring_agents_scrape_interval": f"{round(monitoring.scrape.servers_seconds * 1000)}ms",
         "monitoring_agents_retention_days": monitoring.retention.days,
         "monitoring_agents_retention_mb": monitoring.retention.size_mb,

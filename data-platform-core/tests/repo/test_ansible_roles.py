@@ -84,6 +84,45 @@ def test_a_difference_is_found(defaults: dict[str, Any], specs: dict[str, dict[s
     assert differences(defaults, specs) == [told]
 
 
+def told_twice(defaults: dict[str, Any], inventory: dict[str, Any]) -> list[str]:
+    """Variables that a role has a default for, though the inventory always sets them."""
+    variables: set[str] = set(inventory["all"]["vars"])
+    machines: dict[str, dict[str, Any]] = inventory["all"]["children"]["proxmox_vms"]["hosts"]
+    return sorted(defaults.keys() & (variables | set.intersection(*(set(own) for own in machines.values()))))
+
+
+@each_role
+@pytest.mark.parametrize("environment", ["home", "lab"])
+def test_what_the_topology_says_has_no_default_in_a_role(role: Path, environment: str) -> None:
+    inventory = read(ANSIBLE / "inventories" / environment / "hosts.yml")
+    assert told_twice(read(role / "defaults" / "main.yml"), inventory) == []
+
+
+@each_role
+def test_no_port_of_the_topology_stands_in_a_default(role: Path) -> None:
+    inventory = read(ANSIBLE / "inventories" / "home" / "hosts.yml")["all"]["vars"]
+    ports = {value for name, value in inventory.items() if name.endswith("_port")}
+    assert ports >= {9000, 8081, 6379, 9100, 9187, 5432, 9404}
+    defaults = (role / "defaults" / "main.yml").read_text() if (role / "defaults" / "main.yml").is_file() else ""
+    assert [port for port in ports if re.search(rf"\b{port}\b", defaults)] == []
+
+
+def test_a_default_of_what_the_inventory_sets_is_found() -> None:
+    inventory = {"all": {"vars": {"a_port": 1}, "children": {"proxmox_vms": {"hosts": {"x": {"b": 1}, "y": {}}}}}}
+    assert told_twice({"a_port": 2, "b": 1, "c": 3}, inventory) == ["a_port"]
+
+
+def test_no_role_repeats_a_version_that_the_pom_pins() -> None:
+    pom = (REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml").read_text(encoding="utf-8")
+    pinned = set(re.findall(r"<[a-z0-9]+\.version>([^<]+)<", pom))
+    assert pinned
+    files = [
+        path for role in ROLES for folder in ("defaults", "meta", "vars") for path in (role / folder).glob("*.yml")
+    ]
+    found = {(path.parts[-3], version) for path in files for version in pinned if version in path.read_text().split()}
+    assert found == set()
+
+
 def test_the_example_vault_holds_no_secret() -> None:
     def leaves(node: Any, name: str = "") -> list[tuple[str, Any]]:
         if isinstance(node, dict):

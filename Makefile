@@ -33,7 +33,8 @@ TIER = $(CORE)/python -m pytest --durations=25
 .PHONY: check test test-faults test-experiments test-all
 check: setup ## Lint and the tests that need no server, in two minutes
 	@$(MAKE) lint
-	@$(TIER) -m "unit or spark" $(PYTEST)
+	@# Two workers: one has Spark's session and its tests, the other the rest.
+	@$(TIER) -n 2 --dist loadgroup -m "unit or spark" $(PYTEST)
 
 test: setup ## Lint and those, then each part on real servers, then every kind of traffic end to end; what CI runs
 	@$(MAKE) lint

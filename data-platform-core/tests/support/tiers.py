@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+SPARK = "spark"
 #: By marker, for what needs no server; the rest goes by its folder, since a tier may hold tests of both.
-_MARKERS = ("unit", "spark")
+_MARKERS = ("unit", SPARK)
 _FOLDERS = ("integration", "e2e")
 
 
@@ -25,6 +26,12 @@ def tier(item: pytest.Item) -> int:
         f"{item.nodeid}: has no marker of {', '.join(_MARKERS)} and is in no folder of {', '.join(_FOLDERS)}; "
         "give it a marker"
     )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With several workers (`make check`), one of them has Spark's session: its tests are one group."""
+    if item.get_closest_marker(SPARK):
+        item.add_marker(pytest.mark.xdist_group(SPARK))
 
 
 @pytest.hookimpl(trylast=True)

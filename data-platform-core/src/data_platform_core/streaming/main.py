@@ -51,7 +51,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
     stopping = Stopping().on_signals()
-    writer = WriterProcess(settings, "crm stream run")
+    writer = WriterProcess(settings, "ingest")
     _refuse_address_in_use(settings, writer, stopping)
     watch = LagWatch(settings, contracts.values())
     watchdog = Watchdog(settings.ingest.hang_s, watch.waiting)

@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from data_platform_core.command_line import print_error
 from data_platform_core.contracts import load_contracts
 from data_platform_core.errors import LeaseLostError, ServiceError, UnreachableError
+from data_platform_core.jobs import job
 from data_platform_core.lake.fence import Fence
 from data_platform_core.lake.lease import WriterLease, this_process
 from data_platform_core.lake.lease_store import LeaseStore
@@ -33,11 +34,12 @@ log = structlog.get_logger(__name__)
 
 
 class WriterProcess:
-    """Holds `lease` from `acquire` on. `job` is the command, for people."""
+    """Holds `lease` from `acquire` on, as a job of the catalogue."""
 
-    def __init__(self, settings: Settings, job: str) -> None:
+    def __init__(self, settings: Settings, job_name: str) -> None:
         self._settings = settings
-        self.lease = WriterLease(LeaseStore(settings.object_store, settings.lease), this_process(job, settings.lease))
+        holder = this_process(" ".join(job(job_name).command), settings.lease)
+        self.lease = WriterLease(LeaseStore(settings.object_store, settings.lease), holder)
         self._jvm: psutil.Process | None = None
         self._fence: Fence | None = None
         self._next_look = 0.0

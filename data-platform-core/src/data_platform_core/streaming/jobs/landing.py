@@ -50,7 +50,7 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
     # Checked before Spark takes its twenty seconds.
     manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
-    writer = WriterProcess(settings, "crm lake import")
+    writer = WriterProcess(settings, "backfill-import")
     writer.acquire()
     try:
         with jvm_output_aside(settings, "crm-lake-import"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 from fake_proxmox import Api, first_cluster
 
+from infra_lab.proxmox_api import machines
 from infra_lab.proxmox_api.faults import FAILURES
 from infra_lab.proxmox_api.state import Store
 
@@ -25,12 +27,15 @@ def test_a_clone_is_a_vm_of_its_own(api: Api) -> None:
     assert "BC:24:11:00:00:01" not in config["net0"]
 
 
-def test_a_new_vm_is_locked_until_its_copy_is_whole(api: Api) -> None:
+def test_a_new_vm_is_locked_until_its_copy_is_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = threading.Event()
+    monkeypatch.setattr(machines, "time", SimpleNamespace(sleep=lambda _seconds: whole.wait(60)))
     upid = api.ask("POST", "/nodes/pve/qemu/9000/clone", newid=101, full=1).json()["data"]
     assert upid.startswith("UPID:pve:")
     assert upid.endswith(":qmclone:9000:automation@pve!ansible:")
     answer = api.ask("POST", f"{VM}/status/start")
     assert (answer.status_code, answer.json()["message"]) == (500, "VM is locked (clone)")
+    whole.set()
     api.tasks.wait()
     assert api.task("POST", f"{VM}/status/start") == "OK"
 

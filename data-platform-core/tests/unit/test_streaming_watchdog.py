@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 import psutil
 import pytest
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.streaming.watchdog import Signs, Watchdog, hang
+from data_platform_core.waiting import ask_until
 
 pytestmark = pytest.mark.unit
 
@@ -210,5 +210,13 @@ def test_a_process_that_hangs_or_outlives_its_jvm_ends_with_it(how: str, reason:
     )
     assert done.returncode == ServiceError.exit_code
     assert reason in done.stdout
-    with suppress(psutil.NoSuchProcess):  # a parent that does not ask leaves a zombie
-        assert psutil.Process(int(done.stdout.split()[0])).status() == psutil.STATUS_ZOMBIE
+    child = int(done.stdout.split()[0])
+    assert ask_until(bool, lambda: gone(child), within_s=60, every_s=0.05)  # it was killed, not yet buried
+
+
+def gone(pid: int) -> bool:
+    """Whether the process is gone, or a zombie because its parent did not ask."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

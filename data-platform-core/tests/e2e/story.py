@@ -21,6 +21,7 @@ from data_platform_core.accounting.liveness import topic_marks
 from data_platform_core.contracts import Contract
 from data_platform_core.jobs import program_path
 from data_platform_core.naming import names
+from data_platform_core.topology import load_topology
 
 #: Of every test of the story. The chapters count for the test that comes first, whichever that is.
 MARKS = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -40,8 +41,8 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def scrape(pipeline: Pipeline) -> Samples:
     """The driver's metrics, by name and labels."""
-    metrics = pipeline.settings("streaming").metrics
-    text = httpx.get(f"http://{metrics.streaming_host}:{metrics.streaming_port}/metrics").text
+    address = load_topology(pipeline.environment).metrics.streaming.address
+    text = httpx.get(f"http://{address}/metrics").text
     families = text_string_to_metric_families(text)
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 

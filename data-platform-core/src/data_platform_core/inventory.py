@@ -186,6 +186,7 @@ def _services(topology: Topology) -> dict[str, Any]:
         "minio_region": store.region,
         "minio_buckets": [store.buckets.lake, store.buckets.ledger],
         **_bound(schema_registry=registry, postgresql=postgres, minio=store, monitoring_agents=monitoring.prometheus),
+        **_bound(alertmanager=monitoring.alertmanager),
         **({"redis_cluster_port": topology.redis.port} if topology.redis else {}),
         "monitoring_prometheus_host": monitoring.prometheus.host,
         "monitoring_prometheus_port": monitoring.prometheus.port,

@@ -76,6 +76,7 @@ def test_every_machine_is_scraped_and_alerts_go_to_an_alertmanager() -> None:
     assert {"kafka-1:monitoring_agents_node_exporter_port", "postgres-1:monitoring_agents_node_exporter_port"} <= {
         *targets
     }
+    assert "watcher:monitoring_agents_prometheus_port" in targets, "where it is reached, not where it listens"
     assert config["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": ["alertmanager:1"]}]}]
     assert defaults()["monitoring_agents_alertmanagers"]
 

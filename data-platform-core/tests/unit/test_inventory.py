@@ -72,11 +72,15 @@ def test_a_role_gets_the_address_to_listen_on_only_where_it_is_not_the_hosts_own
     bound = topology.model_copy(
         update={
             "kafka": topology.kafka.model_copy(update={"brokers": brokers}),
+            "monitoring": topology.monitoring.model_copy(
+                update={"alertmanager": topology.monitoring.alertmanager.model_copy(update={"bind": "0.0.0.0"})}
+            ),
             "postgres": topology.postgres.model_copy(update={"bind": "0.0.0.0"}),
         }
     )
     tree = yaml.safe_load(inventory_text(bound, load_contracts().values()))["all"]
     assert tree["vars"]["postgresql_listen_address"] == "0.0.0.0"
+    assert tree["vars"]["alertmanager_listen_address"] == "0.0.0.0"
     assert tree["vars"]["postgresql_host"] == topology.postgres.host
     assert tree["children"]["proxmox_vms"]["hosts"]["kafka-1"]["kafka_broker_listen_address"] == "0.0.0.0"
 

@@ -35,7 +35,7 @@ def rendered(groups: dict[str, list[str]]) -> dict[str, Any]:
     environment.filters["to_json"] = json.dumps
     text = (ROLE / "templates" / "prometheus.yml.j2").read_text(encoding="utf-8")
     names = {name: name for name in re.findall(r"\b(?:monitoring_agents|platform)_\w+", text)}
-    names |= {"ansible_managed": "-", "ansible_host": "here", "monitoring_agents_alertmanagers": ["alertmanager:1"]}
+    names |= {"ansible_managed": "-", "ansible_host": "watcher", "monitoring_agents_alertmanagers": ["alertmanager:1"]}
     hosts = {name for members in groups.values() for name in members}
     machines = {name: {"ansible_host": name, "kafka_broker_id": number} for number, name in enumerate(sorted(hosts))}
     found: dict[str, Any] = yaml.safe_load(

@@ -92,7 +92,7 @@ def _run_spark(
     try:
         with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
             _stream(spark, settings, contracts, watch, watchdog, writer, stopping)
-    except Py4JNetworkError:
+    except (Py4JNetworkError, ConnectionError):  # a call that meets its closed socket has Python's own error
         raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
     finally:
         stopping.force_later()

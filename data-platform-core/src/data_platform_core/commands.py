@@ -37,7 +37,7 @@ def call(
     except subprocess.TimeoutExpired as error:
         raise ServiceError(f"`{_shown(arguments)}` did not end in {timeout_s:g} s") from error
     if done.returncode:
-        words = " | ".join((done.stderr or done.stdout).strip()[-_LAST_WORDS:].splitlines())
+        words = last_words(done.stderr or done.stdout)
         raise ServiceError(f"`{_shown(arguments)}` ended with {done.returncode}: {words}")
     return done.stdout
 
@@ -45,6 +45,11 @@ def call(
 def succeeds(arguments: Sequence[str]) -> bool:
     """Whether it ends with 0; what it prints is dropped."""
     return subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def last_words(output: str) -> str:
+    """The end of what a program printed, on one line."""
+    return " | ".join(output.strip()[-_LAST_WORDS:].splitlines())
 
 
 def _shown(arguments: Sequence[str]) -> str:

@@ -71,6 +71,11 @@ class Job(Frozen):
         head = (program, *place, *subcommand) if program == _CORE else (program, *subcommand, *place)
         return (*head, *(("--run-id", run_id) if run_id is not None else ()), *options)
 
+    def argv(self, environment: str, *options: str, run_id: str | None = None) -> list[str]:
+        """The same for a child process: the program by its path. Raises as `in_environment`."""
+        program, *arguments = self.in_environment(environment, *options, run_id=run_id)
+        return [program_path(program), *arguments]
+
     @model_validator(mode="after")
     def _is_a_command_of_ours(self) -> Job:
         if not self.command or self.command[0] not in (_CORE, _GENERATOR):

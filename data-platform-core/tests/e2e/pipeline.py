@@ -48,8 +48,7 @@ class Pipeline:
 
     def job(self, name: str, *options: str, run_id: str | None = None) -> list[str]:
         """The command of a job of the catalogue in this environment, for a child process."""
-        program, *arguments = job(name).in_environment(self.environment, *options, run_id=run_id)
-        return [program_path(program), *arguments]
+        return job(name).argv(self.environment, *options, run_id=run_id)
 
     def run_job(self, name: str, *options: str, run_id: str | None = None) -> Finished:
         """Run a job of the catalogue to its end."""

@@ -25,7 +25,7 @@ from outages import BACK_WITHIN_S, deaths, driver, wait_for, wait_until_ready
 from pipeline import Pipeline
 
 from data_platform_core.access.names import MONITORING
-from data_platform_core.jobs import BATCH, job, program_path
+from data_platform_core.jobs import BATCH, job
 from data_platform_core.naming import LOADING_SCHEMA
 from data_platform_core.topology import Topology, load_topology
 from embedded_stack import api
@@ -78,9 +78,8 @@ class Running:
 
 @contextmanager
 def in_background(name: str, environment: str) -> Iterator[Running]:
-    program, *arguments = job(name).in_environment(environment)
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen([program_path(program), *arguments], stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(job(name).argv(environment), stdout=output, stderr=subprocess.STDOUT)
         try:
             yield Running(process, output)
         finally:

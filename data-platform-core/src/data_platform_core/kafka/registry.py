@@ -59,9 +59,7 @@ class RegistryClient:
         found = self._found(f"subject {subject}", lambda: self._client.lookup_schema(subject, schema))
         if found is not None:
             return int(found.schema_id)
-        if not self._versions(subject):
-            raise self._without_schema(subject)
-        self._refuse_incompatible(contract)
+        self.writer_schemas(contract)
         raise ServiceError(
             f"registry {self._url}: subject {subject} does not hold the schema of contract {contract.entity}; "
             f"register it with `crm registry apply`"
@@ -76,7 +74,16 @@ class RegistryClient:
         subject = contract.names.subject
         versions = self._versions(subject)
         if not versions:
-            raise self._without_schema(subject)
+            raise ServiceError(
+                f"registry {self._url}: subject {subject} has no schema; register it with `crm registry apply`"
+            )
+        return self._readable(contract, versions, on_unreadable)
+
+    def _readable(
+        self, contract: Contract, versions: Iterable[int], on_unreadable: Literal["raise", "skip"] = "raise"
+    ) -> dict[int, str]:
+        """`writer_schemas` of these versions."""
+        subject = contract.names.subject
         schemas: dict[int, str] = {}
         for version in versions:
             what = f"subject {subject} version {version}"
@@ -95,8 +102,7 @@ class RegistryClient:
 
     def _refuse_incompatible(self, contract: Contract) -> None:
         """Raise when data written with the subject's versions can't be read with the contract's schema."""
-        if self._versions(contract.names.subject):
-            self.writer_schemas(contract)
+        self._readable(contract, self._versions(contract.names.subject))
 
     def _register(self, contract: Contract) -> int:
         subject, schema = contract.names.subject, Schema(contract.avro_json, _AVRO)
@@ -113,11 +119,6 @@ class RegistryClient:
 
     def _versions(self, subject: str) -> list[int]:
         return self._found(f"subject {subject}", lambda: self._client.get_versions(subject)) or []
-
-    def _without_schema(self, subject: str) -> ServiceError:
-        return ServiceError(
-            f"registry {self._url}: subject {subject} has no schema; register it with `crm registry apply`"
-        )
 
     def _found(self, what: str, call: Callable[[], _Answer]) -> _Answer | None:
         """None where the registry has no such thing."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
-from data_platform_core.jobs import SETUP, job, program_path
+from data_platform_core.jobs import SETUP, job
 from embedded_stack.layout import Layout
 from embedded_stack.service import Accounts, Service
 from embedded_stack.supervision import Supervisor
@@ -118,6 +118,5 @@ def apply_platform(environment: str, progress: Progress) -> None:
 
 def _platform_job(environment: str, name: str, progress: Progress) -> None:
     progress(name, STARTING)
-    program, *arguments = job(name).in_environment(environment)
-    call([program_path(program), *arguments], timeout_s=PLATFORM_TIMEOUT_SECONDS)
+    call(job(name).argv(environment), timeout_s=PLATFORM_TIMEOUT_SECONDS)
     progress(name, "applied")

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from data_platform_core.commands import last_words
 from data_platform_core.errors import ServiceError
 from data_platform_core.jobs import program_path
 from platform_experiments.embedded.processes import described, family, held_still
 from platform_experiments.runtime import Finished, Process
 
-_LAST_WORDS = 400
 #: After Ctrl-C: a generator waits for what it sent, a load for Spark to let go.
 _SETTLE_SECONDS = 30
 _END_SECONDS = 60
@@ -48,7 +48,7 @@ def run(command: Sequence[str], settings: Mapping[str, str], *, check: bool) -> 
             _end(process)
         used = figures.read()
     if process.returncode and check:
-        words = " | ".join((complaint or output).strip()[-_LAST_WORDS:].splitlines())
+        words = last_words(complaint or output)
         raise ServiceError(f"`{' '.join(command)}` ended with {process.returncode}: {words}")
     return Finished(process.returncode, output, float(used or "nan"))
 

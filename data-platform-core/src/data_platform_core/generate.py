@@ -13,6 +13,7 @@ from data_platform_core.account_files import account_files
 from data_platform_core.contracts import Contract, load_contracts
 from data_platform_core.errors import AccountingError
 from data_platform_core.inventory import inventories
+from data_platform_core.kubernetes.files import kubernetes_files
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables
 from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
@@ -34,6 +35,7 @@ def generated_files() -> dict[Path, str]:
         ENV_EXAMPLE: env_example(),
         **inventories(contracts.values()),
         **account_files(load_matrix()),
+        **kubernetes_files(load_matrix()),
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from data_platform_core.cluster import Kubernetes, check_endpoints
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
 from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
@@ -287,6 +288,7 @@ class Topology(Frozen):
     requires: Requires = Requires()
     spark: Spark | None = None
     redis: Redis | None = None
+    kubernetes: Kubernetes | None = None
     proxmox: Proxmox | None = None
     hosts: dict[str, Host] = Field(default_factory=dict)
 
@@ -313,6 +315,8 @@ class Topology(Frozen):
     @model_validator(mode="after")
     def _services_run_on_hosts_for_them(self) -> Topology:
         check_hosts(self.hosts, self.proxmox)
+        if self.kubernetes is not None:
+            check_endpoints(self.kubernetes, {name: (each.host, each.bind) for name, each in self.metrics})
         if not self.hosts:
             return self
         brokers = {broker.host for broker in self.kafka.brokers}

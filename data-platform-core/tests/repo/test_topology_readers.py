@@ -15,7 +15,7 @@ from data_platform_core.topology import Topology
 pytestmark = pytest.mark.unit
 
 #: The models of the topology themselves read nothing on behalf of anybody.
-MODELS = {"topology.py", "infrastructure.py"}
+MODELS = {"topology.py", "infrastructure.py", "cluster.py"}
 #: Read as a whole, by `model_dump`, into variables of the same names.
 DUMPED = {"Proxmox", "Template", "VirtualMachine"}
 

@@ -153,6 +153,14 @@ def show_manifest(
     typer.echo(manifest_text(name, load_topology(context.obj or "local"), run_id), nl=False)
 
 
+@app.command("secrets")
+def show_secrets(context: typer.Context) -> None:
+    """Print the Secrets that pods need, as they are: `crm --env home secrets | kubectl apply -f -`."""
+    from data_platform_core.kubernetes.secrets import secrets_text
+
+    typer.echo(secrets_text(load_topology(context.obj or "local")), nl=False)
+
+
 @app.command("generate")
 def generate_files(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from data_platform_core.access.matrix import Matrix
 from data_platform_core.jobs import load_jobs
 from data_platform_core.kubernetes.applications import applications
+from data_platform_core.kubernetes.chart import chart_files
 from data_platform_core.kubernetes.objects import cluster_objects
 from data_platform_core.paths import TOPOLOGY_DIR
 from data_platform_core.topology import Topology, load_topology
@@ -21,4 +22,8 @@ def topologies(folder: Path = TOPOLOGY_DIR) -> list[Topology]:
 def kubernetes_files(matrix: Matrix) -> dict[Path, str]:
     """The text of each of these files. Raises ConfigurationError naming the topology and the key that is wrong."""
     jobs, places = load_jobs(matrix=matrix).values(), topologies()
-    return {**applications(places, matrix, jobs), **cluster_objects(places, matrix, jobs)}
+    return {
+        **applications(places, matrix, jobs),
+        **cluster_objects(places, matrix, jobs),
+        **chart_files(places, matrix, jobs),
+    }

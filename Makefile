@@ -105,8 +105,9 @@ topics: setup ## Show what contracts and topology would change on the brokers' t
 	@$(CORE)/crm --env $(ENV) topics plan
 
 generate: setup ## Rewrite the files that are derived from contracts, alert rules and runbooks
-	@$(CORE)/crm generate
+	@# Dashboards first: the chart has copies of them.
 	@$(CORE)/crm-dashboards generate
+	@$(CORE)/crm generate
 
 dbt: setup ## Build and test the marts
 	@$(CORE)/crm --env $(ENV) dbt build
@@ -136,6 +137,12 @@ lab-test: setup ## Build, validate, break, tear down on a fresh lab; CHAIN=zooke
 
 lab-down: setup ## End the lab; DELETE=1 also deletes its hosts
 	@$(CORE)/crm-lab down $(if $(DELETE),--delete)
+
+##@ Kubernetes (docs/ai-context/runbooks/kubernetes.md)
+
+.PHONY: images
+images: setup ## Build crm-spark and crm-jobs for ENV=home; BUILD="--build-arg BASE=..." goes to the builder
+	@sh data-platform-core/docker/build.sh $(ENV) $(BUILD)
 
 ##@ Code
 

@@ -153,6 +153,16 @@ def show_manifest(
     typer.echo(manifest_text(name, load_topology(context.obj or "local"), run_id), nl=False)
 
 
+@app.command("images")
+def list_images(context: typer.Context) -> None:
+    """List the images that an environment's pods run: folder of the Dockerfile, and name."""
+    from data_platform_core.kubernetes.names import images
+    from data_platform_core.kubernetes.services import kubernetes_of
+
+    for folder, name in images(kubernetes_of(load_topology(context.obj or "local"))).items():
+        typer.echo(f"{folder} {name}")
+
+
 @app.command("secrets")
 def show_secrets(context: typer.Context) -> None:
     """Print the Secrets that pods need, as they are: `crm --env home secrets | kubectl apply -f -`."""

@@ -33,12 +33,18 @@ SCRATCH: Final = "/tmp"
 PROGRAMS: Final = "/opt/crm/bin"
 PKI: Final = "/etc/crm/pki"
 USER_ID: Final = 10001
-_IMAGES: Final = {Kind.SPARK: "crm-spark", Kind.PROCESS: "crm-jobs"}
+#: Folder of an image's Dockerfile; its name is the folder's with `crm-` before it.
+_FOLDERS: Final = {Kind.SPARK: "spark", Kind.PROCESS: "jobs"}
 
 
 def image(kubernetes: Kubernetes, kind: Kind) -> str:
     """The image that jobs of `kind` run in, of this version of the platform."""
-    return f"{kubernetes.images.prefix}/{_IMAGES[kind]}:{__version__}"
+    return f"{kubernetes.images.prefix}/crm-{_FOLDERS[kind]}:{__version__}"
+
+
+def images(kubernetes: Kubernetes) -> dict[str, str]:
+    """Every image by the folder of its Dockerfile, below data-platform-core/docker."""
+    return {folder: image(kubernetes, kind) for kind, folder in _FOLDERS.items()}
 
 
 def labels(job: Job) -> dict[str, str]:

@@ -73,12 +73,21 @@ def _problems(manifest: dict[str, Any]) -> Iterator[str]:
             yield f"{manifest['apiVersion']} is no kind of Kubernetes {VERSION}, nor of {DEFINITIONS}"
 
 
+class _Loader(yaml.CSafeLoader):
+    """Reads a bare `=`, which one of Prometheus' lists has, as the text that it is."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _loader, node: node.value)
+
+
 @lru_cache
 def _definition(api_version: str, kind: str) -> dict[str, Any] | None:
     """The schema of an operator's kind; None for one that no definition there has."""
     group, _, version = api_version.partition("/")
-    for path in DEFINITIONS.glob(f"*/{group}_{kind.lower()}s.yaml"):
-        definition = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    for path in DEFINITIONS.glob(f"*/{group}_{kind.lower()}*s.yaml"):
+        definition = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if definition["spec"]["names"]["kind"] != kind:
+            continue
         for each in definition["spec"]["versions"]:
             if each["name"] == version:
                 schema: dict[str, Any] = _strict(each["schema"]["openAPIV3Schema"])

@@ -22,6 +22,8 @@ from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
 from data_platform_core.topology import Address, Topology
 
 CHART_DIR: Final[Path] = REPOSITORY_ROOT / "helm" / "charts" / "crm-platform"
+#: Values for other people's charts.
+VALUES_DIR: Final[Path] = REPOSITORY_ROOT / "helm" / "values"
 _MONITORING: Final = REPOSITORY_ROOT / "home-server-infra" / "monitoring"
 #: What is copied, by its folder there.
 _COPIED: Final = {"rules": "*.yaml", "dashboards": "*.json"}
@@ -32,12 +34,15 @@ _DRIVER: Final = {"spark-role": "driver"}
 
 
 def chart_files(topologies: Iterable[Topology], matrix: Matrix, jobs: Iterable[Job]) -> dict[Path, str]:
-    """Every generated file of the chart."""
-    jobs = tuple(jobs)
+    """Every generated file of the chart, and what other people's charts are told of an environment."""
+    jobs, topologies = tuple(jobs), tuple(topologies)
     files = {
         CHART_DIR / "environments" / f"{topology.environment}.yaml": generated(values(topology, matrix, jobs))
         for topology in topologies
     }
+    for topology in topologies:
+        operator = {"spark": {"jobNamespaces": [kubernetes_of(topology).namespace]}}
+        files[VALUES_DIR / topology.environment / "spark-operator.yaml"] = generated(operator)
     for folder, pattern in _COPIED.items():
         for path in sorted((_MONITORING / folder).glob(pattern)):
             text = path.read_text(encoding="utf-8")

@@ -34,9 +34,18 @@ SPIKE = (
 def helm(environment: str | None, *settings: str, namespace: str | None = None) -> subprocess.CompletedProcess[str]:
     given = ("-f", str(CHART_DIR / "environments" / f"{environment}.yaml")) if environment else ()
     where = namespace or NAMESPACES[environment or "home"]
-    chosen = [word for each in settings for word in ("--set-string" if ".options" in each else "--set", each)]
+    chosen = [
+        word
+        for each in settings
+        for word in ("--set-string" if re.search(r"\.options|^settings", each) else "--set", each)
+    ]
     command = [program("helm"), "template", "crm", str(CHART_DIR), "-n", where, "--kube-version", f"{VERSION}.0"]
     return subprocess.run([*command, *given, *chosen], capture_output=True, text=True, check=False)
+
+
+def _how(setting: str) -> str:
+    """Options and settings are strings, which `--set` would make numbers of."""
+    return "--set-string" if re.search(r"\.options|^settings", setting) else "--set"
 
 
 @lru_cache
@@ -188,6 +197,13 @@ def test_metrics_are_served_where_the_topology_says(environment: str) -> None:
         assert services[name]["spec"]["ports"][0]["port"] == endpoint.port
 
 
+def test_a_setting_of_a_person_wins_over_the_environments(environment: str) -> None:
+    manifests = rendered(environment, "settings.streaming.CRM_INGEST__MIN_PARTITIONS=12")
+    data = kinds(manifests, "ConfigMap")["crm-streaming"]["data"]
+    assert data["CRM_INGEST__MIN_PARTITIONS"] == "12"
+    assert data["CRM_ENVIRONMENT"] == environment
+
+
 def test_rules_and_dashboards_are_those_of_the_embedded_stack(environment: str) -> None:
     manifests = rendered(environment)
     assert {"crm-pipeline", "crm-recording", "crm-servers"} == set(kinds(manifests, "PrometheusRule"))
@@ -210,6 +226,9 @@ def test_rules_and_dashboards_are_those_of_the_embedded_stack(environment: str) 
         ("networkPolicies.dns.ports={70000}", "networkPolicies/dns/ports"),
         ("secrets.check=perhaps", "secrets/check"),
         ("platfrom.environment=home", "platfrom"),
+        ("settings.streaming.CRM_KAFKA__PASSWORD=x", "CRM_KAFKA__PASSWORD"),
+        ("settings.streaming.CRM_INGEST__MIN_PARTITION=12", "CRM_INGEST__MIN_PARTITION"),
+        ("settings.streamer.CRM_INGEST__MIN_PARTITIONS=12", "no job runs as service streamer"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(setting: str, named: str) -> None:

@@ -73,14 +73,17 @@ def test_no_role_of_ours_reads_secrets_or_has_every_right() -> None:
             assert "secrets" not in rule["resources"]
 
 
-def test_executors_fit_into_the_quota(topology: Topology) -> None:
+def test_a_spike_and_a_load_fit_into_the_quota_together(topology: Topology) -> None:
     kubernetes = topology.kubernetes
     assert kubernetes is not None
-    ingest = kubernetes.spark["ingest"]
-    memory = ingest.driver_memory_mb + ingest.driver_overhead_mb
-    memory += ingest.executors_max * (ingest.executor_memory_mb + ingest.executor_overhead_mb)
-    assert memory < kubernetes.quota.memory_mb
-    assert ingest.driver_cpu_m + ingest.executors_max * ingest.executor_cpu_m < 1000 * kubernetes.quota.cpu
+    memory = cpu = 0
+    for size in (kubernetes.spark["ingest"], kubernetes.spark["load-warehouse"]):
+        memory += size.driver_memory_mb + size.driver_overhead_mb
+        memory += size.executors_max * (size.executor_memory_mb + size.executor_overhead_mb)
+        cpu += size.driver_cpu_m + size.executors_max * size.executor_cpu_m
+    # What is left is for generator, marts and reconciliation.
+    assert memory + 1024 <= kubernetes.quota.memory_mb
+    assert cpu + 500 <= 1000 * kubernetes.quota.cpu
 
 
 def test_the_rule_about_environments_reads_the_label_that_we_write() -> None:

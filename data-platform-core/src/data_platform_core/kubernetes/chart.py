@@ -19,6 +19,7 @@ from data_platform_core.kubernetes import names, pods, spark
 from data_platform_core.kubernetes.services import Service, api_server, kubernetes_of, secret_variables, services
 from data_platform_core.kubernetes.text import generated, manifest
 from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
+from data_platform_core.settings import known_variables
 from data_platform_core.topology import Address, Topology
 
 CHART_DIR: Final[Path] = REPOSITORY_ROOT / "helm" / "charts" / "crm-platform"
@@ -69,6 +70,7 @@ def values(topology: Topology, matrix: Matrix, jobs: Iterable[Job]) -> dict[str,
             "securityContext": pods.container_security(),
             "priorityClasses": {"service": names.SERVICE_PRIORITY, "job": names.JOB_PRIORITY},
             "topology": {"name": names.TOPOLOGY, "files": _topology_files(topology.environment)},
+            "knownSettings": sorted(known_variables()),
             "services": {name: _service(each, jobs) for name, each in accounts.items()},
             "jobs": {
                 job.name: {

@@ -76,7 +76,6 @@ def _limits(namespace: str, quota: Quota) -> list[dict[str, Any]]:
                 "hard": {
                     "requests.cpu": str(quota.cpu),
                     "requests.memory": memory,
-                    "limits.memory": memory,
                     "pods": str(quota.pods),
                     # Nothing of ours is reached from outside, or keeps data in the cluster.
                     "services.loadbalancers": "0",

@@ -42,7 +42,7 @@ metadata:
     {{- include "crm.labels" (dict "root" .root "name" .name "service" $job.service) | nindent 4 }}
   annotations:
     # A pod reads its settings when it starts: a change of them is a new pod.
-    crm.platform/settings: {{ list $service $platform.topology .scenario | toJson | sha256sum | trunc 16 }}
+    crm.platform/settings: {{ list $service $platform.topology .scenario (index .root.Values.settings $job.service) | toJson | sha256sum | trunc 16 }}
 spec:
   serviceAccountName: {{ $service.account }}
   automountServiceAccountToken: false

@@ -140,9 +140,15 @@ lab-down: setup ## End the lab; DELETE=1 also deletes its hosts
 
 ##@ Kubernetes (docs/ai-context/runbooks/kubernetes.md)
 
-.PHONY: images
+.PHONY: images deploy undeploy
 images: setup ## Build crm-spark and crm-jobs for ENV=home; BUILD="--build-arg BASE=..." goes to the builder
 	@sh data-platform-core/docker/build.sh $(ENV) $(BUILD)
+
+deploy: setup ## All of ENV=home on the cluster of your kubeconfig, in order; may be repeated
+	@sh helm/deploy.sh up $(ENV)
+
+undeploy: setup ## Take our pods of ENV=home away; operators, namespaces and all data stay
+	@sh helm/deploy.sh down $(ENV)
 
 ##@ Code
 

@@ -30,8 +30,10 @@ def operator(environment: str, *settings: str) -> subprocess.CompletedProcess[st
 
 def test_the_version_that_is_installed_is_the_one_that_is_checked() -> None:
     (checked,) = re.findall(r"spark-operator/v2 v(\S+)", PINS.read_text(encoding="utf-8"))
-    installed = re.findall(r"spark-operator` (\d\S*)|--version (\S+)", (VALUES_DIR / "README.md").read_text("utf-8"))
-    assert {version for pair in installed for version in pair if version} == {checked}
+    (installed,) = re.findall(
+        r"^spark-operator \S+ (\S+)", (VALUES_DIR / "charts.txt").read_text("utf-8"), re.MULTILINE
+    )
+    assert installed == checked
 
 
 @needs_definitions

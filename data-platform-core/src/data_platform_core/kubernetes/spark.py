@@ -24,8 +24,9 @@ API: Final = "sparkoperator.k8s.io/v1beta2"
 STREAM: Final = "ingest"
 _BOUNDS = REPOSITORY_ROOT / "requirements" / "constraints.txt"
 
-#: Seconds before a failed driver is started again, times the number of failures: Spark's operator backs off linearly.
-_RETRY_S: Final = 10
+#: Seconds between two starts of a driver, times the starts so far: Spark's operator backs off linearly, and counts from
+#: the last start, so that a driver which ran for long is started at once.
+_RETRY_S: Final = 5
 #: Times that a job which ends is tried in all, beside its first: an outage is waited for inside the job (ADR 0018).
 _RETRIES: Final = 2
 #: A batch, its commits and the lease: the time that a driver has to end cleanly, seconds.

@@ -55,7 +55,7 @@ def run_stream(
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
 ) -> None:
     """Ingest into bronze and silver until stopped."""
-    from data_platform_core.streaming.main import run
+    from data_platform_core.streaming.driver import run
 
     run(load_settings("streaming", context.obj), entity or ())
 
@@ -80,7 +80,7 @@ def import_landed(
     from data_platform_core.wire.ledger import check_run_id
 
     check_run_id(run_id)
-    from data_platform_core.streaming.jobs.landing import import_run
+    from data_platform_core.streaming.ingest.landing import import_run
 
     for entity, rows in import_run(load_settings("streaming", context.obj), run_id).items():
         typer.echo(f"{entity}: {rows:,} rows in bronze")
@@ -145,7 +145,7 @@ def generate_files(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
 ) -> None:
     """Write the files that are derived from contracts and topology."""
-    from data_platform_core import generate
+    from data_platform_core.generated import generate
 
     if check:
         generate.check()

@@ -50,3 +50,9 @@ class AccountingError(UserError):
     """An equation does not hold, or can't be evaluated."""
 
     exit_code = 1
+
+
+class GeneratedFileError(UserError):
+    """A generated file is not what its sources say now."""
+
+    exit_code = 1

@@ -16,7 +16,7 @@ from pydantic import StringConstraints, model_validator
 
 from data_platform_core.access.matrix import SERVICES_FILE, Matrix, load_matrix
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.infrastructure import Frozen
+from data_platform_core.topology.endpoints import Frozen
 
 #: The program that names its environment before its command: `crm --env test load`.
 _CORE = "crm"

@@ -15,8 +15,8 @@ from prometheus_client import REGISTRY
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka import topics
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.lag import LagWatch
-from data_platform_core.streaming.progress import ProgressReporter
+from data_platform_core.streaming.observe.lag import LagWatch
+from data_platform_core.streaming.observe.progress import ProgressReporter
 
 pytestmark = pytest.mark.integration
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from data_platform_core import generate
 from data_platform_core.access.kafka import Pattern, Resource, Rule, as_inventory, super_users, wanted_rules
 from data_platform_core.access.matrix import Operation, load_matrix
 from data_platform_core.contracts import load_contracts
-from data_platform_core.infrastructure import Role
-from data_platform_core.inventory import inventories, inventory_file, inventory_text
+from data_platform_core.errors import GeneratedFileError
+from data_platform_core.generated import generate
+from data_platform_core.generated.inventory import inventories, inventory_file, inventory_text
 from data_platform_core.naming import names
 from data_platform_core.topology import load_topology
+from data_platform_core.topology.hosts import Role
 
 pytestmark = pytest.mark.unit
 
@@ -101,7 +102,7 @@ def test_drift_of_an_inventory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     path = inventory_file("lab")
     stale = dict(generate.generated_files()) | {path: "all: {}\n"}
     monkeypatch.setattr(generate, "generated_files", lambda: stale)
-    with pytest.raises(generate.DriftError, match=r"inventories/lab/hosts\.yml"):
+    with pytest.raises(GeneratedFileError, match=r"inventories/lab/hosts\.yml"):
         generate.check()
 
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.streaming.checkpoint import Checkpoint
+from data_platform_core.streaming.ingest.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.spark
 

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from data_platform_core.streaming.dedup import SeenIndex
+from data_platform_core.streaming.ingest.dedup import SeenIndex
 
 pytestmark = pytest.mark.unit
 

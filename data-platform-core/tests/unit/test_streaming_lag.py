@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from data_platform_core.streaming.lag import records_behind, seconds_behind
-from data_platform_core.streaming.metrics import LATENCY_BOUNDS, LatencyHistogram
-from data_platform_core.streaming.progress import places
+from data_platform_core.streaming.observe.lag import records_behind, seconds_behind
+from data_platform_core.streaming.observe.metrics import LATENCY_BOUNDS, LatencyHistogram
+from data_platform_core.streaming.observe.progress import places
 
 pytestmark = pytest.mark.unit
 

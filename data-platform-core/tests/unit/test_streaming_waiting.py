@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.settings import load_settings
-from data_platform_core.streaming.waiting import LONGEST_PAUSE_S, checks, wait_for_services
+from data_platform_core.streaming.observe.waiting import LONGEST_PAUSE_S, checks, wait_for_services
 
 pytestmark = pytest.mark.unit
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.streaming.watchdog import Signs, Watchdog, hang
+from data_platform_core.streaming.observe.watchdog import Signs, Watchdog, hang
 from data_platform_core.waiting import ask_until
 
 pytestmark = pytest.mark.unit
@@ -55,7 +55,7 @@ def test_a_known_wait_is_no_silence_of_the_jvm() -> None:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr("data_platform_core.streaming.watchdog.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("data_platform_core.streaming.observe.watchdog.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ends: list[bool] = []
-    monkeypatch.setattr("data_platform_core.streaming.watchdog.end_now", lambda: ends.append(True))
+    monkeypatch.setattr("data_platform_core.streaming.observe.watchdog.end_now", lambda: ends.append(True))
     return ends
 
 
@@ -188,8 +188,8 @@ def test_a_driver_that_does_not_end_is_ended_after_its_grace() -> None:
 _FROZEN = """
 import os, signal, subprocess, sys, time
 import psutil
-from data_platform_core.streaming import watchdog as module
-from data_platform_core.streaming.watchdog import Watchdog
+from data_platform_core.streaming.observe import watchdog as module
+from data_platform_core.streaming.observe.watchdog import Watchdog
 module._ORDERLY_S = 0.5  # what a driver has to end by itself: here nobody ends it
 child = subprocess.Popen(["sleep", "600"])
 watchdog = Watchdog(0.5 if sys.argv[1] == "hangs" else 600, lambda: None)

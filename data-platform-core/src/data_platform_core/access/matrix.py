@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from data_platform_core.access.names import RESERVED
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.infrastructure import Frozen
+from data_platform_core.topology.endpoints import Frozen
 
 SERVICES_FILE = Path(__file__).parent / "services.yaml"
 

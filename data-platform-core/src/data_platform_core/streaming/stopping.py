@@ -11,7 +11,7 @@ from types import FrameType
 
 import structlog
 
-from data_platform_core.streaming.watchdog import end_now
+from data_platform_core.streaming.observe.watchdog import end_now
 
 #: An orderly end takes a few seconds (a batch under way, Spark, Kafka's clients); after so many it is forced. A
 #: supervisor must wait longer before it kills.

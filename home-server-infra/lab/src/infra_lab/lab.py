@@ -14,8 +14,8 @@ from functools import cached_property
 import httpx
 
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.infrastructure import Proxmox
 from data_platform_core.topology import Topology
+from data_platform_core.topology.hosts import Proxmox
 from data_platform_core.waiting import ask_until
 from infra_lab import kafka_archive, needs
 from infra_lab.background import Background

@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from data_platform_core.access import names, postgres
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ServiceError
-from data_platform_core.infrastructure import Role, with_role
+from data_platform_core.topology.hosts import Role, with_role
 from infra_lab.lab import Lab
 from infra_lab.private_files import read_vault
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_platform_core.errors import AccountingError
+from data_platform_core.errors import GeneratedFileError
 from data_platform_core.paths import REPOSITORY_ROOT
 from monitoring_dashboards import kafka_cluster, pipeline_health, runbooks, spike_and_lag, warehouse
 from monitoring_dashboards.board import Board, to_json
 
 DASHBOARDS_DIR: Path = REPOSITORY_ROOT / "home-server-infra" / "monitoring" / "dashboards"
-
-
-class DashboardDriftError(AccountingError):
-    """A dashboard's file is not what the code says now."""
 
 
 def boards() -> list[Board]:
@@ -46,9 +42,9 @@ def write() -> list[Path]:
 
 
 def check() -> None:
-    """Raises DashboardDriftError naming the first file that differs."""
+    """Raises GeneratedFileError naming the first file that differs."""
     for path in drifted():
-        raise DashboardDriftError(
+        raise GeneratedFileError(
             f"{path.relative_to(REPOSITORY_ROOT)} is not what its code, the alert rules or the runbooks say; "
             "run `make generate`"
         )

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard as model
 from pydantic import SecretStr
 
-from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.errors import ConfigurationError, GeneratedFileError, ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -105,7 +105,7 @@ def test_the_files_are_what_the_code_writes() -> None:
 def test_a_file_edited_by_hand_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     page = FILES[0]
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "{}"})
-    with pytest.raises(generate.DashboardDriftError, match=rf"{page.name} is not what .*run `make generate`"):
+    with pytest.raises(GeneratedFileError, match=rf"{page.name} is not what .*run `make generate`"):
         generate.check()
 
 

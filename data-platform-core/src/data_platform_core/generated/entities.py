@@ -1,71 +1,14 @@
-"""Files that are written from the two truths and the matrix of accounts.
-
-`make generate` writes them, CI fails when they have drifted.
-"""
+"""`docs/ai-context/entities.md`: every entity's contract, for people. GENERATED."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_platform_core.access.matrix import load_matrix
-from data_platform_core.account_files import account_files
-from data_platform_core.contracts import Contract, load_contracts
-from data_platform_core.errors import AccountingError
-from data_platform_core.inventory import inventories
+from data_platform_core.contracts import Contract
 from data_platform_core.paths import REPOSITORY_ROOT
-from data_platform_core.settings import known_variables
-from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
 
 ENTITIES_PAGE: Path = REPOSITORY_ROOT / "docs" / "ai-context" / "entities.md"
-ENV_EXAMPLE: Path = REPOSITORY_ROOT / ".env.example"
-
-
-class DriftError(AccountingError):
-    """A generated file is not what its sources say now."""
-
-
-def generated_files() -> dict[Path, str]:
-    """What each generated file must hold."""
-    contracts = load_contracts()
-    return {
-        SOURCES_FILE: sources_text(contracts),
-        ENTITIES_PAGE: entities_page(contracts),
-        ENV_EXAMPLE: env_example(),
-        **inventories(contracts.values()),
-        **account_files(load_matrix()),
-    }
-
-
-def write() -> list[Path]:
-    """Write what differs; returns the files that changed."""
-    changed = [path for path, text in generated_files().items() if _read(path) != text]
-    for path in changed:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(generated_files()[path], encoding="utf-8")
-    return changed
-
-
-def check() -> None:
-    """Raises DriftError naming the first file that differs."""
-    for path, text in generated_files().items():
-        if _read(path) != text:
-            drifted = path.relative_to(REPOSITORY_ROOT)
-            raise DriftError(f"{drifted} is not what contracts, topology and accounts say; run `make generate`")
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def env_example() -> str:
-    """Every variable that a setting answers to, commented out."""
-    head = """\
-# GENERATED from data_platform_core/settings.py by `make generate`. None has to be set: topology and the accounts in
-# <state>/<ENV>/secrets/<service>.env (made by `make up`) say what is needed. To override one, put it into the
-# environment of a command, or into a ConfigMap or Secret on Kubernetes.
-"""
-    return head + "".join(f"#{name}=\n" for name in sorted(known_variables()))
 
 
 def entities_page(contracts: Mapping[str, Contract]) -> str:

@@ -12,18 +12,13 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.topology.endpoints import Frozen
 
 #: Proxmox gives ids below 100 to itself.
 FIRST_VM_ID = 100
-
-
-class Frozen(BaseModel):
-    """A section of a topology: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Role(StrEnum):

@@ -19,8 +19,8 @@ from data_platform_core.access.kafka import LAG_GROUP
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import KAFKA, REQUEST_TIMEOUT_S, admin, connection
 from data_platform_core.settings import KafkaSettings, Settings
-from data_platform_core.streaming.metrics import LAG, LAG_SECONDS
-from data_platform_core.streaming.waiting import set_waiting
+from data_platform_core.streaming.observe.metrics import LAG, LAG_SECONDS
+from data_platform_core.streaming.observe.waiting import set_waiting
 
 #: Between looks, seconds.
 LOOK_S = 1.0

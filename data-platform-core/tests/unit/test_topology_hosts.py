@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.infrastructure import Role, with_role
 from data_platform_core.paths import TOPOLOGY_DIR
 from data_platform_core.topology import load_topology
+from data_platform_core.topology.hosts import Role, with_role
 
 pytestmark = pytest.mark.unit
 

@@ -22,14 +22,14 @@ from data_platform_core.lake.session import OUT_OF_MEMORY_EXIT, jvm_process, spa
 from data_platform_core.lake.spark_errors import spark_errors
 from data_platform_core.lake.tables import ensure_tables
 from data_platform_core.settings import Settings
+from data_platform_core.streaming.observe.watchdog import Watchdog
 from data_platform_core.streaming.stopping import Stopped, Stopping
-from data_platform_core.streaming.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from data_platform_core.streaming.lag import LagWatch
-    from data_platform_core.streaming.writer import WriterProcess
+    from data_platform_core.streaming.ingest.writer import WriterProcess
+    from data_platform_core.streaming.observe.lag import LagWatch
 
 # A JVM whose socket is closed is gone, or about to be, seconds.
 _JVM_EXIT_S = 5.0
@@ -44,10 +44,10 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     or a checkpoint is not as it must be, when the deduplication window does not fit into memory, or when a query fails
     while running. A service that does not answer at the start is waited for.
     """
-    from data_platform_core.streaming.lag import LagWatch
-    from data_platform_core.streaming.metrics import serve_metrics
-    from data_platform_core.streaming.waiting import checks, wait_for_services
-    from data_platform_core.streaming.writer import WriterProcess
+    from data_platform_core.streaming.ingest.writer import WriterProcess
+    from data_platform_core.streaming.observe.lag import LagWatch
+    from data_platform_core.streaming.observe.metrics import serve_metrics
+    from data_platform_core.streaming.observe.waiting import checks, wait_for_services
 
     contracts = {entity: load_contract(entity) for entity in entities} if entities else load_contracts()
     stopping = Stopping().on_signals()
@@ -65,7 +65,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
 
 def _refuse_address_in_use(settings: Settings, writer: WriterProcess, stopping: Stopping) -> None:
     """Raises LeaseHeldError when a driver runs already: it says more than the address, on which that one listens."""
-    from data_platform_core.streaming.metrics import refuse_address_in_use
+    from data_platform_core.streaming.observe.metrics import refuse_address_in_use
 
     try:
         refuse_address_in_use(settings)
@@ -124,10 +124,10 @@ def _stream(
     writer: WriterProcess,
     stopping: Stopping,
 ) -> None:
-    from data_platform_core.streaming.jobs.ingest import EntityIngest
-    from data_platform_core.streaming.maintenance import Maintenance
-    from data_platform_core.streaming.metrics import READY
-    from data_platform_core.streaming.progress import ProgressReporter, publish_cluster
+    from data_platform_core.streaming.ingest.entity import EntityIngest
+    from data_platform_core.streaming.ingest.maintenance import Maintenance
+    from data_platform_core.streaming.observe.metrics import READY
+    from data_platform_core.streaming.observe.progress import ProgressReporter, publish_cluster
 
     reporter = ProgressReporter(settings, contracts, watch, watchdog.batch_ended)
     ingests: dict[str, EntityIngest] = {}

@@ -33,14 +33,14 @@ from data_platform_core.lake.lease import WriterLease
 from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.tables import last_batch
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.checkpoint import Checkpoint
-from data_platform_core.streaming.dedup import SeenIndex, joined_keys
-from data_platform_core.streaming.memory import free_beside_jvm
-from data_platform_core.streaming.recall import Recall
-from data_platform_core.streaming.report import BatchCounts, BatchReport, Seconds
+from data_platform_core.streaming.ingest.checkpoint import Checkpoint
+from data_platform_core.streaming.ingest.dedup import SeenIndex, joined_keys
+from data_platform_core.streaming.ingest.memory import free_beside_jvm
+from data_platform_core.streaming.ingest.recall import Recall
+from data_platform_core.streaming.observe.report import BatchCounts, BatchReport, Seconds
+from data_platform_core.streaming.observe.watchdog import unwatched
 from data_platform_core.streaming.transforms.decode import Decoder, KafkaRows, slowed
 from data_platform_core.streaming.transforms.layers import Layers
-from data_platform_core.streaming.watchdog import unwatched
 from data_platform_core.wire.dead_letters import Reason
 from data_platform_core.wire.positions import position
 

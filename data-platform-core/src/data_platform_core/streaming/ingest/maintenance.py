@@ -24,7 +24,7 @@ from data_platform_core.lake.lease import WriterLease
 from data_platform_core.lake.marks import batch_mark
 from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import Settings
-from data_platform_core.streaming import metrics
+from data_platform_core.streaming.observe import metrics
 from data_platform_core.wire.columns import BRONZE_PARTITION, SILVER_PARTITION
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.lake.spark_errors import one_line, store_advice
 from data_platform_core.lake.store import arrow_store, delta_options
 from data_platform_core.settings import ObjectStoreSettings
-from data_platform_core.streaming.dedup import SeenIndex, joined_keys
-from data_platform_core.streaming.metrics import RECALL_SECONDS
+from data_platform_core.streaming.ingest.dedup import SeenIndex, joined_keys
+from data_platform_core.streaming.observe.metrics import RECALL_SECONDS
 from data_platform_core.wire.keys import KEY_BYTES, KEY_SQL
 
 #: Rows that are under way at a time; their ids are decoded in memory, some 40 bytes each.

@@ -25,9 +25,9 @@ from data_platform_core.lake.tables import ensure_tables, last_batch
 from data_platform_core.lake.terminal import jvm_output_aside
 from data_platform_core.naming import landing_manifest, landing_part, landing_prefix
 from data_platform_core.settings import ObjectStoreSettings, Settings
-from data_platform_core.streaming.jobs.ingest import EntityIngest
-from data_platform_core.streaming.report import BatchReport
-from data_platform_core.streaming.writer import WriterProcess
+from data_platform_core.streaming.ingest.entity import EntityIngest
+from data_platform_core.streaming.ingest.writer import WriterProcess
+from data_platform_core.streaming.observe.report import BatchReport
 from data_platform_core.wire.landing import Manifest, partition_of
 from data_platform_core.wire.ledger import ORIGIN_HEADER
 

@@ -28,7 +28,7 @@ from data_platform_core.kafka.topics import verify_topics
 from data_platform_core.lake.store import require_lake
 from data_platform_core.object_store import OBJECT_STORE
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.metrics import WAITING
+from data_platform_core.streaming.observe.metrics import WAITING
 
 #: Between two questions, seconds: doubled from the first up to the last.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0

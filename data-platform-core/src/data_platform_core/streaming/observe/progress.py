@@ -18,9 +18,9 @@ from pyspark.sql.streaming.listener import StreamingQueryListener
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import connection
 from data_platform_core.settings import Settings
-from data_platform_core.streaming import metrics
-from data_platform_core.streaming.lag import LagWatch, Place
-from data_platform_core.streaming.report import BatchReport
+from data_platform_core.streaming.observe import metrics
+from data_platform_core.streaming.observe.lag import LagWatch, Place
+from data_platform_core.streaming.observe.report import BatchReport
 
 _COMMIT_TIMEOUT_MS = 10_000
 # Spark's names of what happens around our job in a batch, and ours.

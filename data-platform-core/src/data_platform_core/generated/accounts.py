@@ -14,7 +14,7 @@ from data_platform_core.access.matrix import SERVICES_FILE, Matrix
 from data_platform_core.access.names import BROKER, REPLICATOR
 from data_platform_core.access.postgres import marts_readers, roles
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.inventory import INVENTORIES_DIR
+from data_platform_core.generated.inventory import INVENTORIES_DIR
 from data_platform_core.paths import DBT_DIR
 
 VAULT_EXAMPLE: Path = INVENTORIES_DIR / "home" / "group_vars" / "all" / "vault.example.yml"

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.report import Seconds
+from data_platform_core.streaming.observe.report import Seconds
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

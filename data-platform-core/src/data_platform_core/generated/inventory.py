@@ -18,10 +18,10 @@ from data_platform_core.access.matrix import Matrix, load_matrix
 from data_platform_core.access.names import MONITORING, access_key, role
 from data_platform_core.access.object_store import policy
 from data_platform_core.contracts import Contract
-from data_platform_core.infrastructure import Host, Proxmox, Role, with_role
 from data_platform_core.jobs import SETUP, System, job
 from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
 from data_platform_core.topology import Endpoint, Kafka, Mail, Topology, load_topology
+from data_platform_core.topology.hosts import Host, Proxmox, Role, with_role
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 

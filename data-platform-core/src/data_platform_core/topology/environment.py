@@ -1,0 +1,78 @@
+"""One environment: its services, the machines they run on, and what must fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from data_platform_core.errors import ConfigurationError
+from data_platform_core.topology.endpoints import Frozen
+from data_platform_core.topology.hosts import Host, Proxmox, Role, check_hosts, with_role
+from data_platform_core.topology.monitoring import Metrics, Monitoring
+from data_platform_core.topology.services import Kafka, ObjectStore, Postgres, Redis, Requires, SchemaRegistry, Spark
+
+
+class Topology(Frozen):
+    """One environment. Ports are TCP.
+
+    `environment` is the file's name. `data_path` is where this machine keeps what it writes for the environment, as
+    secrets, logs and the embedded stack's data: a folder of the state folder.
+    """
+
+    environment: str
+    data_path: Path
+    kafka: Kafka
+    schema_registry: SchemaRegistry
+    object_store: ObjectStore
+    postgres: Postgres
+    metrics: Metrics
+    monitoring: Monitoring
+    requires: Requires = Requires()
+    spark: Spark | None = None
+    redis: Redis | None = None
+    proxmox: Proxmox | None = None
+    hosts: dict[str, Host] = Field(default_factory=dict)
+
+    @property
+    def spark_cluster(self) -> Spark:
+        """Spark's standalone cluster. Raises ConfigurationError where there is none: Spark runs on Kubernetes there."""
+        if self.spark is None:
+            raise ConfigurationError(
+                f"topology {self.environment} has no section spark, so the embedded stack can't run it; "
+                "give an environment that has one, as local"
+            )
+        return self.spark
+
+    @property
+    def secrets_path(self) -> Path:
+        """Folder of one `<service>.env` per service, made by the embedded stack, mode 0700."""
+        return self.data_path / "secrets"
+
+    @property
+    def ca_path(self) -> Path:
+        """Certificate of the authority that signs the hosts' certificates, PEM; Ansible makes it."""
+        return self.data_path / "pki" / "ca.crt"
+
+    @model_validator(mode="after")
+    def _services_run_on_hosts_for_them(self) -> Topology:
+        check_hosts(self.hosts, self.proxmox)
+        if not self.hosts:
+            return self
+        brokers = {broker.host for broker in self.kafka.brokers}
+        for name, host in self.hosts.items():
+            if (Role.KAFKA in host.roles) != (host.address in brokers):
+                raise ValueError(f"hosts.{name}: role kafka and kafka.brokers must name the same hosts")
+        if len({(broker.port, broker.controller_port, broker.metrics_port) for broker in self.kafka.brokers}) > 1:
+            raise ValueError("kafka.brokers on hosts of their own must have the same ports")
+        self.monitoring.require_one_bind()
+        for key, endpoint, role in (
+            ("schema_registry", self.schema_registry, Role.SCHEMA_REGISTRY),
+            ("object_store", self.object_store, Role.OBJECT_STORE),
+            ("postgres", self.postgres, Role.POSTGRES_PRIMARY),
+        ):
+            bearers = {host.address for host in with_role(self.hosts, role).values()}
+            # On loopback it is the embedded stack's: the hosts stand beside it.
+            if bearers and endpoint.host not in bearers and not endpoint.is_loopback:
+                raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
+        return self

@@ -9,7 +9,11 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from data_platform_core.commands import accept_interrupts
 from data_platform_core.errors import UserError
+
+#: A shell's code for a command that Ctrl-C ended; Typer's as well.
+_INTERRUPTED = 130
 
 #: A module missing from these is a bug.
 _OURS = ("data_platform_core", "data_generator", "embedded_stack", "monitoring_dashboards", "infra_lab")
@@ -18,12 +22,15 @@ _OURS = ("data_platform_core", "data_generator", "embedded_stack", "monitoring_d
 def run(app: Callable[..., Any]) -> None:
     """Run a Typer app and exit: 0, what the command asked for, or an error's code (2 for wrong options)."""
     try:
+        accept_interrupts()
         code = app(standalone_mode=False)
     except typer.exceptions.TyperException as error:
         # No message: a group was called without a command, and its help is on the screen.
         if message := " ".join(error.format_message().split()):
             print(f"error: {_advised(message, error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
     except typer.Abort:
         raise SystemExit(UserError.exit_code) from None
     except ModuleNotFoundError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_platform_core.errors import ServiceError
@@ -40,6 +42,25 @@ def call(
         words = last_words(done.stderr or done.stdout)
         raise ServiceError(f"`{_shown(arguments)}` ended with {done.returncode}: {words}")
     return done.stdout
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Programs started inside get Ctrl-C only once they call `accept_interrupts`, as our command lines do first.
+
+    Until then Python imports modules for up to seconds, and would answer Ctrl-C with a traceback. A program that never
+    calls it is ended by whoever started it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def accept_interrupts() -> None:
+    """Raises KeyboardInterrupt if Ctrl-C was pressed while they were held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def succeeds(arguments: Sequence[str]) -> bool:

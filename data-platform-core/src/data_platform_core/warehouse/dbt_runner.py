@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_platform_core.commands import interrupts_held
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
 from data_platform_core.paths import DBT_DIR, INSTALLED_DIR, require_folder, writable_folder
 from data_platform_core.settings import Settings
@@ -50,8 +51,7 @@ def dbt_parse(settings: Settings) -> None:
     """`dbt parse`: whether the project can be read; it connects to nothing. Raises ServiceError when it can't."""
     require_folder(DBT_DIR, "the dbt project")
     output = _output(settings)
-    command = _command(output, ("--quiet", "parse"))
-    if subprocess.run(command, env=_environment(settings, output), cwd=DBT_DIR, check=False).returncode:
+    if _wait(_start(settings, output, ("--quiet", "parse"))):
         raise ServiceError(f"dbt parse failed; its log is {output / 'logs' / 'dbt.log'}")
 
 
@@ -74,14 +74,10 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     results.unlink(missing_ok=True)
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
-    child = subprocess.Popen((*_command(output, command), *arguments), env=_environment(settings, output), cwd=DBT_DIR)
+    child = _start(settings, output, (*command, *arguments))
     # dbt sets no limit to a statement: with a frozen server it would wait for ever.
     with watch(settings.postgres, child.kill):
-        try:
-            code = child.wait()
-        except BaseException:  # an interrupt: dbt has it too, and ends by itself
-            child.wait()
-            raise
+        code = _wait(child)
     if not code:
         return
     failed = f"dbt {command[0]} failed{_failures(results)}; its log is {log}"
@@ -89,6 +85,22 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
         postgres = settings.postgres
         raise UnreachableError(POSTGRES, f"PostgreSQL {postgres.host}:{postgres.port} was lost: {failed}")
     raise ServiceError(failed)
+
+
+def _start(settings: Settings, output: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """dbt never sees Ctrl-C: while it starts it would answer with a traceback. `_wait` ends it instead."""
+    with interrupts_held():
+        return subprocess.Popen(_command(output, command), env=_environment(settings, output), cwd=DBT_DIR)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """dbt's exit code. An interrupt ends dbt at once; its server rolls back what was not committed."""
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
 
 
 def connection_lost(log: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -129,3 +131,31 @@ def test_a_meter_keeps_the_cpu_of_executors_that_were_given_back() -> None:
         ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 1}),
         ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 0}),
     ]
+
+
+#: Follows a command, and reports a traceback of its own apart from the command's.
+FOLLOWING = """
+import signal
+import subprocess
+import sys
+from platform_experiments.embedded.commands import follow
+print("begun", flush=True)
+try:
+    follow(sys.argv[1:])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.15, 0.6, 1.2])
+def test_ctrl_c_ends_a_followed_command_without_a_traceback_while_it_still_starts(after_s: float) -> None:
+    command = [sys.executable, "-c", FOLLOWING, "crm", "--env", "local", "dbt", "parse"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (130, "")

@@ -20,6 +20,7 @@ from rich.table import Table
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
 from data_platform_core.jobs import job
+from data_platform_core.waiting import ask_until
 from platform_experiments.runtime import AlertMessage, Running, Runtime
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"
@@ -153,14 +154,11 @@ class _Breach:
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> float:
         """Epoch seconds at which it held."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not holds():
-            if time.monotonic() > deadline:
-                raise ServiceError(
-                    f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s in vain until it {what}; see "
-                    f"{self._alerting.place}"
-                )
-            time.sleep(_POLL_SECONDS)
+        if not ask_until(bool, holds, within_s=PATIENCE_SECONDS, every_s=_POLL_SECONDS):
+            raise ServiceError(
+                f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s in vain until it {what}; see "
+                f"{self._alerting.place}"
+            )
         return time.time()
 
 

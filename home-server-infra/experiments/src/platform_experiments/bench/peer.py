@@ -14,6 +14,7 @@ from data_platform_core.accounting.liveness import committed_offsets
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import reader, watermarks
 from data_platform_core.naming import names
+from data_platform_core.waiting import ask_until
 from platform_experiments.bench.measuring import DRAIN_SECONDS, ENTITY, LATENCY_RATES, Bench, Measured, console, shown
 from platform_experiments.bench.peer_loop import GROUP, READY, peer_folder
 from platform_experiments.runtime import Running, cpu_since
@@ -38,11 +39,13 @@ def _peer(bench: Bench) -> Iterator[Running]:
     command = ["python", "-m", "platform_experiments.bench.peer_loop", bench.environment, ENTITY]
     running = bench.runtime.begin("peer", command)
     try:
-        deadline = time.monotonic() + _START_SECONDS
-        while READY not in running.output().splitlines():
-            if running.exit_code() is not None or time.monotonic() > deadline:
-                raise ServiceError(f"the peer did not start; see {running.place}")
-            time.sleep(_POLL_S)
+
+        def answer() -> tuple[bool, bool]:
+            return READY in running.output().splitlines(), running.exit_code() is not None
+
+        ready, _ = ask_until(any, answer, within_s=_START_SECONDS, every_s=_POLL_S)
+        if not ready:
+            raise ServiceError(f"the peer did not start; see {running.place}")
         yield running
     finally:
         running.end()

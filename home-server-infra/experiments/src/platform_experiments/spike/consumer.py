@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
+from data_platform_core.waiting import ask_until
 from platform_experiments.runtime import Part, Runtime
 from platform_experiments.spike.arms import Arm
 
@@ -30,11 +30,12 @@ class Consumer:
 
     def settle(self, executors: int) -> int:
         """Wait until no more than `executors` are left, so that every arm begins alike; returns how many there are."""
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while (found := len(self._runtime.processes(Part.EXECUTORS))) > executors and time.monotonic() < deadline:
+
+        def running() -> int:
             self.require_running()
-            time.sleep(1)
-        return found
+            return len(self._runtime.processes(Part.EXECUTORS))
+
+        return ask_until(lambda found: found <= executors, running, within_s=SETTLE_TIMEOUT_S, every_s=1)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.jobs import BATCH, job
 from data_platform_core.settings import load_settings
+from data_platform_core.waiting import ask_until
 from platform_experiments.latency import table_commits
 from platform_experiments.runtime import Part, Process, Running, Runtime
 from platform_experiments.spike.arms import ENTITY, Arm
@@ -178,12 +179,13 @@ def _held(sampler: Sampler) -> float:
 
 def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer) -> None:
     """The generator has ended: wait until nothing waits, for a few samples, so that the curve shows its end."""
-    deadline = time.monotonic() + DRAIN_TIMEOUT_S
-    while any(sample.lag for sample in sampler.samples[-3:]):
-        if time.monotonic() > deadline:
-            raise ServiceError(f"arm {arm.name} is not drained {DRAIN_TIMEOUT_S} s after its spike of {plan.hold:g} s")
+
+    def calm() -> bool:
         streaming.require_running()
-        time.sleep(0.5)
+        return not any(sample.lag for sample in sampler.samples[-3:])
+
+    if not ask_until(bool, calm, within_s=DRAIN_TIMEOUT_S, every_s=0.5):
+        raise ServiceError(f"arm {arm.name} is not drained {DRAIN_TIMEOUT_S} s after its spike of {plan.hold:g} s")
 
 
 def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:

@@ -109,6 +109,10 @@ class SparkSettings(_Group):
         return self
 
 
+#: Pace `economy`: a batch costs much the same for one record as for thousands, so there are fewer of them.
+ECONOMY_BACK_TO_BACK_MS, ECONOMY_TRIGGER_MS = 5_000, 30_000
+
+
 class IngestSettings(_Group):
     """How the stream ingests: batches, compaction, patience. Only the streaming driver reads it.
 
@@ -116,6 +120,8 @@ class IngestSettings(_Group):
     run back to back; 0 leaves one task per partition.
     """
 
+    #: `contract`: batches as often as each contract's `trigger_ms` says; `economy`: fewer, for a home server.
+    pace: Literal["contract", "economy"] = "contract"
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     min_partitions: int = Field(default=0, ge=0)
     #: Milliseconds between batches of every query, in place of each contract's `trigger_ms`; for measuring.
@@ -131,6 +137,14 @@ class IngestSettings(_Group):
     #: Seconds without progress after which a driver ends itself and is started again: twice what Spark's start, its
     #: longest step, took where six drivers shared two cores. A batch must be able to end within it.
     hang_s: float = Field(default=600.0, ge=5)
+
+    def query_trigger_ms(self, contract_ms: int) -> int:
+        """Milliseconds between batches of a query whose contract says `contract_ms`; 0 for back to back."""
+        if self.trigger_ms is not None:
+            return self.trigger_ms
+        if self.pace == "economy":
+            return ECONOMY_TRIGGER_MS if contract_ms else ECONOMY_BACK_TO_BACK_MS
+        return contract_ms
 
 
 class ExperimentSettings(_Group):

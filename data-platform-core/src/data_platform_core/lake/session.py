@@ -101,9 +101,17 @@ def _engine_conf(settings: Settings, short: bool) -> dict[str, str]:
         "spark.sql.ansi.enabled": "false",
         # A query whose batch hangs in a service that is away: the driver ends without it. Else it would wait for ever.
         "spark.sql.streaming.stopTimeout": "5s",
+        # How often a query that runs back to back asks Kafka while nothing comes; Spark's 10 ms keep a core busy.
+        "spark.sql.streaming.pollingDelay": "100ms",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ui.retainedExecutions": "5",
+        # Every plan is written out as text for that UI: in the shortest form, and cut off.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.maxPlanStringLength": "1000",
+        # Four entities' batches and their tables' checkpoints need more than Spark's 100 compiled classes: generated
+        # code was compiled anew, and C2 began again, for as long as a driver ran (ADR 0012).
+        "spark.sql.codegen.cache.maxEntries": "1000",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.warehouse.dir": str(settings.data_path / "spark-warehouse"),
@@ -151,6 +159,8 @@ def _delta_conf() -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         # Checksum files list a small table's files again in every commit; nothing here reads that.
         "spark.databricks.delta.allFilesInCrc.enabled": "false",
+        # Nor the metrics of a write in the log, for which every new file is asked for its size.
+        "spark.databricks.delta.history.metricsEnabled": "false",
         # A batch of dead letters only leaves its mark in silver too: what waits for the batch sees it there.
         "spark.databricks.delta.skipRecordingEmptyCommits": "false",
         # One driver writes each table (house rule), so S3 needs no coordinator.

@@ -53,6 +53,7 @@ def drill(
 
 @app.command()
 def bench(
+    *,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of each measurement at a rate.")] = 90,
@@ -60,6 +61,7 @@ def bench(
     setting: Annotated[
         list[str] | None, typer.Option(help="Beginning of a setting to compare in part settings; may be repeated.")
     ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often part settings measures each, in shuffled order.")] = 1,
     keys: Annotated[
         list[int] | None, typer.Option(min=1, help="Keys of the window in part restart; repeated, in rising order.")
     ] = None,
@@ -69,7 +71,7 @@ def bench(
     from platform_experiments.bench.load import Load
     from platform_experiments.bench.measuring import ENVIRONMENT
 
-    load = Load(backlog, seconds, warm_up, tuple(setting or ()))
+    load = Load(backlog, seconds, warm_up, rounds=rounds, settings=tuple(setting or ()))
     load = replace(load, keys=tuple(sorted(keys))) if keys else load
     runner.run(EmbeddedRuntime(ENVIRONMENT), load, only or ())
 

@@ -45,6 +45,8 @@ class Process:
     cpu_s: float
     memory_mb: float
     peak_mb: float
+    #: Of `cpu_s`, what a JVM's compilers used: much of it means that the JVM is not warm. 0 for other programs.
+    compiler_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,12 @@ class Runtime(Protocol):
 
     def kafka_tool(self, program: str) -> tuple[str, ...]:
         """Beginning of a command that runs one of Kafka's own Java programs. On Kubernetes: of Kafka's image."""
+
+
+def compiler_since(before: Sequence[Process], now: Sequence[Process]) -> float:
+    """Of `cpu_since`, what the compilers of the part's JVMs used."""
+    used = {process.id: process.compiler_s for process in before}
+    return sum(process.compiler_s - used.get(process.id, 0.0) for process in now)
 
 
 def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:

@@ -122,8 +122,7 @@ class EntityIngest:
 
     def start(self) -> StreamingQuery:
         """Start the query, after `prepare`."""
-        trigger = self._settings.ingest.trigger_ms
-        trigger_ms = self._contract.silver.trigger_ms if trigger is None else trigger
+        trigger_ms = self._settings.ingest.query_trigger_ms(self._contract.silver.trigger_ms)
         source = (
             self._spark.readStream.format("kafka")
             .options(**spark_connection(self._settings.kafka), **READ_COMMITTED)

@@ -2,18 +2,23 @@
 
 Spark commits no offsets to Kafka. After each batch this listener commits the batch's end offsets to the group
 `ingest_<entity>`, so that `kafka-consumer-groups` and any lag exporter show the stream's lag like any consumer's.
+
+Spark's progress is read as JSON, in one call. PySpark's own event objects make some fifty calls into the JVM for each
+batch, and one of them searches every jar for classes that do not exist.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.listener import StreamingQueryListener
+from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQueryListener
 
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import connection
@@ -88,22 +93,32 @@ class ProgressReporter(StreamingQueryListener):
         log.info("query started", query=event.name)
 
     def onQueryProgress(self, event: Any) -> None:
-        progress = event.progress
-        entity = self._entities.get(progress.name)
-        if entity is None or not progress.sources:
+        """Never called: `_jlistener` passes progress on as JSON."""
+        raise NotImplementedError
+
+    def progressed(self, progress: Mapping[str, Any]) -> None:
+        """A batch has ended, or a query had nothing to do; Spark's `StreamingQueryProgress` as JSON has it."""
+        entity = self._entities.get(progress["name"])
+        if entity is None or not progress["sources"]:
             return
         self._on_batch_end(entity)
         self._publish(entity, progress)
-        self._took(progress.name, places(progress.sources[0].endOffset))
+        self._took(progress["name"], places(progress["sources"][0]["endOffset"]))
 
     def onQueryTerminated(self, event: Any) -> None:
         log.info("query ended", run_id=str(event.runId), failed=bool(event.exception))
 
-    def _publish(self, entity: str, progress: Any) -> None:
-        metrics.BATCH_SECONDS.labels(entity).set(progress.batchDuration / 1000)
-        metrics.INPUT_RATE.labels(entity).set(progress.inputRowsPerSecond or 0)
-        metrics.PROCESSED_RATE.labels(entity).set(progress.processedRowsPerSecond or 0)
-        durations = progress.durationMs
+    @cached_property
+    def _jlistener(self) -> Any:
+        # What PySpark adds to the queries; its own makes the objects.
+        return SparkContext._jvm.PythonStreamingQueryListenerWrapper(_JsonProgress(self))
+
+    def _publish(self, entity: str, progress: Mapping[str, Any]) -> None:
+        durations = progress["durationMs"]
+        metrics.BATCH_SECONDS.labels(entity).set(progress["batchDuration"] / 1000)
+        # Spark leaves out a rate that is no number.
+        metrics.INPUT_RATE.labels(entity).set(progress.get("inputRowsPerSecond", 0))
+        metrics.PROCESSED_RATE.labels(entity).set(progress.get("processedRowsPerSecond", 0))
         if "addBatch" in durations:  # else Spark only looked, and there was nothing
             for name, phase in _PHASES.items():
                 metrics.PHASE_SECONDS.labels(entity, phase).observe(durations.get(name, 0) / 1000)
@@ -120,13 +135,25 @@ class ProgressReporter(StreamingQueryListener):
             log.warning("lag not committed to the consumer group", group=query, error=str(error))
 
 
-def places(text: str | None) -> dict[Place, int]:
-    """Spark's JSON `{topic: {partition: offset}}` by (topic, partition)."""
-    if not text or not text.startswith("{"):  # a replayed batch has no latest offset
-        return {}
+class _JsonProgress(JStreamingQueryListener):
+    """What the JVM calls. A query without data is no event worth a call back into the JVM."""
+
+    pylistener: ProgressReporter
+
+    def onQueryProgress(self, jevent: Any) -> None:
+        self.pylistener.progressed(json.loads(jevent.progress().json()))
+
+    def onQueryIdle(self, jevent: Any) -> None:
+        """Reported by nothing: the lag says whether a query is idle."""
+
+
+def places(offsets: Mapping[str, Mapping[str, int]] | str | None) -> dict[Place, int]:
+    """Spark's offsets `{topic: {partition: offset}}`, or their JSON, by (topic, partition)."""
+    if isinstance(offsets, str):  # a replayed batch has no latest offset
+        offsets = json.loads(offsets) if offsets.startswith("{") else None
     return {
         (topic, int(partition)): int(offset)
-        for topic, partitions in json.loads(text).items()
+        for topic, partitions in (offsets or {}).items()
         for partition, offset in partitions.items()
     }
 

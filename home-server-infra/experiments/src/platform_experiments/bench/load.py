@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Load:
     """`backlog` in records; the others in seconds of each measurement and of warming a driver before.
 
+    `rounds`: how often part settings measures each; `idle`: seconds without traffic in it.
     `settings`: beginnings of the names of settings to compare; empty for all. `keys` of a full deduplication window,
     rising.
     """
@@ -16,5 +17,7 @@ class Load:
     backlog: int = 500_000
     seconds: int = 90
     warm_up: int = 90
+    idle: int = 30
+    rounds: int = 1
     settings: tuple[str, ...] = ()
     keys: tuple[int, ...] = (1_000_000,)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
 from platform_experiments.latency import Latency, commit_latency
-from platform_experiments.runtime import Finished, Part, Process, Runtime, cpu_since
+from platform_experiments.runtime import Finished, Part, Process, Runtime, compiler_since, cpu_since
 
 #: A topology of its own, which every bench begins anew.
 ENVIRONMENT = "bench"
@@ -41,6 +42,32 @@ class Measured:
     value: str
     consumer_cores: float | None
     producer_cores: float | None
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a driver used in `seconds`: CPU seconds of all of it, of its JVM, and of the JVM's compilers."""
+
+    seconds: float
+    cpu_s: float
+    jvm_s: float
+    compiler_s: float
+
+    @property
+    def cores(self) -> float:
+        return self.cpu_s / self.seconds
+
+    @property
+    def compilers(self) -> float:
+        """The compilers' share of all CPU, 0 to 1; a warm driver is below 0.1."""
+        return self.compiler_s / self.cpu_s
+
+    def __str__(self) -> str:
+        python = self.cpu_s - self.jvm_s
+        return (
+            f"{self.cores:.2f} cores (Python {python / self.seconds:.2f}, JVM {self.jvm_s / self.seconds:.2f}, of it "
+            f"compilers {self.compiler_s / self.seconds:.2f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,10 +99,16 @@ class Bench:
             return found
         raise ServiceError(f"the streaming driver does not run; `{self.runtime.command('logs', SERVICE=STREAMING)}`")
 
-    def driver_cpu(self) -> Callable[[], float]:
-        """Begin to count; the function returned gives the driver's CPU seconds since then."""
-        before = self.driver_processes()
-        return lambda: cpu_since(before, self.driver_processes())
+    def driver_use(self) -> Callable[[], Used]:
+        """Begin to count; the function returned gives what the driver has used since then."""
+        before, began = self.driver_processes(), time.monotonic()
+
+        def used() -> Used:
+            now = self.driver_processes()
+            cpu_s, java = cpu_since(before, now), _java(before, now)
+            return Used(time.monotonic() - began, cpu_s, java, compiler_since(before, now))
+
+        return used
 
     def normal(self, run_id: str, rate: int, seconds: int) -> tuple[str, ...]:
         """The command that sends the normal scenario at a constant rate."""
@@ -109,6 +142,11 @@ def print_table(title: str, rows: Iterable[Measured]) -> None:
     for row in rows:
         table.add_row(row.what, row.value, _cores(row.consumer_cores), _cores(row.producer_cores))
     console.print(table)
+
+
+def _java(before: Sequence[Process], now: Sequence[Process]) -> float:
+    used = {process.id: process.cpu_s for process in before}
+    return sum(process.cpu_s - used.get(process.id, 0.0) for process in now if process.program == "java")
 
 
 def _cores(cores: float | None) -> str:

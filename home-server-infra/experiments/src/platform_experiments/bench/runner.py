@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from data_platform_core.errors import ConfigurationError
 from platform_experiments.bench import peer, producing, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
+from platform_experiments.bench.machine import speed
 from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
 from platform_experiments.runtime import Runtime
 from platform_experiments.steps import begin_anew
@@ -47,6 +48,7 @@ def run(runtime: Runtime, load: Load, only: Sequence[str] = ()) -> None:
     bench = Bench(runtime, load)
     minutes = sum(part.minutes for part in chosen.values())
     console.print(f"bench: a fresh stack in {ENVIRONMENT}, {os.cpu_count()} cores; about {minutes + 1:.0f} minutes")
+    console.print(f"machine before: {speed()}")
     begin_anew(runtime)
     try:
         for part in chosen.values():
@@ -55,3 +57,4 @@ def run(runtime: Runtime, load: Load, only: Sequence[str] = ()) -> None:
                 print_table(part.title, rows)
     finally:
         runtime.down()
+    console.print(f"machine after: {speed()}")

@@ -6,7 +6,8 @@ import pytest
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.settings import known_variables
-from platform_experiments.bench.settings import AtRate, Figures, _arms, _chosen, _line, columns
+from platform_experiments.bench.settings import _arms, _chosen
+from platform_experiments.bench.subject import AtRate, Figures, columns, table_line
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +22,7 @@ def test_those_named_are_compared_with_what_the_platform_does() -> None:
 
 
 def test_a_setting_that_there_is_not_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"no setting begins with 'tigger'; one of: as it is, .*trigger 500 ms"):
+    with pytest.raises(ConfigurationError, match=r"no setting begins with 'tigger'; one of: as it is, .*trigger 1 s"):
         _chosen(("trigger", "tigger"))
 
 
@@ -38,6 +39,6 @@ def test_every_figure_has_a_heading() -> None:
 
 
 def test_rounds_that_differ_are_shown_as_median_and_range() -> None:
-    line = _line("as it is", [figures(1.0, 50_000), figures(1.4, 40_000), figures(1.1, 48_000)])
+    line = table_line("as it is", [figures(1.0, 50_000), figures(1.4, 40_000), figures(1.1, 48_000)])
     assert line.startswith("| as it is | 1.10 (1.00-1.40) |")
     assert "48,000 (40,000-50,000)" in line

@@ -101,14 +101,7 @@ class Bench:
 
     def driver_use(self) -> Callable[[], Used]:
         """Begin to count; the function returned gives what the driver has used since then."""
-        before, began = self.driver_processes(), time.monotonic()
-
-        def used() -> Used:
-            now = self.driver_processes()
-            cpu_s, java = cpu_since(before, now), _java(before, now)
-            return Used(time.monotonic() - began, cpu_s, java, compiler_since(before, now))
-
-        return used
+        return use_of(self.driver_processes)
 
     def normal(self, run_id: str, rate: int, seconds: int) -> tuple[str, ...]:
         """The command that sends the normal scenario at a constant rate."""
@@ -142,6 +135,17 @@ def print_table(title: str, rows: Iterable[Measured]) -> None:
     for row in rows:
         table.add_row(row.what, row.value, _cores(row.consumer_cores), _cores(row.producer_cores))
     console.print(table)
+
+
+def use_of(processes: Callable[[], list[Process]]) -> Callable[[], Used]:
+    """Begin to count; the function returned gives what the processes have used since then."""
+    before, began = processes(), time.monotonic()
+
+    def used() -> Used:
+        now = processes()
+        return Used(time.monotonic() - began, cpu_since(before, now), _java(before, now), compiler_since(before, now))
+
+    return used
 
 
 def _java(before: Sequence[Process], now: Sequence[Process]) -> float:

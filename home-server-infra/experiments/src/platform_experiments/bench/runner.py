@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from platform_experiments.bench import peer, producing, restart, settings, starting, streaming
+from platform_experiments.bench import producing, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
 from platform_experiments.bench.machine import speed
 from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
+from platform_experiments.bench.peers import measuring as peers
 from platform_experiments.runtime import Runtime
 from platform_experiments.steps import begin_anew
 
@@ -29,7 +30,7 @@ class Part:
 #: In the order in which they run. A part starts the driver that it wants, and stops it.
 PARTS: Mapping[str, Part] = {
     "streaming": Part("streaming, warm driver", 7, streaming.measure),
-    "peer": Part("peer: a confluent-kafka and deltalake loop, events only", 5, peer.measure),
+    "peers": Part("streaming and three other ways", 20, peers.measure),
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
     "starting": Part("starting Spark", 20, starting.measure, by_default=False),

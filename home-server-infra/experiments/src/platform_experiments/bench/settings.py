@@ -1,81 +1,61 @@
 """`crm-experiment bench --only settings`: the same load under one setting after the other, as a Markdown table.
 
-Each round runs every arm once, in an order of its own; the table has each figure's median, and its range where rounds
-differ. Each arm has a driver of its own, warmed; the topics keep what the arms before have sent. CPU is the driver's,
-Python and JVM; it suffers less than wall times when the machine has other work. The share of the JVM's compilers
-says how warm the driver was.
+Each arm has a driver of its own, warmed; the topics keep what the arms before have sent.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from datetime import UTC, datetime
-from statistics import median
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
-from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, LATENCY_RATES, Bench, Measured, Used, console
+from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, Bench, Measured, Used
+from platform_experiments.bench.subject import Started, Subject, compare
 from platform_experiments.runtime import Part
 
-_WARM_UP_RATE = 3000
 _JAVA = "spark.driver.extraJavaOptions"
-_SEED = 20261128
-_NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class AtRate:
-    """Latency in seconds, commits of the entity, CPU seconds of the driver per commit, its cores, compilers' share."""
+class _Driver:
+    """The streaming driver that runs now (`Subject`)."""
 
-    p50: float
-    p95: float
-    commits: float
-    cpu_per_commit: float
-    cores: float
-    compilers: float
+    bench: Bench
 
+    @property
+    def folder(self) -> str:
+        return names(ENTITY).silver
 
-@dataclass(frozen=True)
-class Figures:
-    """What one arm had in one round: at each of LATENCY_RATES, idle (cores), from a backlog (records/s)."""
+    def use(self) -> Callable[[], Used]:
+        return self.bench.driver_use()
 
-    rates: tuple[AtRate, ...]
-    idle_cores: float
-    backlog_per_s: float
-    backlog_cpu_per_million: float
+    def drain(self) -> float:
+        return self.bench.drain()
 
-    def cells(self) -> tuple[float, ...]:
-        """In the order of `columns`."""
-        by_rate = [value for rate in self.rates for value in astuple(rate)]
-        return (*by_rate, self.idle_cores, self.backlog_per_s, self.backlog_cpu_per_million)
+    def paused(self) -> AbstractContextManager[None]:
+        return self.bench.runtime.paused(Part.DRIVER)
 
 
-def columns() -> tuple[str, ...]:
-    """Headings of the table behind the arm."""
-    what = ("p50 s", "p95 s", "commits", "CPU s per commit", "cores", "compilers' share")
-    assert len(what) == len(fields(AtRate))
-    by_rate = [f"{rate:,}/s: {name}" for rate in LATENCY_RATES for name in what]
-    return (*by_rate, "idle cores", "backlog records/s", "CPU s per million")
+def streaming(changes: Mapping[str, str]) -> Started:
+    """The platform's stream under changed settings, as variables of its environment."""
+
+    @contextmanager
+    def started(bench: Bench) -> Iterator[Subject]:
+        with bench.driver(changes):
+            yield _Driver(bench)
+
+    return started
 
 
 def measure(bench: Bench) -> Sequence[Measured]:
     """Print the table; every arm is printed as it ends, so that an aborted bench has shown what it found."""
     arms = _chosen(bench.load.settings)
-    found: dict[str, list[Figures]] = {arm: [] for arm in arms}
-    for number in range(bench.load.rounds):
-        for arm in random.Random(_SEED + number).sample(list(arms), len(arms)):
-            console.print(f"settings, round {number + 1}/{bench.load.rounds}: {arm}")
-            run_id = f"settings-{number}-{list(arms).index(arm)}"
-            found[arm].append(_arm(bench, run_id, arms[arm]))
-            console.print(f"  {_line(arm, found[arm][-1:])}", soft_wrap=True)
-    table = [_row(("setting", *columns())), f"|{'---|' * (len(columns()) + 1)}"]
-    console.print("\n".join([*table, *(_line(arm, figures) for arm, figures in found.items())]), soft_wrap=True)
+    compare(bench, "setting", {arm: streaming(changes) for arm, changes in arms.items()})
     return ()
 
 
@@ -88,21 +68,6 @@ def _chosen(beginnings: Sequence[str]) -> dict[str, Mapping[str, str]]:
     first = next(iter(every))
     wanted = (*beginnings, first) if beginnings else ("",)
     return {arm: changes for arm, changes in every.items() if arm.startswith(wanted)}
-
-
-def _line(arm: str, rounds: Sequence[Figures]) -> str:
-    return _row((arm, *(_shown(values) for values in zip(*(figures.cells() for figures in rounds), strict=True))))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _shown(values: Sequence[float]) -> str:
-    """The median, with the range behind it where there are several values."""
-    digits = 0 if max(values) >= 10 else 2
-    middle = f"{median(values):,.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
 def _arms() -> dict[str, Mapping[str, str]]:
@@ -141,31 +106,3 @@ def _arms() -> dict[str, Mapping[str, str]]:
         "local[4]": {"CRM_SPARK__MASTER": "local[4]"},
         "no generated code": spark(**{"spark.sql.codegen.wholeStage": "false"}),
     }
-
-
-def _arm(bench: Bench, run_id: str, changes: Mapping[str, str]) -> Figures:
-    load = bench.load
-    with bench.driver(changes):
-        bench.generate(f"{run_id}-warm-up", _WARM_UP_RATE, load.warm_up)
-        bench.drain()
-        rates = tuple(_at_rate(bench, f"{run_id}-{rate}", rate) for rate in LATENCY_RATES)
-        idle = bench.driver_use()
-        time.sleep(load.idle)
-        idle_cores = idle().cores
-        with bench.runtime.paused(Part.DRIVER):
-            bench.flood(f"{run_id}-backlog", load.backlog)
-        taking = bench.driver_use()
-        rate = load.backlog / bench.drain()
-        return Figures(rates, idle_cores, rate, taking().cpu_s / load.backlog * 1e6)
-
-
-def _at_rate(bench: Bench, run_id: str, rate: int) -> AtRate:
-    use, since = bench.driver_use(), datetime.now(UTC)
-    bench.generate(run_id, rate, bench.load.seconds)
-    used: Used = use()
-    bench.drain()
-    found = bench.latency(names(ENTITY).silver, run_id, since)
-    if found is None:
-        return AtRate(_NAN, _NAN, 0, _NAN, used.cores, used.compilers)
-    each = used.cpu_s / found.commits
-    return AtRate(found.p50, found.p95, found.commits, each, used.cores, used.compilers)

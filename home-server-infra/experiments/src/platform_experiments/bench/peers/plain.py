@@ -1,8 +1,8 @@
-"""The peer: the simplest loop that carries a topic into a Delta table, as a user without a platform would write it.
+"""The simplest loop that carries a topic into a Delta table, as a user without a platform would write it.
 
 Poll a batch, decode it, append it, commit the offsets. It is at least once: killed between the append and the commit
 it writes the batch again. No duplicates are found, no dead letters kept (what can't be decoded is dropped), no bronze,
-no contract's checks, no lag but the group's. `python -m platform_experiments.bench.peer_loop <environment> <entity>`.
+no contract's checks, no lag but the group's. `python -m platform_experiments.bench.peers.plain <environment> <entity>`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fastavro
@@ -20,11 +21,10 @@ from deltalake import write_deltalake
 from data_platform_core.contracts import load_contract
 from data_platform_core.kafka.client import connection
 from data_platform_core.lake.store import delta_options
-from data_platform_core.settings import load_settings
+from data_platform_core.settings import Settings, load_settings
 from data_platform_core.wire.frame import FRAME_BYTES
+from platform_experiments.bench.peers.common import READY, Peer
 
-READY = "ready"
-GROUP = "peer"
 # Up to so many records, or what came in so many seconds: what a user would choose for freshness without shredding.
 _RECORDS = 50_000
 _SECONDS = 1.0
@@ -36,23 +36,37 @@ _TYPES = {
 }
 
 
-def peer_folder(entity: str) -> str:
-    """The peer's table in the lake's bucket, where nobody accounts."""
-    return f"peer/{entity}"
+class Tables:
+    """Delta tables of a peer in the lake's bucket."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket = settings.object_store.lake_bucket
+        self._options = delta_options(settings.object_store) | {"aws_conditional_put": "etag"}
+
+    def append(self, folder: str, rows: pa.Table) -> None:
+        if len(rows):
+            write_deltalake(f"s3://{self._bucket}/{folder}", rows, mode="append", storage_options=self._options)
 
 
 def main(environment: str, entity: str) -> None:
     """Consume from the topic's end until SIGTERM."""
-    settings = load_settings("streaming", environment)
-    contract = load_contract(entity)
-    schema = fastavro.parse_schema(contract.avro)
-    columns = _arrow_schema(contract.avro)
-    options = delta_options(settings.object_store) | {"aws_conditional_put": "etag"}
-    uri = f"s3://{settings.object_store.lake_bucket}/{peer_folder(entity)}"
+    settings, contract = load_settings("streaming", environment), load_contract(entity)
+    schema, columns = fastavro.parse_schema(contract.avro), arrow_schema(contract.avro)
+    tables = Tables(settings)
+
+    def take(messages: Sequence[Message]) -> None:
+        rows = [row for message in messages if (row := decoded(message, schema)) is not None]
+        tables.append(Peer.PLAIN.folder(entity), pa.Table.from_pylist(rows, columns))
+
+    consume(settings, contract.names.topic, Peer.PLAIN.group, take)
+
+
+def consume(settings: Settings, topic: str, group: str, take: Callable[[Sequence[Message]], None]) -> None:
+    """Give `take` batch after batch from the topic's end on, and commit behind it, until SIGTERM."""
     consumer = Consumer(
         {
             **connection(settings.kafka),
-            "group.id": GROUP,
+            "group.id": group,
             "auto.offset.reset": "latest",
             "enable.auto.commit": False,
         }
@@ -64,20 +78,17 @@ def main(environment: str, entity: str) -> None:
         running = False
 
     signal.signal(signal.SIGTERM, stop)
-    consumer.subscribe([contract.names.topic], on_assign=lambda *_: print(READY, flush=True))
+    consumer.subscribe([topic], on_assign=lambda *_: print(READY, flush=True))
     try:
         while running:
-            messages = consumer.consume(_RECORDS, timeout=_SECONDS)
-            rows = [row for message in messages if (row := _decoded(message, schema)) is not None]
-            if rows:
-                write_deltalake(uri, pa.Table.from_pylist(rows, columns), mode="append", storage_options=options)
-            if messages:
+            if messages := consumer.consume(_RECORDS, timeout=_SECONDS):
+                take(messages)
                 consumer.commit(asynchronous=False)
     finally:
         consumer.close()
 
 
-def _arrow_schema(avro: dict[str, Any]) -> pa.Schema:
+def arrow_schema(avro: dict[str, Any]) -> pa.Schema:
     """Flat records of simple and nullable fields, which events are."""
     fields = []
     for field in avro["fields"]:
@@ -87,7 +98,8 @@ def _arrow_schema(avro: dict[str, Any]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _decoded(message: Message, schema: Any) -> dict[str, Any] | None:
+def decoded(message: Message, schema: Any) -> dict[str, Any] | None:
+    """The record; None for an error and for a value that is not of the schema."""
     value = message.value()
     if message.error() or value is None:
         return None

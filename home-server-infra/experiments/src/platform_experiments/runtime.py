@@ -183,6 +183,12 @@ class Runtime(Protocol):
     def paused(self, part: Part) -> AbstractContextManager[None]:
         """Stop its processes where they are (SIGSTOP) inside the block. On Kubernetes: by exec in the container."""
 
+    def recorded(self, part: Part, path: Path) -> AbstractContextManager[None]:
+        """A flight recording of the part's first JVM inside the block, into `path` of this machine.
+
+        On Kubernetes: by exec in the container, and a copy.
+        """
+
     def executor_room(self) -> AbstractContextManager[Mapping[str, str]]:
         """Room for executors beside the driver inside the block; yields the driver's settings that use it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from platform_experiments.bench import producing, restart, settings, starting, streaming
+from platform_experiments.bench import producing, profile, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
 from platform_experiments.bench.machine import speed
 from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
@@ -34,6 +34,7 @@ PARTS: Mapping[str, Part] = {
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
     "starting": Part("starting Spark", 20, starting.measure, by_default=False),
+    "profile": Part("where the driver's CPU goes", 6, profile.measure, by_default=False),
     "settings": Part("streaming by setting", 40, settings.measure, by_default=False),
     # The last: it leaves rows in silver that nothing else may read.
     "restart": Part("restart with a full window", 4, restart.measure, by_default=False),

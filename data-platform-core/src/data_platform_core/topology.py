@@ -1,9 +1,9 @@
 """Truth 2: where things run, read from `home-server-infra/topology/<environment>.yaml`.
 
-Hosts, ports, brokers, bucket and database names exist only there. `host` is what clients connect to, `bind` what a
-service listens on where that is another address. A topology may say `extends: <other>` and
-`port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one; a key that it sets
-to null is as if the other had never named it. Where there are `hosts`, `host:` may be the name of one.
+Hosts, ports, brokers, bucket and database names exist only there. Clients connect to `host`; `bind` is the listen
+address if it differs. A topology may extend another one (`extends: <other>`). `port_offset: N` adds N to every `*port`,
+so that a second stack runs beside the first one. A key set to null removes the other's key. With `hosts`, `host:` may
+be the name of one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from data_platform_core.errors import ConfigurationError
 from data_platform_core.infrastructure import Frozen, Host, Proxmox, Role, check_hosts, resolve_hosts, with_role
 from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
 
-#: Listening on one of these is listening on every address of the machine.
+#: Wildcard addresses: a listener on them accepts connections on every address of the machine.
 _EVERY_ADDRESS = ("0.0.0.0", "::")
-#: Keys that no file gives: who decides them.
+#: Keys that no file may set, and where their values come from.
 _NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
 
 
 class Address(Frozen):
-    """Where somebody listens, as those who connect know it."""
+    """The address of a listener as clients use it."""
 
     host: str
     port: int = Field(ge=1, le=65535)
@@ -40,7 +40,7 @@ class Address(Frozen):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether it is reachable from this machine only."""
         return _is_loopback(self.host)
 
     @property
@@ -49,7 +49,7 @@ class Address(Frozen):
 
 
 class Endpoint(Address):
-    """An address of a service of ours. `bind` is the one that it listens on; without it, `host`."""
+    """An address of one of our services. It listens on `bind`, by default on `host`."""
 
     bind: str = ""
 
@@ -65,16 +65,16 @@ class Endpoint(Address):
 
     @property
     def binds_elsewhere(self) -> bool:
-        """Whether it listens on another address than clients connect to."""
+        """Whether its listen address differs from the clients' address."""
         return self.bind != self.host
 
     @property
     def is_here(self) -> bool:
-        """Whether this machine runs it: one of its addresses is loopback."""
+        """Whether it runs on this machine: one of its addresses is loopback."""
         return self.is_loopback or _is_loopback(self.bind)
 
     def at(self, port: int) -> Endpoint:
-        """Another port of the same service."""
+        """The same service at another port."""
         return Endpoint(host=self.host, bind=self.bind, port=port)
 
 
@@ -102,14 +102,14 @@ class Broker(Endpoint):
 
 
 class KafkaSecurity(Frozen):
-    """How clients and brokers prove who they are; the one way that roles and clients are tested with."""
+    """Authentication of clients and brokers; the only variant that roles and clients are tested with."""
 
     protocol: Literal["SASL_SSL"] = "SASL_SSL"
     mechanism: Literal["SCRAM-SHA-512"] = "SCRAM-SHA-512"
 
 
 class Kafka(Frozen):
-    """`security` None: plaintext, for loopback only. `quorum` zookeeper is for Kafka 3.9, the last that knows it."""
+    """`security` None: plaintext, for loopback only. `quorum` zookeeper is for Kafka 3.9, the last to support it."""
 
     cluster_id: str
     replication_factor: int = Field(ge=1)
@@ -165,7 +165,7 @@ class Postgres(Endpoint):
 
 
 class _SparkEndpoint(Endpoint):
-    """Spark's daemons announce the address that they listen on."""
+    """Refuse `bind`: Spark's daemons announce the address that they listen on."""
 
     @model_validator(mode="after")
     def _listens_where_it_is_reached(self) -> _SparkEndpoint:
@@ -175,7 +175,7 @@ class _SparkEndpoint(Endpoint):
 
 
 class SparkWorker(_SparkEndpoint):
-    """`cores` are slots: tasks that run at a time. They share the machine's real cores."""
+    """`cores` are slots: the number of concurrent tasks. They share the machine's physical cores."""
 
     id: int = Field(ge=1)
     console_port: int = Field(ge=1, le=65535)
@@ -195,32 +195,32 @@ class Spark(_SparkEndpoint):
 
 
 class Metrics(Frozen):
-    """Where processes serve their own metrics; a key is the service of the matrix of accounts that they run as."""
+    """Metrics endpoints of processes; a key is the process's service in the matrix of accounts."""
 
     generator: Endpoint
     streaming: Endpoint
 
     def of(self, service: str) -> Endpoint | None:
-        """The endpoint of the processes that run as `service`; None for one that serves none."""
+        """The metrics endpoint of `service`; None if it has none."""
         return getattr(self, service) if service in type(self).model_fields else None
 
 
 class Scrape(Frozen):
-    """Seconds between two scrapes: of generator and streaming, whose lag people watch, and of the servers."""
+    """Seconds between scrapes: of generator and streaming, whose lag people watch, and of the servers."""
 
     pipeline_seconds: float = Field(ge=1)
     servers_seconds: float = Field(ge=1)
 
 
 class Retention(Frozen):
-    """Prometheus drops what is older than `days`, and the oldest when it holds more than `size_mb`."""
+    """Prometheus drops data older than `days`, and the oldest data above `size_mb`."""
 
     days: int = Field(ge=1)
     size_mb: int = Field(ge=64)
 
 
 class Mail(Address):
-    """The SMTP server that takes alerts' mail, and from whom to whom. `tls`: whether it must speak STARTTLS."""
+    """The SMTP server for alerts, with sender and recipient. `tls`: whether STARTTLS is required."""
 
     sender: str
     recipient: str
@@ -229,7 +229,7 @@ class Mail(Address):
 
 
 class AlertSink(Endpoint):
-    """Where alerts go while nobody has given a real receiver: `port` takes webhooks, `smtp_port` mail."""
+    """Receives alerts while no real receiver is configured: webhooks on `port`, mail on `smtp_port`."""
 
     smtp_port: int = Field(ge=1, le=65535)
 
@@ -239,7 +239,7 @@ class AlertSink(Endpoint):
 
 
 class Monitoring(Frozen):
-    """Prometheus, Alertmanager and exporters. `mail` None: mail goes to the sink."""
+    """Prometheus, Alertmanager and exporters. With `mail` None, mail goes to the sink."""
 
     prometheus: Endpoint
     alertmanager: Endpoint
@@ -264,7 +264,7 @@ class Redis(Frozen):
 
 
 class Requires(Frozen):
-    """What the embedded stack must find free; nothing where Ansible builds the hosts."""
+    """Free resources that the embedded stack requires; none if Ansible builds the hosts."""
 
     disk_mb: int = Field(default=0, ge=0)
 
@@ -272,8 +272,8 @@ class Requires(Frozen):
 class Topology(Frozen):
     """One environment. Ports are TCP.
 
-    `environment` is the file's name. `data_path` is where this machine keeps what it writes for the environment, as
-    secrets, logs and the embedded stack's data: a folder of the state folder.
+    `environment` is the file's name. `data_path` is this machine's folder for the environment's secrets, logs and
+    embedded stack data, below the state folder.
     """
 
     environment: str
@@ -292,7 +292,7 @@ class Topology(Frozen):
 
     @property
     def spark_cluster(self) -> Spark:
-        """Spark's standalone cluster. Raises ConfigurationError where there is none: Spark runs on Kubernetes there."""
+        """Spark's standalone cluster. Raises ConfigurationError if there is none (Spark on Kubernetes)."""
         if self.spark is None:
             raise ConfigurationError(
                 f"topology {self.environment} has no section spark, so the embedded stack can't run it; "
@@ -302,7 +302,7 @@ class Topology(Frozen):
 
     @property
     def secrets_path(self) -> Path:
-        """Folder of one `<service>.env` per service, made by the embedded stack, mode 0700."""
+        """Folder with one `<service>.env` per service, created by the embedded stack, mode 0700."""
         return self.data_path / "secrets"
 
     @property
@@ -328,7 +328,7 @@ class Topology(Frozen):
             ("postgres", self.postgres, Role.POSTGRES_PRIMARY),
         ):
             bearers = {host.address for host in with_role(self.hosts, role).values()}
-            # On loopback it is the embedded stack's: the hosts stand beside it.
+            # On loopback it is part of the embedded stack, which runs beside the hosts.
             if bearers and endpoint.host not in bearers and not endpoint.is_loopback:
                 raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
         return self

@@ -1,4 +1,4 @@
-"""Calling programs, ours and the machine's: their output, or one line that says what failed."""
+"""Runs programs: returns their output, or raises an error of one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def call(
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = 900,
 ) -> str:
-    """Run to the end and return what it printed. Raises ServiceError with its last words when it fails."""
+    """Run a program and return its output. Raises ServiceError with the end of the output when it fails."""
     try:
         done = subprocess.run(
             arguments,
@@ -64,12 +64,12 @@ def accept_interrupts() -> None:
 
 
 def succeeds(arguments: Sequence[str]) -> bool:
-    """Whether it ends with 0; what it prints is dropped."""
+    """Whether the program exits with 0; its output is discarded."""
     return subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def last_words(output: str) -> str:
-    """The end of what a program printed, on one line."""
+    """The end of a program's output, on one line."""
     return " | ".join(output.strip()[-_LAST_WORDS:].splitlines())
 
 

@@ -100,7 +100,7 @@ def test_a_topic_that_was_made_anew_is_refused_and_ingested_from_its_beginning_w
         applied = pipeline.crm("topics", "apply")
         assert applied.code == 0, applied.err
         pipeline.generate(run, seconds=20, rate=60)
-        assert f"topic {ENTITY.topic} was deleted and made anew" in refusal(pipeline)
+        assert f"topic {ENTITY.topic} was deleted and recreated" in refusal(pipeline)
         for name in (ENTITY.checkpoint, ENTITY.bronze, ENTITY.silver):
             folder(pipeline, store, name).delete()
     pipeline.drain()

@@ -33,7 +33,7 @@ def test_a_table_may_lack_the_batch_that_was_planned_and_not_finished(
     checkpoint(spark, tmp_path, finished=4, planned=5).refuse_other_history({BRONZE: bronze, SILVER: silver})
 
 
-@pytest.mark.parametrize(("batch", "why"), [(3, "an old table"), (6, "an old checkpoint"), (-1, "a table made anew")])
+@pytest.mark.parametrize(("batch", "why"), [(3, "an old table"), (6, "an old checkpoint"), (-1, "a recreated table")])
 def test_a_table_of_another_history_is_refused_with_what_to_do(
     spark: SparkSession, tmp_path: Path, batch: int, why: str
 ) -> None:
@@ -42,7 +42,7 @@ def test_a_table_of_another_history_is_refused_with_what_to_do(
         logs.refuse_other_history({BRONZE: 5, SILVER: batch})
     assert str(refused.value) == (
         f"checkpoint {tmp_path} (batches finished to 4, planned to 5) and table {SILVER} (batches to {batch}) are not "
-        "of one history: starting would lose or repeat data; restore the one that is old, or move checkpoint and both "
+        "of one history: starting would lose or repeat data; restore the older one, or move checkpoint and both "
         "tables away to ingest from the beginning"
     ), why
 
@@ -91,7 +91,7 @@ def test_a_topic_that_was_made_anew_is_refused_however_long_it_has_grown(spark: 
     with pytest.raises(ServiceError) as refused:
         logs.refuse_other_topic("crm.events.v1", "second")
     assert str(refused.value) == (
-        f"topic crm.events.v1 was deleted and made anew: checkpoint {tmp_path} has offsets of the one with id first, "
+        f"topic crm.events.v1 was deleted and recreated: checkpoint {tmp_path} has offsets of the one with id first, "
         "Kafka's has second; starting would skip or repeat data; move checkpoint and both tables away to ingest from "
         "the beginning"
     )

@@ -82,7 +82,7 @@ def later(watchdog: Watchdog, clock: Clock, seconds: float) -> None:
     for _second in range(int(seconds)):
         clock.now += 1
         watchdog.answered()
-        watchdog._look(clock.now)
+        watchdog._check(clock.now)
 
 
 def test_a_driver_that_ends_batches_lives(clock: Clock, ended: list[bool]) -> None:

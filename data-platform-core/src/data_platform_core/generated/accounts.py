@@ -1,6 +1,6 @@
-"""Files that a tool insists on and that list accounts: Ansible's example vault, and dbt's grants on marts. GENERATED.
+"""Files with accounts in a format that another tool requires: Ansible's example vault, dbt's grants. GENERATED.
 
-Pure but for reading the dbt project, of which one line is ours and the rest is written by people.
+Pure, except that it reads the dbt project: one line there is generated, the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ VAULT_EXAMPLE: Path = INVENTORIES_DIR / "home" / "group_vars" / "all" / "vault.e
 DBT_PROJECT_FILE: Path = DBT_DIR / "dbt_project.yml"
 
 _SOURCE = f"data-platform-core/src/{SERVICES_FILE.relative_to(SERVICES_FILE.parents[2]).as_posix()}"
-#: Stands above the one line of dbt_project.yml that is written from the matrix.
+#: Marks the one line of dbt_project.yml that is generated from the matrix.
 _MARK: Final = f"# The next line is GENERATED from {_SOURCE}."
 _PLACEHOLDER: Final = "CHANGE_ME"
 
 
 def account_files(matrix: Matrix) -> dict[Path, str]:
-    """The text of each of these files."""
+    """The text of each generated file, by path."""
     return {
         VAULT_EXAMPLE: vault_example(matrix),
         DBT_PROJECT_FILE: dbt_project(DBT_PROJECT_FILE.read_text(encoding="utf-8"), matrix),
@@ -35,7 +35,7 @@ def account_files(matrix: Matrix) -> dict[Path, str]:
 
 
 def dbt_project(text: str, matrix: Matrix) -> str:
-    """`text` of dbt_project.yml with the grants on marts as the matrix wants them."""
+    """`text` of dbt_project.yml with the matrix's grants on marts."""
     grants = f"select: [{', '.join(marts_readers(matrix))}]"
     written, marks = re.subn(rf"^( *){re.escape(_MARK)}\n.*$", rf"\1{_MARK}\n\1{grants}", text, flags=re.MULTILINE)
     if marks != 1:
@@ -44,10 +44,10 @@ def dbt_project(text: str, matrix: Matrix) -> str:
 
 
 def vault_example(matrix: Matrix) -> str:
-    """Every secret that the playbooks ask for, as a YAML file of placeholders."""
+    """Every secret that the playbooks need, as a YAML file of placeholders."""
     return f"""---
 # GENERATED from {_SOURCE}; change that file, then `make generate`.
-# Every secret of home, with nothing secret in it. Copy, fill in, encrypt; vault.yml is ignored by git:
+# Every secret of home, as a placeholder. Copy, fill in, encrypt; vault.yml is ignored by git:
 #   cp vault.example.yml vault.yml
 #   for a password: openssl rand -hex 24        (letters, digits, `-` and `_` only, 16 or more)
 #   ansible-vault encrypt vault.yml
@@ -73,7 +73,8 @@ vault_object_store_root_password: {_PLACEHOLDER}
 vault_object_store_passwords:
 {_placeholders(matrix.object_store)}
 
-# Where alerts go. An empty address: to the topology's alert sink. The password is that of monitoring.mail.user.
+# Receivers of alerts. With an empty address, alerts go to the topology's alert sink. The password is that of
+# monitoring.mail.user.
 vault_alert_receivers:
   slack_url: ""
   webhook_url: ""

@@ -1,4 +1,4 @@
-"""dbt's sources file, written from the contracts, so that dbt and the lake can't disagree on a column."""
+"""dbt's sources file, generated from the contracts, so that dbt and the lake agree on the columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sources_text(contracts: Mapping[str, Contract]) -> str:
 
 
 class _IndentedLists(yaml.SafeDumper):
-    """Lists are indented below their key, as in the files people write."""
+    """Lists are indented below their key, as in handwritten files."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
@@ -62,7 +62,7 @@ def _column(column: Column, contract: Contract) -> dict[str, Any]:
     described: dict[str, Any] = {"name": column.name, "description": column.comment, "data_type": column.sql_type}
     if column.pii:
         described["config"] = {"meta": {"pii": True}}
-    # Keys and NOT NULL are the table's own constraints, made from the same contract: a test would ask the same again.
+    # Keys and NOT NULL are constraints of the table, from the same contract: a test would repeat them.
     if column.name in contract.accepted_values:
         values = list(contract.accepted_values[column.name])
         described["data_tests"] = [{"accepted_values": {"arguments": {"values": values}}}]

@@ -12,7 +12,7 @@ ENTITIES_PAGE: Path = REPOSITORY_ROOT / "docs" / "ai-context" / "entities.md"
 
 
 def entities_page(contracts: Mapping[str, Contract]) -> str:
-    """Every entity's contract, for people."""
+    """Every entity's contract as Markdown."""
     head = (
         "<!-- GENERATED from data-platform-core/contracts by `make generate`; change the contracts, not this file. -->"
     )

@@ -1,6 +1,6 @@
-"""Files that are written from the two truths and the matrix of accounts.
+"""Files generated from contracts, topology and the matrix of accounts.
 
-`make generate` writes them, CI fails when they have drifted.
+`make generate` writes them. CI fails when they have drifted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENV_EXAMPLE: Path = REPOSITORY_ROOT / ".env.example"
 
 
 def generated_files() -> dict[Path, str]:
-    """What each generated file must hold."""
+    """The required text of each generated file."""
     contracts = load_contracts()
     return {
         SOURCES_FILE: sources_text(contracts),
@@ -33,7 +33,7 @@ def generated_files() -> dict[Path, str]:
 
 
 def write() -> list[Path]:
-    """Write what differs; returns the files that changed."""
+    """Write the files that differ; returns them."""
     changed = [path for path, text in generated_files().items() if _read(path) != text]
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,10 @@ def _read(path: Path) -> str | None:
 
 
 def env_example() -> str:
-    """Every variable that a setting answers to, commented out."""
+    """Every environment variable of a setting, commented out."""
     head = """\
-# GENERATED from data_platform_core/settings.py by `make generate`. None has to be set: topology and the accounts in
-# <state>/<ENV>/secrets/<service>.env (made by `make up`) say what is needed. To override one, put it into the
-# environment of a command, or into a ConfigMap or Secret on Kubernetes.
+# GENERATED from data_platform_core/settings.py by `make generate`. No variable is required: the topology and the
+# accounts in <state>/<ENV>/secrets/<service>.env (written by `make up`) are enough. To override a value, set the
+# variable in a command's environment, or in a ConfigMap or Secret on Kubernetes.
 """
     return head + "".join(f"#{name}=\n" for name in sorted(known_variables()))

@@ -1,7 +1,7 @@
-"""Ansible's inventory of a topology that has hosts: `ansible/inventories/<environment>/hosts.yml`, GENERATED.
+"""Ansible's inventory of a topology with hosts: `ansible/inventories/<environment>/hosts.yml`, GENERATED.
 
-Groups are named as the hosts' roles. A variable is named as the Ansible role that reads it, so that its argument specs
-say what it means; what several roles need has no prefix.
+Each group has the name of a host role. A variable's prefix is the Ansible role that reads it, and the role's argument
+specs document it. Variables of several roles have no prefix.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from data_platform_core.topology.hosts import Host, Proxmox, Role, with_role
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
-#: Group of every host that is a virtual machine, which is every host.
+#: Group of every host that is a virtual machine. Currently these are all hosts.
 ALL_VMS = "proxmox_vms"
 _LINE_WIDTH = 88
 
 
 def inventory_file(environment: str) -> Path:
-    """Where the inventory of `environment` lies."""
+    """The path of the inventory of `environment`."""
     return INVENTORIES_DIR / environment / "hosts.yml"
 
 
 def inventories(contracts: Iterable[Contract], folder: Path = TOPOLOGY_DIR) -> dict[Path, str]:
-    """The text of the inventory of every topology that has hosts, by file."""
+    """The inventory text of every topology with hosts, by file."""
     contracts = tuple(contracts)
     topologies = (load_topology(path.stem, folder) for path in sorted(folder.glob("*.yaml")))
     return {
@@ -47,7 +47,7 @@ def inventories(contracts: Iterable[Contract], folder: Path = TOPOLOGY_DIR) -> d
 
 
 def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
-    """The inventory as YAML, with a head that says where to change it."""
+    """The inventory as YAML, with a header that names its sources."""
     head = (
         f"# GENERATED from home-server-infra/topology/{topology.environment}.yaml, the contracts and the matrix of\n"
         "# accounts; change those, then `make generate`.\n"
@@ -57,18 +57,18 @@ def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal values twice: Ansible's readers know no anchors by heart."""
+    """Repeats equal values: readers are not expected to know YAML anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Lists stand indented below their key, as ansible-lint wants them."""
+        """Lists are indented below their key, as ansible-lint requires."""
         super().increase_indent(flow, False)
 
 
 def _groups(topology: Topology) -> dict[str, Any]:
-    """Every role's group, empty where no host has it, so that a play on it is skipped and not a mistake."""
+    """Every role's group. A group without hosts is empty, so that a play on it is skipped instead of failing."""
     hosts = {name: _host_variables(topology, host) for name, host in topology.hosts.items()}
     members: dict[str, Any] = {
         role.value: {"hosts": {name: {} for name in with_role(topology.hosts, role)}} for role in Role
@@ -106,7 +106,7 @@ def _variables(topology: Topology, contracts: Iterable[Contract]) -> dict[str, A
 
 
 def _kafka_jobs() -> list[dict[str, Any]]:
-    """What brings empty brokers to contracts and topology, in order: subcommands of `crm` to plan, apply and verify."""
+    """The set-up of empty brokers, in order: subcommands of `crm` to plan, apply and verify."""
     jobs = (job(name) for name in SETUP)
     return [
         {
@@ -121,7 +121,7 @@ def _kafka_jobs() -> list[dict[str, Any]]:
 
 
 def _accounts(topology: Topology, matrix: Matrix, contracts: Iterable[Contract]) -> dict[str, Any]:
-    """Who may do what, as data: the roles apply it, and know no service by name."""
+    """The access rules as data, so that the roles need no list of services."""
     buckets = topology.object_store.buckets
     return {
         "platform_kafka_clients": list(matrix.kafka),
@@ -165,7 +165,7 @@ def _kafka(kafka: Kafka) -> dict[str, Any]:
 
 
 def _bound(**endpoints: Endpoint) -> dict[str, Any]:
-    """The address that a role's service listens on, where it is not the host's own, which the roles take by default."""
+    """The listen address of a role's service, if it is not the host's own, which is the roles' default."""
     return {f"{role}_listen_address": each.bind for role, each in endpoints.items() if each.binds_elsewhere}
 
 

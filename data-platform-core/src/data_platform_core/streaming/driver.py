@@ -1,7 +1,7 @@
-"""The streaming driver: wait for its services, start one query per entity, run until told to stop.
+"""The streaming driver: wait for its services, start one query per entity, run until it is stopped.
 
-It runs under a supervisor (supervisord locally, the Spark operator on Kubernetes): when a query fails it ends with a
-non-zero exit code, and the supervisor starts it again from the checkpoint. An outage ends the queries; the next driver
+It runs under a supervisor (supervisord locally, the Spark operator on Kubernetes). When a query fails, the driver exits
+with a non-zero code and the supervisor restarts it from the checkpoint. An outage ends the queries; the next driver
 waits for the service before it starts Spark (`waiting.py`).
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from data_platform_core.streaming.ingest.writer import WriterProcess
     from data_platform_core.streaming.observe.lag import LagWatch
 
-# A JVM whose socket is closed is gone, or about to be, seconds.
+# A JVM whose socket is closed has exited or is about to, seconds.
 _JVM_EXIT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -41,8 +41,8 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
     """Ingest `entities` (default: all) until SIGTERM or SIGINT.
 
     Raises LeaseHeldError when another process writes the tables, ServiceError when a topic, a subject, the object store
-    or a checkpoint is not as it must be, when the deduplication window does not fit into memory, or when a query fails
-    while running. A service that does not answer at the start is waited for.
+    or a checkpoint is unavailable or misconfigured, when the deduplication window does not fit in memory, or when a
+    query fails while running. If a service does not answer at the start, the driver waits for it.
     """
     from data_platform_core.streaming.ingest.writer import WriterProcess
     from data_platform_core.streaming.observe.lag import LagWatch
@@ -64,7 +64,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
 
 
 def _refuse_address_in_use(settings: Settings, writer: WriterProcess, stopping: Stopping) -> None:
-    """Raises LeaseHeldError when a driver runs already: it says more than the address, on which that one listens."""
+    """Raises LeaseHeldError when another driver runs: more useful than `address in use`, which it would cause."""
     from data_platform_core.streaming.observe.metrics import refuse_address_in_use
 
     try:
@@ -88,11 +88,11 @@ def _run_spark(
         spark = spark_session(settings, "crm-streaming")
     jvm = jvm_process(spark)
     watchdog.jvm(jvm)
-    stopping.on_signals()  # PySpark has taken SIGINT: its handler asks the JVM
+    stopping.on_signals()  # PySpark has replaced the SIGINT handler with one that calls the JVM
     try:
         with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
             _stream(spark, settings, contracts, watch, watchdog, writer, stopping)
-    except (Py4JNetworkError, ConnectionError):  # a call that meets its closed socket has Python's own error
+    except (Py4JNetworkError, ConnectionError):  # a call on its closed socket raises Python's own error
         raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
     finally:
         stopping.force_later()
@@ -101,9 +101,9 @@ def _run_spark(
 
 
 def _stopped(spark: SparkSession) -> bool:
-    """Stop all; whether every query has ended, so that nothing is being written.
+    """Stop everything; returns whether every query has ended, so that nothing is being written.
 
-    With a JVM that died or a service away, stopping fails too: an error before it is the one to report.
+    With a dead JVM or a service down, stopping fails too. An earlier error is the one to report.
     """
     ended = False
     with suppress(Exception):
@@ -169,7 +169,7 @@ def _stream(
 
 
 def _exit_of(jvm: psutil.Process | None) -> str:
-    """How the JVM ended, where this process can know: it must be its child."""
+    """The JVM's exit code as text; empty when the JVM is not a child of this process."""
     try:
         code = jvm.wait(_JVM_EXIT_S) if jvm else None
     except psutil.Error:
@@ -182,6 +182,6 @@ def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog, 
     while not stopping.is_set():
         with spark_errors(lambda found: f"streaming query failed: {found.text}", KAFKA):
             if spark.streams.awaitAnyTermination(1):
-                raise ServiceError("a streaming query ended by itself; see the log above it")
+                raise ServiceError("a streaming query ended unexpectedly; see the log above it")
         watchdog.answered()
         writer.verify_fence()

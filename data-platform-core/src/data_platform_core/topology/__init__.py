@@ -1,9 +1,9 @@
 """Truth 2: where things run, read from `home-server-infra/topology/<environment>.yaml`.
 
-Hosts, ports, brokers, bucket and database names exist only there. `host` is what clients connect to, `bind` what a
-service listens on where that is another address. A topology may say `extends: <other>` and
-`port_offset: N`, which moves every `*port` by N, so that a second stack runs beside the first one; a key that it sets
-to null is as if the other had never named it. Where there are `hosts`, `host:` may be the name of one.
+Hosts, ports, brokers, bucket and database names exist only there. Clients connect to `host`; `bind` is the listen
+address if it differs. A topology may extend another one (`extends: <other>`). `port_offset: N` adds N to every `*port`,
+so that a second stack runs beside the first one. A key set to null removes the other's key. With `hosts`, `host:` may
+be the name of one.
 """
 
 from data_platform_core.topology.endpoints import Address, Endpoint, Frozen

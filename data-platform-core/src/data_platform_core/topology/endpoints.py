@@ -12,7 +12,7 @@ _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
 class Frozen(BaseModel):
-    """A section of a topology: unknown keys are refused, values never change."""
+    """A section of a topology: immutable; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

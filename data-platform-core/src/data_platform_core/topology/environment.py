@@ -16,8 +16,8 @@ from data_platform_core.topology.services import Kafka, ObjectStore, Postgres, R
 class Topology(Frozen):
     """One environment. Ports are TCP.
 
-    `environment` is the file's name. `data_path` is where this machine keeps what it writes for the environment, as
-    secrets, logs and the embedded stack's data: a folder of the state folder.
+    `environment` is the file's name. `data_path` is this machine's folder for the environment's secrets, logs and
+    embedded stack data, below the state folder.
     """
 
     environment: str
@@ -36,7 +36,7 @@ class Topology(Frozen):
 
     @property
     def spark_cluster(self) -> Spark:
-        """Spark's standalone cluster. Raises ConfigurationError where there is none: Spark runs on Kubernetes there."""
+        """Spark's standalone cluster. Raises ConfigurationError if there is none (Spark on Kubernetes)."""
         if self.spark is None:
             raise ConfigurationError(
                 f"topology {self.environment} has no section spark, so the embedded stack can't run it; "
@@ -46,7 +46,7 @@ class Topology(Frozen):
 
     @property
     def secrets_path(self) -> Path:
-        """Folder of one `<service>.env` per service, made by the embedded stack, mode 0700."""
+        """Folder with one `<service>.env` per service, created by the embedded stack, mode 0700."""
         return self.data_path / "secrets"
 
     @property
@@ -72,7 +72,7 @@ class Topology(Frozen):
             ("postgres", self.postgres, Role.POSTGRES_PRIMARY),
         ):
             bearers = {host.address for host in with_role(self.hosts, role).values()}
-            # On loopback it is the embedded stack's: the hosts stand beside it.
+            # On loopback it is part of the embedded stack, which runs beside the hosts.
             if bearers and endpoint.host not in bearers and not endpoint.is_loopback:
                 raise ValueError(f"{key}.host {endpoint.host} is none of the hosts with role {role}")
         return self

@@ -13,7 +13,7 @@ from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_f
 from data_platform_core.topology.environment import Topology
 from data_platform_core.topology.hosts import resolve_hosts
 
-#: Keys that no file gives: who decides them.
+#: Keys that no file may set, and where their values come from.
 _NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
 
 

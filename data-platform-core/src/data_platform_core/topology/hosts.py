@@ -1,7 +1,7 @@
-"""Truth 2, the machines: hosts, the virtual machines they are, and the Proxmox server that carries them.
+"""Truth 2, the machines: hosts, their virtual machines, and the Proxmox server that runs them.
 
-A topology with `hosts` is one that Ansible builds. Its services name hosts; `resolve_hosts` puts the addresses in, so
-that an address is written once.
+Ansible builds a topology with `hosts`. Its services refer to hosts by name. `resolve_hosts` inserts the addresses, so
+that each address is written once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pydantic import Field, field_validator, model_validator
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.topology.endpoints import Frozen
 
-#: Proxmox gives ids below 100 to itself.
+#: Proxmox reserves ids below 100.
 FIRST_VM_ID = 100
 
 
 class Role(StrEnum):
-    """What a host is for; also the name of its group in the inventory."""
+    """The role of a host; also the name of its group in the inventory."""
 
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema_registry"
@@ -36,7 +36,7 @@ class Role(StrEnum):
 
 
 class VirtualMachine(Frozen):
-    """Size of a VM and the Proxmox node that carries it. `id` is unique in the whole Proxmox cluster."""
+    """Size of a VM and the Proxmox node that runs it. `id` is unique in the whole Proxmox cluster."""
 
     id: int = Field(ge=FIRST_VM_ID, le=999_999_999)
     node: str = Field(min_length=1)
@@ -46,7 +46,7 @@ class VirtualMachine(Frozen):
 
 
 class Host(Frozen):
-    """`rack` tells Kafka which brokers fail together, so that no partition has all its replicas there."""
+    """Brokers with the same `rack` fail together. Kafka does not place all replicas of a partition in one rack."""
 
     address: str
     roles: tuple[Role, ...] = Field(min_length=1)
@@ -62,7 +62,7 @@ class Host(Frozen):
 
 
 class Template(Frozen):
-    """The cloud-init template that VMs are clones of, and the image that it is made from."""
+    """The cloud-init template from which VMs are cloned, and the image from which it is created."""
 
     vmid: int = Field(ge=FIRST_VM_ID, le=999_999_999)
     name: str
@@ -71,7 +71,7 @@ class Template(Frozen):
 
 
 class Proxmox(Frozen):
-    """The Proxmox API and what every VM shares. `storage` holds disks; VMs have static addresses behind `gateway`."""
+    """The Proxmox API and common VM settings. `storage` has the disks; VMs have static addresses behind `gateway`."""
 
     api_host: str
     api_port: int = Field(default=8006, ge=1, le=65535)
@@ -84,7 +84,7 @@ class Proxmox(Frozen):
 
     @property
     def network(self) -> ipaddress.IPv4Network:
-        """The network that the VMs are in."""
+        """The network of the VMs."""
         return ipaddress.IPv4Network(f"{self.gateway}/{self.prefix_length}", strict=False)
 
     @model_validator(mode="after")
@@ -119,14 +119,15 @@ def _refuse_shared(key: str, values: Mapping[str, object]) -> None:
 
 
 def with_role(hosts: Mapping[str, Host], role: Role) -> dict[str, Host]:
-    """The hosts that have `role`, in the topology's order."""
+    """The hosts with `role`, in the topology's order."""
     return {name: host for name, host in hosts.items() if role in host.roles}
 
 
 def resolve_hosts(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """`raw` with each `host:` or `bind: <name of a host>` replaced by its address; unchanged without `hosts`.
 
-    Addresses and names with a dot stay. Raises ConfigurationError naming the file and the key of an unknown name.
+    Addresses and names with a dot are unchanged. Raises ConfigurationError naming the file and the key of an unknown
+    name.
     """
     hosts = raw.get("hosts")
     if not isinstance(hosts, dict) or not hosts:

@@ -8,32 +8,32 @@ from data_platform_core.topology.endpoints import Address, Endpoint, Frozen
 
 
 class Metrics(Frozen):
-    """Where processes serve their own metrics; a key is the service of the matrix of accounts that they run as."""
+    """Metrics endpoints of processes; a key is the process's service in the matrix of accounts."""
 
     generator: Endpoint
     streaming: Endpoint
 
     def of(self, service: str) -> Endpoint | None:
-        """The endpoint of the processes that run as `service`; None for one that serves none."""
+        """The metrics endpoint of `service`; None if it has none."""
         return getattr(self, service) if service in type(self).model_fields else None
 
 
 class Scrape(Frozen):
-    """Seconds between two scrapes: of generator and streaming, whose lag people watch, and of the servers."""
+    """Seconds between scrapes: of generator and streaming, whose lag people watch, and of the servers."""
 
     pipeline_seconds: float = Field(ge=1)
     servers_seconds: float = Field(ge=1)
 
 
 class Retention(Frozen):
-    """Prometheus drops what is older than `days`, and the oldest when it holds more than `size_mb`."""
+    """Prometheus drops data older than `days`, and the oldest data above `size_mb`."""
 
     days: int = Field(ge=1)
     size_mb: int = Field(ge=64)
 
 
 class Mail(Address):
-    """The SMTP server that takes alerts' mail, and from whom to whom. `tls`: whether it must speak STARTTLS."""
+    """The SMTP server for alerts, with sender and recipient. `tls`: whether STARTTLS is required."""
 
     sender: str
     recipient: str
@@ -42,7 +42,7 @@ class Mail(Address):
 
 
 class AlertSink(Endpoint):
-    """Where alerts go while nobody has given a real receiver: `port` takes webhooks, `smtp_port` mail."""
+    """Receives alerts while no real receiver is configured: webhooks on `port`, mail on `smtp_port`."""
 
     smtp_port: int = Field(ge=1, le=65535)
 
@@ -52,7 +52,7 @@ class AlertSink(Endpoint):
 
 
 class Monitoring(Frozen):
-    """Prometheus, Alertmanager and exporters. `mail` None: mail goes to the sink."""
+    """Prometheus, Alertmanager and exporters. With `mail` None, mail goes to the sink."""
 
     prometheus: Endpoint
     alertmanager: Endpoint

@@ -26,14 +26,14 @@ class Broker(Endpoint):
 
 
 class KafkaSecurity(Frozen):
-    """How clients and brokers prove who they are; the one way that roles and clients are tested with."""
+    """Authentication of clients and brokers; the only variant that roles and clients are tested with."""
 
     protocol: Literal["SASL_SSL"] = "SASL_SSL"
     mechanism: Literal["SCRAM-SHA-512"] = "SCRAM-SHA-512"
 
 
 class Kafka(Frozen):
-    """`security` None: plaintext, for loopback only. `quorum` zookeeper is for Kafka 3.9, the last that knows it."""
+    """`security` None: plaintext, for loopback only. `quorum` zookeeper is for Kafka 3.9, the last to support it."""
 
     cluster_id: str
     replication_factor: int = Field(ge=1)
@@ -89,7 +89,7 @@ class Postgres(Endpoint):
 
 
 class _SparkEndpoint(Endpoint):
-    """Spark's daemons announce the address that they listen on."""
+    """Refuse `bind`: Spark's daemons announce the address that they listen on."""
 
     @model_validator(mode="after")
     def _listens_where_it_is_reached(self) -> _SparkEndpoint:
@@ -99,7 +99,7 @@ class _SparkEndpoint(Endpoint):
 
 
 class SparkWorker(_SparkEndpoint):
-    """`cores` are slots: tasks that run at a time. They share the machine's real cores."""
+    """`cores` are slots: the number of concurrent tasks. They share the machine's physical cores."""
 
     id: int = Field(ge=1)
     console_port: int = Field(ge=1, le=65535)
@@ -125,6 +125,6 @@ class Redis(Frozen):
 
 
 class Requires(Frozen):
-    """What the embedded stack must find free; nothing where Ansible builds the hosts."""
+    """Free resources that the embedded stack requires; none if Ansible builds the hosts."""
 
     disk_mb: int = Field(default=0, ge=0)

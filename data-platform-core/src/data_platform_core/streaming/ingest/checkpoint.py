@@ -1,6 +1,6 @@
-"""A query's checkpoint as Spark keeps it: a log of planned batches (`offsets`) and one of finished ones (`commits`).
+"""A query's Spark checkpoint: a log of planned batches (`offsets`) and a log of finished batches (`commits`).
 
-Beside them we keep the id of the topic that the offsets are of.
+The id of the topic that the offsets refer to is stored beside them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Checkpoint:
         self.uri = uri
 
     def refuse_other_history(self, taken: Mapping[str, int]) -> None:
-        """Tables and checkpoint must tell of one history: a table has each finished batch, and none never planned.
+        """Check that tables and checkpoint share one history: a table has every finished batch and no unplanned one.
 
-        `taken` is the newest batch by table, -1 for none. Raises ServiceError.
+        `taken` is the newest committed batch by table, -1 for none. Raises ServiceError.
         """
         finished, planned = self._newest("commits"), self._newest("offsets")
         for table, batch in taken.items():
@@ -36,15 +36,15 @@ class Checkpoint:
             if not finished <= batch <= planned:
                 raise ServiceError(
                     f"checkpoint {self.uri} (batches finished to {finished}, planned to {planned}) and table {table} "
-                    f"(batches to {batch}) are not of one history: starting would lose or repeat data; restore the one "
-                    "that is old, or move checkpoint and both tables away to ingest from the beginning"
+                    f"(batches to {batch}) are not of one history: starting would lose or repeat data; restore the "
+                    "older one, or move checkpoint and both tables away to ingest from the beginning"
                 )
 
     def refuse_other_topic(self, topic: str, topic_id: str) -> None:
-        """The offsets must be of the topic that Kafka has: one that was deleted and made anew has another `topic_id`.
+        """Check that the offsets belong to Kafka's topic: a deleted and recreated topic has another `topic_id`.
 
-        Its offsets may have grown past those of the checkpoint, and nothing else would show that records were skipped.
-        The id is kept from the first start on. Raises ServiceError.
+        A new topic's offsets may exceed the checkpoint's, and nothing else would reveal that records were skipped.
+        The id is stored at the first start. Raises ServiceError.
         """
         path = self._spark._jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{_TOPIC_ID}")
         files = path.getFileSystem(self._spark._jsparkSession.sessionState().newHadoopConf())
@@ -56,7 +56,7 @@ class Checkpoint:
         kept = str(self._spark.read.text(path.toString()).collect()[0][0])
         if kept != topic_id:
             raise ServiceError(
-                f"topic {topic} was deleted and made anew: checkpoint {self.uri} has offsets of the one with id "
+                f"topic {topic} was deleted and recreated: checkpoint {self.uri} has offsets of the one with id "
                 f"{kept}, Kafka's has {topic_id}; starting would skip or repeat data; move checkpoint and both "
                 "tables away to ingest from the beginning"
             )

@@ -1,9 +1,9 @@
-"""Which records were seen before: an exact index of idempotency keys over the contract's window.
+"""Deduplication: an exact index of idempotency keys over the contract's window.
 
-Spark's own streaming deduplication drops what falls behind its watermark without a trace, which accounting can't
-allow; a MERGE costs seconds per batch. Instead the driver holds 16 bytes (MD5) of each key that silver has taken within
-the window: 100/s for 24 hours is 140 MB. Silver is the truth: after a restart the index is read back from it, so a
-replayed batch is judged against the same keys (ADR 0003).
+Spark's streaming deduplication silently drops records behind its watermark, and accounting can't allow that. A MERGE
+costs seconds per batch. Instead the driver holds 16 bytes (MD5) of each key that silver has committed within the
+window: 100/s for 24 hours is 140 MB. Silver is the source of truth. After a restart the index is rebuilt from it, so a
+replayed batch is checked against the same keys (ADR 0003).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from data_platform_core.wire.keys import KEY_BYTES
 
-# Segments below this are merged into the next, so that a lookup meets few of them; none grows above the larger one,
-# whose sort is a pause of 0.2 s.
+# Segments below this are merged into the next, so that a lookup searches few of them. None grows above the larger
+# limit, whose sort pauses for 0.2 s.
 _SMALL_SEGMENT = 50_000
 _LARGE_SEGMENT = 1_000_000
 
@@ -28,7 +28,7 @@ Flags = npt.NDArray[np.bool_]
 class _Segment:
     """Keys in sorted order, as two halves of 64 bits.
 
-    `first_ms` and `newest_ms` are the newest arrivals (Kafka time) of the first and the last batch that are in it.
+    `first_ms` and `newest_ms` are the newest arrivals (Kafka time) of its first and its last batch.
     """
 
     high: npt.NDArray[np.uint64]
@@ -44,7 +44,7 @@ class _Segment:
     def contains(self, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]) -> Flags:
         found = np.zeros(len(high), dtype=bool)
         at = np.searchsorted(self.high, high)
-        # Different keys with one high half are a matter of 2^-64 each; the loop ends after one round but for those.
+        # Different keys share a high half with probability 2^-64 each. Otherwise the loop ends after one round.
         open_ = np.flatnonzero(at < len(self.high))
         while len(open_):
             place = at[open_]
@@ -57,9 +57,9 @@ class _Segment:
 
 
 class SeenIndex:
-    """An exact set of 16-byte keys that forgets what is older than `window_ms` of Kafka time."""
+    """An exact set of 16-byte keys that evicts keys older than `window_ms` of Kafka time."""
 
-    #: A segment is forgotten as one: it spans at most this part of the window, so a key stays at most so much too long.
+    #: A segment is evicted as a whole. It spans at most this part of the window, which bounds how long a key overstays.
     PARTS = 20
 
     def __init__(self, window_ms: int) -> None:
@@ -71,14 +71,14 @@ class SeenIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the keys take."""
+        """Bytes that the keys occupy."""
         return sum(segment.high.nbytes + segment.low.nbytes for segment in self._segments)
 
     def first_arrivals(self, keys: bytes) -> Flags:
         """True for each key that is neither in the index nor earlier in `keys` (concatenated 16-byte keys)."""
         high, low = _halves(keys)
         order = np.lexsort((np.arange(len(high)), low, high))
-        high, low = high[order], low[order]  # in order, so that neighbours are looked for in the same cache lines
+        high, low = high[order], low[order]  # sorted, so that neighbours share cache lines
         unseen = _starts_of_runs(high, low)
         for segment in self._segments:
             unseen &= ~segment.contains(high, low)
@@ -87,9 +87,9 @@ class SeenIndex:
         return first
 
     def add(self, keys: bytes, newest_ms: int, first_ms: int | None = None) -> None:
-        """Remember keys whose newest arrival was at `newest_ms`; forget what left the window.
+        """Add keys whose newest arrival was at `newest_ms`; evict keys that left the window.
 
-        `first_ms`: when they are of many batches, the oldest arrival.
+        `first_ms`: the oldest arrival, if the keys come from many batches.
         """
         high, low = _halves(keys)
         if len(high):
@@ -103,9 +103,9 @@ class SeenIndex:
         self._segments = [segment for segment in self._segments if segment.newest_ms >= horizon]
 
     def _takes_more(self, segment: _Segment, keys: int, newest_ms: int) -> bool:
-        """Whether a segment is sorted anew with the keys that come after it.
+        """Whether a segment is re-sorted together with the keys that follow it.
 
-        Like merges with like, so that a key is sorted anew a few times at most and a lookup meets few segments.
+        Segments of similar size merge, so that a key is re-sorted only a few times and a lookup searches few segments.
         """
         size = len(segment.high)
         if newest_ms - segment.first_ms > self._window_ms / self.PARTS:

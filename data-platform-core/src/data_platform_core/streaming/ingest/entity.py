@@ -1,13 +1,13 @@
 """One entity's ingestion: Kafka -> bronze, silver and DLQ, exactly once across a kill at any point.
 
-A micro-batch is three steps over one cached frame:
+A micro-batch has three steps over one cached frame:
 
-1. decode and judge every record; the driver learns which are duplicates and which are dead letters;
+1. decode and check every record; the driver collects the duplicates and the dead letters;
 2. dead letters go to the DLQ topic (at least once: each carries its source coordinates as its identity);
-3. bronze and silver are committed side by side, each commit marked with (query, batch id, epoch of the lease).
+3. bronze and silver are committed in parallel, each commit tagged with (query, batch id, epoch of the lease).
 
-Spark replays a batch that did not reach the commit log with the same offsets; a table that has already taken it, by
-the marks in its log, is left alone. So nothing is lost, and nothing is written twice.
+Spark replays a batch that did not reach the commit log, with the same offsets. A table whose log already has the tag of
+that batch is skipped. So nothing is lost, and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from data_platform_core.streaming.transforms.layers import Layers
 from data_platform_core.wire.dead_letters import Reason
 from data_platform_core.wire.positions import position
 
-# One file per batch below this, so that a stream of small batches does not shred the table.
+# One file per batch below this, so that small batches do not fragment the table.
 _ROWS_PER_FILE = 50_000
 _MS_PER_MINUTE = 60_000
 
@@ -53,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """What the driver learned of a batch in step 1."""
+    """The driver's findings about a batch in step 1."""
 
     counts: BatchCounts
     duplicates: tuple[int, ...]  # positions
@@ -65,8 +65,8 @@ class _Verdicts:
 class EntityIngest:
     """The ingestion of one entity; `start` returns the running query.
 
-    `on_batch(entity, report)` is called after each commit, `beat(what)` whenever `prepare` has done a part of its work.
-    Each record is held up by `record_cost_us` microseconds: an experiment's brake.
+    `on_batch(entity, report)` is called after each commit, `beat(what)` after each part of `prepare`.
+    Experiments delay each record by `record_cost_us` microseconds.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EntityIngest:
         self._settings = settings
         self._contract = contract
         self._lease = lease
-        self._query = contract.names.query  # whose batches the marks in the tables' logs count
+        self._query = contract.names.query  # the tables' logs count this query's batches
         self._on_batch = on_batch
         self._beat = beat
         self._registry = RegistryClient(settings.registry)
@@ -100,17 +100,17 @@ class EntityIngest:
 
     @property
     def seen(self) -> SeenIndex:
-        """The index of keys that silver has taken."""
+        """The index of keys that silver has committed."""
         return self._seen
 
     def taken(self, uri: str) -> int:
-        """The newest batch that a table (`s3a://` address) has taken; -1 for none."""
+        """The newest batch that a table (`s3a://` address) has committed; -1 for none."""
         return self._taken[uri]
 
     def prepare(self) -> str | None:
-        """Check the checkpoint against the tables and read the index back.
+        """Check the checkpoint against the tables and rebuild the index.
 
-        Returns where the last finished batch ended, as Spark's JSON; None for a new query.
+        Returns the end offsets of the last finished batch as Spark's JSON; None for a new query.
         """
         for table in (self._bronze, self._silver):
             self._taken[table] = last_batch(self._spark, table, self._query)
@@ -132,7 +132,7 @@ class EntityIngest:
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", str(self._settings.ingest.max_offsets_per_trigger))
         )
-        # Only where batches may grow large: the other entities' hold a few records every few seconds.
+        # Only where batches may grow large: the other entities' batches hold a few records every few seconds.
         if self._settings.ingest.min_partitions and self._contract.silver.trigger_ms == 0:
             source = source.option("minPartitions", str(self._settings.ingest.min_partitions))
         return (
@@ -174,14 +174,14 @@ class EntityIngest:
             **vars(verdicts.counts),
             **{f"{phase}_ms": round(seconds * 1000) for phase, seconds in phases.items()},
         )
-        if self._on_batch and not replayed:  # its keys were known from silver: its counts were told before the crash
+        if self._on_batch and not replayed:  # silver has its keys: its counts were reported before the crash
             waits = silver_at - verdicts.produced_s
             report = BatchReport(verdicts.counts, waits, phases, len(self._seen), self._seen.nbytes)
             self._on_batch(self._contract.entity, report)
 
     def _judge(self, records: DataFrame) -> tuple[DataFrame, _Verdicts]:
         decoded = _leaf(slowed(self._decode(records), self._cost_us))
-        # By partition and offset: which of two equal keys came first does not depend on how Spark ran.
+        # By partition and offset: which of two equal keys is first does not depend on Spark's scheduling.
         rows = (
             self._layers.identities(decoded)
             .toArrow()
@@ -190,9 +190,9 @@ class EntityIngest:
         return decoded, _verdicts(rows, self._seen)
 
     def _learn_schemas(self) -> bool:
-        """Ask the registry for schemas registered since; true when there is one.
+        """Fetch schemas registered since the last call; true if there are any.
 
-        One that can't be read as the contract is passed over: its records are dead letters, the stream goes on.
+        A schema incompatible with the contract is skipped: its records become dead letters, the stream continues.
         """
         known = self._registry.writer_schemas(self._contract, on_unreadable="skip")
         news = set(known) - set(self._writer_schemas)
@@ -212,14 +212,14 @@ class EntityIngest:
         )
 
     def _commit_tables(self, decoded: DataFrame, verdicts: _Verdicts, batch_id: int) -> float:
-        """Append to both tables side by side; returns when silver had it, seconds since 1970."""
+        """Append to both tables in parallel; returns the time of silver's commit, seconds since 1970."""
         files = max(1, verdicts.counts.records // _ROWS_PER_FILE)
         silver = self._layers.silver(decoded, verdicts.duplicates)
         writes = [
             self._pool.submit(self._append, silver, self._silver, batch_id, files),
             self._pool.submit(self._append, self._layers.bronze(decoded), self._bronze, batch_id, files),
         ]
-        wait(writes)  # whatever becomes of one: when the batch has ended, nothing is being written
+        wait(writes)  # even if one fails: once the batch has ended, no write may be in progress
         silver_at, _bronze_at = (write.result() for write in writes)
         return silver_at
 
@@ -237,14 +237,14 @@ class EntityIngest:
 def _leaf(frame: DataFrame) -> DataFrame:
     """The frame as stored rows, filled by the first action, with a plan of one leaf.
 
-    A cached frame would drag its whole plan into each write. Spark 4.0 plans those in two threads at once, and
-    `from_avro`'s options are an expression with state: now and then a batch fails with DUPLICATED_MAP_KEY.
+    A cached frame would carry its whole plan into each write. Spark 4.0 plans those in two threads at once, and
+    `from_avro`'s options are a stateful expression: occasionally a batch fails with DUPLICATED_MAP_KEY.
     """
     return frame.localCheckpoint(eager=False)
 
 
 def _release(leaf: DataFrame) -> None:
-    """Free the rows now, not when the JVM happens to collect them."""
+    """Free the rows now instead of at the JVM's next garbage collection."""
     leaf._jdf.queryExecution().logical().rdd().unpersist(False)
 
 

@@ -1,8 +1,8 @@
-"""Files of a run that went straight to the lake, taken into bronze and silver as the stream takes Kafka's records.
+"""Imports the files of a run that bypassed Kafka into bronze and silver, as the stream ingests Kafka's records.
 
 It is `EntityIngest` over batches of files instead of offsets: the same decoding, checks, deduplication, dead letters
-and marked commits. Which files make a batch follows from the manifest alone, so that after a kill the same batches come
-again, and a table that has taken one is left alone. It writes the stream's tables, so it holds the stream's lease.
+and tagged commits. The manifest alone determines each batch's files, so after a kill the same batches are replayed and
+a table that has committed one skips it. The import writes the stream's tables, so it holds the stream's lease.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from data_platform_core.wire.ledger import ORIGIN_HEADER
 if TYPE_CHECKING:
     from pyspark.sql.types import Row
 
-#: Chunks per batch: with the usual 50,000 records each, a million, which Spark takes at its best speed.
+#: Chunks per batch: with the usual 50,000 records each, a million, which Spark processes at its best speed.
 CHUNKS_PER_BATCH = 20
 
 log = structlog.get_logger(__name__)
 
 
 def import_run(settings: Settings, run_id: str) -> dict[str, int]:
-    """Take a landed run into the lake; rows that bronze has of it, by entity. Repeating it changes nothing.
+    """Import a landed run into the lake; returns its rows in bronze by entity. A second import changes nothing.
 
-    Raises LeaseHeldError when a streaming driver or another import runs, ServiceError when the files are not what the
-    manifest says, ConfigurationError when the run laid nothing down or is not finished.
+    Raises LeaseHeldError when a streaming driver or another import runs, ServiceError when the files differ from
+    the manifest, ConfigurationError when the run wrote no files or is not finished.
     """
     contracts = load_contracts()
-    # Checked before Spark takes its twenty seconds.
+    # Checked before Spark's start of twenty seconds.
     manifest = read_manifest(settings.object_store, run_id)
     verify_topics(settings, contracts)
     writer = WriterProcess(settings, "backfill-import")
@@ -60,7 +60,7 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
             done = {}
             for entity, contract in contracts.items():
                 ensure_tables(spark, settings, contract)
-                done[entity] = LandingImport(spark, settings, contract, manifest, writer.lease, _told).run()
+                done[entity] = LandingImport(spark, settings, contract, manifest, writer.lease, _log_batch).run()
             return done
         finally:
             spark.stop()
@@ -68,12 +68,12 @@ def import_run(settings: Settings, run_id: str) -> dict[str, int]:
         writer.lease.release()
 
 
-def _told(entity: str, report: BatchReport) -> None:
+def _log_batch(entity: str, report: BatchReport) -> None:
     log.info("imported", entity=entity, **vars(report.counts))
 
 
 def read_manifest(store: ObjectStoreSettings, run_id: str) -> Manifest:
-    """What the run says it laid down. Raises ConfigurationError when it says nothing, or is not readable."""
+    """The run's manifest. Raises ConfigurationError when it is missing or unreadable."""
     key = landing_manifest(run_id)
     content = lake_object(store, key)
     if content is None:
@@ -104,7 +104,7 @@ class LandingImport(EntityIngest):
         self._query = f"import_{contract.entity}/{manifest.run_id}"
 
     def run(self) -> int:
-        """Take every batch that a table lacks; rows of the run in bronze."""
+        """Import every batch that a table lacks; returns the rows of the run in bronze."""
         sizes = self._sizes()
         wanted = self._manifest.rows.get(self._contract.entity, 0)
         if sum(sizes.values()) != wanted:
@@ -131,7 +131,7 @@ class LandingImport(EntityIngest):
         files = self._spark.read.parquet(self._settings.object_store.lake_uri(folder))
         counted: list[Row] = files.groupBy(F.col("_metadata.file_name").alias("name")).count().collect()
         sizes = {int(row["name"].removeprefix("part-").removesuffix(".parquet")): int(row["count"]) for row in counted}
-        # A file beyond the manifest's chunks is none of ours to take: then the sum above tells.
+        # A file beyond the manifest's chunks is ignored; the row count check above fails.
         return sizes
 
     def _records(self, chunks: list[int]) -> DataFrame:
@@ -155,7 +155,7 @@ class LandingImport(EntityIngest):
         return self._spark.read.format("delta").load(self._bronze).where(F.col("partition") == partition)
 
     def _refuse_forgotten(self) -> None:
-        """Rows without a mark: another run's under our number, or ours from before the log's retention."""
+        """Raise if there are untagged rows: another run's under our number, or ours older than the log's retention."""
         if self._taken[self._bronze] >= 0:
             return
         found = self._mine().select("run_id").first()

@@ -1,8 +1,8 @@
-"""Compaction beside the stream: a thread of the driver, because one driver writes each table, under its lease.
+"""Compaction during streaming: a thread of the driver, because one driver writes each table, under its lease.
 
-Delta lets an append and a compaction of one driver commit side by side: neither reads what the other changes, and the
-log store of a single driver hands out each version once. So a batch never waits for a compaction to end; it only
-shares the cores with it, of which a compaction takes one at a time.
+Delta allows concurrent commits of an append and a compaction in one driver: neither reads what the other changes, and
+the log store of a single driver assigns each version once. So a batch never waits for a compaction. They only share
+cores, and a compaction uses one at a time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from data_platform_core.wire.columns import BRONZE_PARTITION, SILVER_PARTITION
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# A round that finds more to do goes on with it this long, seconds; the rest waits for the next round.
+# A round works for at most this long, seconds; the rest waits for the next round.
 _ROUND_S = 20.0
-# The first vacuum comes this long after start, the others a day apart, seconds.
+# The first vacuum runs this long after start, seconds; the others a day apart.
 _FIRST_VACUUM_S = 3600.0
 _VACUUM_EVERY_S = 86_400.0
 
@@ -49,9 +49,9 @@ class _Table:
 
 
 class Maintenance:
-    """Compacts what the stream has shredded, while the stream keeps up.
+    """Compacts the stream's small files while the stream keeps up.
 
-    `lag(entity)` tells how many records wait, `taken(uri)` the newest batch that a table has.
+    `lag(entity)` returns the number of waiting records, `taken(uri)` the newest batch that a table has.
     """
 
     def __init__(
@@ -72,24 +72,24 @@ class Maintenance:
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def start(self) -> None:
-        """Begin; does nothing when `compact_every_s` is 0."""
+        """Start the thread; does nothing when `compact_every_s` is 0."""
         if self._settings.ingest.compact_every_s:
             self._thread.start()
 
     def close(self) -> None:
-        """Begin nothing more. A compaction under way is broken off with the session: its commit is atomic."""
+        """Start no further compaction. A running one is aborted when the session stops: its commit is atomic."""
         self._stop.set()
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.ingest.compact_every_s):
             try:
                 self.round()
-            except Exception as error:  # the stream goes on, with more files
+            except Exception as error:  # the stream continues, with more files
                 if not self._stop.is_set():
                     log.warning("maintenance failed", error=str(error).splitlines()[0][:300])
 
     def round(self) -> None:
-        """One look at every table, and what there is to do, as far as time allows."""
+        """Check every table once and do the due work, as far as time allows."""
         until = time.monotonic() + _ROUND_S
         for table in self._tables:
             found = self._files(table)
@@ -105,7 +105,7 @@ class Maintenance:
             self._compactor.vacuum(self._uri(table) for table in self._tables)
 
     def _behind(self) -> bool:
-        """Whether records wait that need the cores: a backlog comes first."""
+        """Whether a backlog needs the cores: it has priority."""
         limit = self._settings.ingest.compact_below_lag
         return any(self._lag(table.entity) > limit for table in self._tables)
 

@@ -1,9 +1,9 @@
-"""Reading the index of seen keys back from silver, in slices of bounded size and without the JVM (ADR 0003).
+"""Rebuilds the index of seen keys from silver, in slices of bounded size and without the JVM (ADR 0003).
 
-Delta's log gives each file's rows and Kafka times, so what lies within the window is known before anything is read.
-Files are read in the order of their oldest record; Arrow reads them, DuckDB makes the keys on all cores. A file of
-compaction may span much of the window: its keys go to the part of the window that they arrived in, so that the index
-forgets them in time.
+Delta's log has each file's rows and Kafka times, so the files within the window are known before any is read. Files are
+read in the order of their oldest record. Arrow reads them, DuckDB computes the keys on all cores. A compacted file may
+span much of the window. Its keys go to the part of the window in which they arrived, so that the index evicts them in
+time.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from data_platform_core.streaming.ingest.dedup import SeenIndex, joined_keys
 from data_platform_core.streaming.observe.metrics import RECALL_SECONDS
 from data_platform_core.wire.keys import KEY_BYTES, KEY_SQL
 
-#: Rows that are under way at a time; their ids are decoded in memory, some 40 bytes each.
+#: Rows in flight at a time; their ids are decoded in memory, about 40 bytes each.
 SLICE_ROWS = 1_000_000
-#: Python's memory while it reads, beside the index: Arrow's and DuckDB's buffers, keys that wait for their segment and
-#: the sort of one. Measured with `crm-experiment bench --only restart` (ADR 0003).
+#: Python's memory while reading, in addition to the index: Arrow's and DuckDB's buffers, keys that wait for their
+#: segment, and the sort of one segment. Measured with `crm-experiment bench --only restart` (ADR 0003).
 READING_BYTES = 768 * 2**20
 _BATCH_ROWS = 131_072
-#: A line of progress at most so often, seconds.
-_TELL_EVERY_S = 10.0
+#: Minimum interval between progress lines, seconds.
+_LOG_EVERY_S = 10.0
 _MB = 2**20
 _SCHEMA = pa.schema([(IDEMPOTENCY_KEY, pa.string()), ("kafka_ts", pa.timestamp("us", tz="UTC"))])
 # Spark writes times as INT96, which Arrow would read as nanoseconds.
@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Slice:
-    """Files that are read together, and how many rows the log counts in them; no key of a later slice is older."""
+    """Files that are read together, with their row count from the log; no key of a later slice is older."""
 
     paths: tuple[str, ...]
     rows: int
@@ -58,7 +58,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Window:
-    """What of a table lies within the deduplication window. `rows` counts whole files: the keys are at most so many."""
+    """The part of a table within the deduplication window. `rows` counts whole files, an upper bound of the keys."""
 
     begin_ms: int
     slices: tuple[Slice, ...]
@@ -69,9 +69,9 @@ class Window:
 
 
 def window_of(adds: pa.Table, window_ms: int, slice_rows: int) -> Window:
-    """The slices to read, of `adds`: delta-rs's `get_add_actions(flatten=True)`.
+    """The slices to read from `adds`: delta-rs's `get_add_actions(flatten=True)`.
 
-    A file without statistics is read first, whatever is in it.
+    A file without statistics is always read, and first.
     """
     if not adds.num_rows:
         return Window(0, ())
@@ -103,14 +103,14 @@ def _slices(files: list[tuple[int, str, int]], slice_rows: int) -> Iterator[Slic
 
 
 def _milliseconds(adds: pa.Table, column: str) -> list[int | None]:
-    """A time of each file's statistics. Delta cuts them to milliseconds, which is what Kafka's times have."""
+    """A timestamp of each file's statistics. Delta truncates them to milliseconds, the precision of Kafka's times."""
     if column not in adds.column_names:
         return [None] * adds.num_rows
     return list(adds[column].cast(pa.timestamp("ms", tz="UTC"), safe=False).cast(pa.int64()).to_pylist())
 
 
 def require_room(entity: str, rows: int, free: int) -> None:
-    """Raises ServiceError when an index of `rows` keys does not fit in `free` bytes, with what it needs."""
+    """Raises ServiceError with the missing memory when an index of `rows` keys does not fit in `free` bytes."""
     need = rows * KEY_BYTES + READING_BYTES
     if need > free:
         raise ServiceError(
@@ -122,7 +122,7 @@ def require_room(entity: str, rows: int, free: int) -> None:
 
 
 class Recall:
-    """Fills an index from one entity's silver. `free` returns the bytes that the index and the reading may have."""
+    """Fills an index from one entity's silver. `free` returns the bytes available to the index and to reading."""
 
     def __init__(self, store: ObjectStoreSettings, contract: Contract, free: Callable[[], int]) -> None:
         self._store, self._entity = store, contract.entity
@@ -131,17 +131,17 @@ class Recall:
         self._free = free
 
     def fill(self, index: SeenIndex, beat: Callable[[str], None]) -> None:
-        """Read every key of the window; `beat` is called with what is done after each slice.
+        """Read every key of the window; `beat` is called with the progress after each slice.
 
         Raises ServiceError when it does not fit, or the object store fails.
         """
         try:
             self._fill(index, beat)
-        except (OSError, DeltaError, duckdb.Error) as error:  # DuckDB passes on what Arrow raises
+        except (OSError, DeltaError, duckdb.Error) as error:  # DuckDB passes through Arrow's errors
             raise ServiceError(store_advice(self._store, one_line(str(error)))) from None
 
     def _fill(self, index: SeenIndex, beat: Callable[[str], None]) -> None:
-        began = told = time.monotonic()
+        began = logged_at = time.monotonic()
         window = self._window()
         require_room(self._entity, window.rows, self._free())
         parts = _Parts(index, self._window_ms)
@@ -154,9 +154,9 @@ class Recall:
             read += each.rows
             doing = f"reading the index of {self._entity} back: {read:,} of {window.rows:,} rows"
             beat(doing)
-            if time.monotonic() - told >= _TELL_EVERY_S:
-                told = time.monotonic()
-                log.info(doing, seconds=round(told - began))
+            if time.monotonic() - logged_at >= _LOG_EVERY_S:
+                logged_at = time.monotonic()
+                log.info(doing, seconds=round(logged_at - began))
         parts.finish()
         seconds = time.monotonic() - began
         RECALL_SECONDS.labels(self._entity).set(seconds)
@@ -164,13 +164,13 @@ class Recall:
 
     def _window(self) -> Window:
         table = DeltaTable(f"s3://{self._root}", storage_options=delta_options(self._store))
-        if table.protocol().min_reader_version > 1:  # then a data file need not be simply its rows
+        if table.protocol().min_reader_version > 1:  # then a data file may contain more than plain rows
             raise ServiceError(f"table {table.table_uri} uses a feature of Delta that the stream does not read")
         return window_of(pa.table(table.get_add_actions(flatten=True)), self._window_ms, SLICE_ROWS)
 
 
 def _read(files: object, each: Slice, begin_ms: int) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
-    """The keys of a slice that are within the window, and their Kafka times in milliseconds, in pieces."""
+    """The keys of a slice within the window, and their Kafka times in milliseconds, in chunks."""
     fragments = [_PARQUET.make_fragment(unquote(path), files) for path in each.paths]
     rows = ds.FileSystemDataset(fragments, _SCHEMA, _PARQUET, files).scanner(
         columns={IDEMPOTENCY_KEY: ds.field(IDEMPOTENCY_KEY), "us": ds.field("kafka_ts").cast(pa.int64())},
@@ -186,7 +186,7 @@ def _read(files: object, each: Slice, begin_ms: int) -> Iterator[tuple[bytes, np
 
 
 class _Parts:
-    """Keys by the part of the window that they arrived in, until a segment of the index is made of them."""
+    """Keys by the part of the window in which they arrived, until they become a segment of the index."""
 
     def __init__(self, index: SeenIndex, window_ms: int) -> None:
         self._index = index
@@ -204,7 +204,7 @@ class _Parts:
                 self._finish(part)
 
     def finish_before(self, oldest_ms: int) -> None:
-        """Make segments of the parts to which no key older than this comes any more."""
+        """Turn the parts that can't receive an older key any more into segments."""
         for part in sorted(self._waiting):
             if (part + 1) * self._part_ms <= oldest_ms:
                 self._finish(part)

@@ -1,4 +1,4 @@
-"""This process as the one writer of bronze and silver: its lease, its JVM, and its end when the lease is lost."""
+"""The single writer of bronze and silver: its lease, its JVM, and its exit when the lease is lost."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from data_platform_core.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: Between two looks for writes in spite of the fence, seconds.
-_LOOK_EVERY_S = 30.0
+#: Between two checks for writes despite the fence, seconds.
+_CHECK_EVERY_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -42,19 +42,19 @@ class WriterProcess:
         self.lease = WriterLease(LeaseStore(settings.object_store, settings.lease), holder)
         self._jvm: psutil.Process | None = None
         self._fence: Fence | None = None
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def acquire(self, stopping: threading.Event | None = None) -> bool:
-        """Take the lease and keep it; False when `stopping` was set meanwhile. Raises as WriterLease.acquire."""
+        """Acquire and keep the lease; False when `stopping` was set meanwhile. Raises as WriterLease.acquire does."""
         if not self.lease.acquire(stopping):
             return False
         self.lease.keep(self._end)
         return True
 
     def started(self, spark: SparkSession) -> None:
-        """Spark runs: from now on its JVM must have ended, too, before another process may write at once.
+        """Report that Spark runs: from now on its JVM must have exited too before another process may write at once.
 
-        Fences the tables if the lease was taken from a writer that may still be there. Before this, none may be read.
+        Fences the tables if the lease's previous holder may still be running. Read no table before this call.
         """
         self._jvm = jvm_process(spark)
         if self._jvm is not None:
@@ -65,13 +65,13 @@ class WriterProcess:
             self.lease.fenced()
 
     def verify_fence(self) -> None:
-        """Look for writes of an earlier writer in spite of the fence, now and then; where there is none, do nothing.
+        """Check periodically for writes of an earlier writer despite the fence.
 
-        Raises ServiceError when there are some: their rows may be twice, or have replaced others.
+        Raises ServiceError when there are any: their rows may be duplicates or may have replaced others.
         """
-        if self._fence is None or time.monotonic() < self._next_look:
+        if self._fence is None or time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        self._next_check = time.monotonic() + _CHECK_EVERY_S
         try:
             broken = self._fence.broken()
         except (UnreachableError, DeltaError, OSError) as error:
@@ -79,7 +79,7 @@ class WriterProcess:
             return
         if broken is not None:
             reason = (
-                f"{broken}; rows may be missing or twice: no writer may start, find out with `crm reconcile`, and "
+                f"{broken}; rows may be missing or duplicated: no writer may start; find out with `crm reconcile`, and "
                 "repair the table as the runbook says"
             )
             log.error("an earlier writer wrote", reason=reason)
@@ -87,7 +87,7 @@ class WriterProcess:
             raise ServiceError(reason)
 
     def _end(self, explain: Callable[[], LeaseLostError]) -> None:
-        """End this process in one line, from whatever thread. The JVM stands still at once: it might be writing."""
+        """Exit with one line, from any thread. The JVM is frozen at once: it might be writing."""
         writers = psutil.Process().children(recursive=True)
         if self._jvm is not None and self._jvm not in writers:
             writers.append(self._jvm)  # where spark-submit runs a Python driver, it is the parent

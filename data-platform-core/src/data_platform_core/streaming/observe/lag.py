@@ -1,8 +1,8 @@
-"""The stream's lag, asked of Kafka about once a second: it moves while a long batch runs, too.
+"""The stream's lag, queried from Kafka about once a second, so that it also moves during a long batch.
 
-In records: a partition's end minus what the last finished batch took. In seconds: the age of the oldest record that
-waits, by the broker's clock, read from Kafka at the offset where the next batch begins (ADR 0012 says why not from
-samples of the end offsets). A record waits until the batch that holds it is in the commit log.
+In records: a partition's end offset minus the end of the last finished batch. In seconds: the age of the oldest waiting
+record by the broker's clock, read from Kafka at the offset where the next batch begins (ADR 0012 explains why not from
+samples of the end offsets). A record waits until its batch is in the commit log.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.observe.metrics import LAG, LAG_SECONDS
 from data_platform_core.streaming.observe.waiting import set_waiting
 
-#: Between looks, seconds.
+#: Between polls, seconds.
 LOOK_S = 1.0
-# New partitions are seen this many looks later at most.
-_LOOKS_PER_METADATA = 5
-# One record of each partition that waits, seconds: it is there, so a healthy broker answers in milliseconds.
+# New partitions are seen at most this many polls later.
+_POLLS_PER_METADATA = 5
+# To read one waiting record per partition, seconds. It exists, so a healthy broker answers in milliseconds.
 _READ_TIMEOUT_S = 2.0
 
-Place = tuple[str, int]  # topic, partition
+Partition = tuple[str, int]  # topic, partition
 
 log = structlog.get_logger(__name__)
 
 
 def records_behind(
-    first: Mapping[Place, int], ends: Mapping[Place, int], taken: Mapping[Place, int]
-) -> dict[Place, tuple[int, int]]:
-    """By partition: the offset of the oldest record that waits, and how many wait.
+    first: Mapping[Partition, int], ends: Mapping[Partition, int], taken: Mapping[Partition, int]
+) -> dict[Partition, tuple[int, int]]:
+    """By partition: the offset of the oldest waiting record, and the number of waiting records.
 
-    `first` are the first kept offsets of partitions that no batch has taken from: they wait from their beginning.
+    `first` has the first retained offsets of partitions that no batch has read yet: all of their records wait.
     """
     found = {}
     for place, end in ends.items():
@@ -49,71 +49,71 @@ def records_behind(
 
 
 def seconds_behind(now_s: float, oldest_ms: int | None) -> float:
-    """Age of the oldest record that waits, seconds; 0 when none waits, or when its clock is ahead of ours."""
+    """Age of the oldest waiting record, seconds; 0 if none waits or the broker's clock is ahead of ours."""
     return max(0.0, now_s - oldest_ms / 1000) if oldest_ms is not None else 0.0
 
 
 class LagWatch:
-    """Publishes the lag of each entity. `took` is told of finished batches; `lag` answers for those who must wait."""
+    """Publishes the lag of each entity. Call `committed` after each batch; `lag` returns the last poll's value."""
 
     def __init__(self, settings: Settings, contracts: Iterable[Contract]) -> None:
         self._entities = {contract.names.topic: contract.entity for contract in contracts}
         self._admin = admin(settings.kafka)
         self._oldest = OldestRecords(settings.kafka)
-        self._taken: dict[Place, int] = {}
-        self._places: list[Place] = []
+        self._taken: dict[Partition, int] = {}
+        self._places: list[Partition] = []
         self._lag: dict[str, int] = {}
-        self._looks = 0
+        self._polls = 0
         self._blind = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
-        self._on_look: Callable[[], None] = _nothing
+        self._on_poll: Callable[[], None] = _nothing
 
-    def took(self, ends: Mapping[Place, int]) -> None:
-        """A batch has finished that took everything below `ends`."""
+    def committed(self, ends: Mapping[Partition, int]) -> None:
+        """Record a finished batch that committed every offset below `ends`."""
         self._taken = {**self._taken, **ends}
 
     def lag(self, entity: str) -> int:
-        """Records of the entity that waited at the last look."""
+        """Waiting records of the entity at the last poll."""
         return self._lag.get(entity, 0)
 
     def waiting(self) -> Mapping[str, int] | None:
-        """Records that wait, by entity; None while Kafka does not answer, and before the first look."""
+        """Waiting records by entity; None while Kafka does not answer, and before the first poll."""
         return None if self._blind else self._lag
 
-    def start(self, on_look: Callable[[], None]) -> None:
-        """Look from now on; `on_look` is called after each look."""
-        self._on_look = on_look
+    def start(self, on_poll: Callable[[], None]) -> None:
+        """Start polling; `on_poll` is called after each poll."""
+        self._on_poll = on_poll
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and the connections to Kafka."""
+        """Stop the thread and close the connections to Kafka."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(2 * _READ_TIMEOUT_S)
         self._oldest.close()
 
     def _run(self) -> None:
-        told = False
+        logged = False
         while not self._stop.wait(LOOK_S):
             try:
-                self.look()
-                self._blind = told = False
-                self._on_look()
+                self.poll()
+                self._blind = logged = False
+                self._on_poll()
                 set_waiting(KAFKA, False)
-            except Exception as error:  # only visibility suffers; logged once, tried again each second
-                if isinstance(error, (KafkaException, TimeoutError)):  # the queries wait for it as well
+            except Exception as error:  # only visibility suffers; logged once, retried each second
+                if isinstance(error, (KafkaException, TimeoutError)):  # the queries wait for Kafka as well
                     set_waiting(KAFKA, True)
                 self._blind = True
-                if not told:
+                if not logged:
                     log.warning("lag not known", error=str(error))
-                told = True
+                logged = True
 
-    def look(self) -> None:
-        """Ask Kafka once and publish. Raises KafkaException when it does not answer."""
-        if self._looks % _LOOKS_PER_METADATA == 0:
+    def poll(self) -> None:
+        """Query Kafka once and publish. Raises KafkaException when it does not answer."""
+        if self._polls % _POLLS_PER_METADATA == 0:
             self._places = self._known_places()
-        self._looks += 1
+        self._polls += 1
         taken = self._taken  # before the ends: a batch that finishes meanwhile must not make the lag negative
         ends = _offsets(self._admin, self._places, OffsetSpec.latest())
         first = _offsets(self._admin, [place for place in self._places if place not in taken], OffsetSpec.earliest())
@@ -128,7 +128,7 @@ class LagWatch:
             LAG_SECONDS.labels(entity, partition).set(seconds_behind(now, oldest.get(place)))
         self._lag = totals
 
-    def _known_places(self) -> list[Place]:
+    def _known_places(self) -> list[Partition]:
         topics = self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         return [
             (topic, partition)
@@ -139,14 +139,14 @@ class LagWatch:
 
 
 def _nothing() -> None:
-    """Nobody wants to be told."""
+    """No-op callback."""
 
 
-def _offsets(client: AdminClient, places: Iterable[Place], spec: OffsetSpec) -> dict[Place, int]:
+def _offsets(client: AdminClient, places: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
     asked = {TopicPartition(*place): spec for place in places}
     if not asked:
         return {}
-    # The stream reads committed records: one of an open transaction waits for its producer, not for the stream.
+    # The stream reads committed records: a record of an open transaction waits for its producer, not for the stream.
     answers = client.list_offsets(
         asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S
     )
@@ -157,7 +157,7 @@ def _offsets(client: AdminClient, places: Iterable[Place], spec: OffsetSpec) -> 
 
 
 class OldestRecords:
-    """The broker's time of single records. One that was read is remembered while it is asked for again."""
+    """The broker's timestamps of single records. The last one read per partition is cached."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._consumer = Consumer(
@@ -166,22 +166,22 @@ class OldestRecords:
                 "group.id": LAG_GROUP,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
-                # One batch of a producer is the least that a broker sends; more is not wanted.
+                # A broker sends at least one batch of a producer; more is not needed.
                 "fetch.message.max.bytes": 1024,
                 "queued.min.messages": 1,
             }
         )
-        self._known: dict[Place, tuple[int, int]] = {}  # offset, milliseconds
+        self._known: dict[Partition, tuple[int, int]] = {}  # offset, milliseconds
 
-    def times(self, wanted: Mapping[Place, int]) -> dict[Place, int]:
-        """Milliseconds since 1970 of the first record at or after each offset; one that can't be read is left out."""
+    def times(self, wanted: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Milliseconds since 1970 of the first record at or after each offset; unreadable ones are omitted."""
         self._known = {place: known for place, known in self._known.items() if wanted.get(place) == known[0]}
         missing = {place: offset for place, offset in wanted.items() if place not in self._known}
         if missing:
             self._read(missing)
         return {place: milliseconds for place, (_offset, milliseconds) in self._known.items()}
 
-    def _read(self, missing: dict[Place, int]) -> None:
+    def _read(self, missing: dict[Partition, int]) -> None:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in missing.items()])
         deadline = time.monotonic() + _READ_TIMEOUT_S
         try:
@@ -198,5 +198,5 @@ class OldestRecords:
     def close(self) -> None:
         try:
             self._consumer.close()
-        except KafkaException as error:  # it is the end anyway
+        except KafkaException as error:  # closing anyway
             log.warning("lag reader not closed", error=str(error))

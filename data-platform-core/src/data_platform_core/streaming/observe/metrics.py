@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 LAG = Gauge("crm_streaming_lag_records", "Records in the topic that no batch has committed", ["entity", "partition"])
-LAG_SECONDS = Gauge("crm_streaming_lag_seconds", "Age of the oldest record that waits", ["entity", "partition"])
-PARTITIONS = Gauge("crm_streaming_partitions", "Partitions of the topic as the query knows them", ["entity"])
+LAG_SECONDS = Gauge("crm_streaming_lag_seconds", "Age of the oldest waiting record", ["entity", "partition"])
+PARTITIONS = Gauge("crm_streaming_partitions", "Partitions of the topic that the query reads", ["entity"])
 BATCH_SECONDS = Gauge("crm_streaming_batch_seconds", "Duration of the last batch", ["entity"])
 INPUT_RATE = Gauge("crm_streaming_input_records_per_second", "Rate into the last batch", ["entity"])
 PROCESSED_RATE = Gauge("crm_streaming_processed_records_per_second", "Rate through the last batch", ["entity"])
-RECORDS = Counter("crm_streaming_records_total", "Committed records by what became of them", ["entity", "kind"])
+RECORDS = Counter("crm_streaming_records_total", "Committed records by outcome", ["entity", "kind"])
 READY = Gauge("crm_streaming_ready", "1 while every query runs")
 WAITING = Gauge("crm_streaming_waiting", "1 while the driver waits for this service to answer", ["for"])
 STATE_KEYS = Gauge("crm_streaming_state_keys", "Keys in the index that finds duplicates", ["entity"])
 STATE_BYTES = Gauge("crm_streaming_state_bytes", "Bytes of those keys", ["entity"])
-RECALL_SECONDS = Gauge("crm_streaming_recall_seconds", "Seconds that reading these keys back has taken", ["entity"])
-EXECUTORS = Gauge("crm_streaming_executors", "Executors that take tasks; 1 when the driver itself does the work")
+RECALL_SECONDS = Gauge("crm_streaming_recall_seconds", "Seconds spent reading these keys back", ["entity"])
+EXECUTORS = Gauge("crm_streaming_executors", "Executors that run tasks; 1 when the driver itself runs them")
 TASK_SLOTS = Gauge("crm_streaming_task_slots", "Tasks that can run at a time")
-TABLE_FILES = Gauge("crm_streaming_table_files", "Data files of the table when last looked at", ["entity", "layer"])
+TABLE_FILES = Gauge("crm_streaming_table_files", "Data files of the table at the last check", ["entity", "layer"])
 COMPACTED = Counter("crm_streaming_compacted_files_total", "Small files that were merged", ["entity", "layer"])
 PHASE_SECONDS = Histogram(
     "crm_streaming_batch_phase_seconds",
@@ -45,15 +45,15 @@ PHASE_SECONDS = Histogram(
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 
-#: Upper bounds in seconds: fine where people promise something, coarse where it is only late.
+#: Upper bounds in seconds: fine around the service level, coarse beyond it.
 LATENCY_BOUNDS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 300, 600)
 
 
 class LatencyHistogram(Collector):
-    """Seconds from `produced_ts` to the commit in silver, each record counted, by entity.
+    """Histogram by entity: seconds from `produced_ts` to the commit in silver, per record.
 
     A batch's records are counted at once (numpy: 100,000 records take about 5 ms); the client library's own histogram
-    takes one value a call.
+    accepts one value per call.
     """
 
     _NAME = "crm_streaming_latency_seconds"
@@ -66,9 +66,9 @@ class LatencyHistogram(Collector):
             registry.register(self)
 
     def observe(self, entity: str, waits: Seconds) -> None:
-        """Count a batch's records. A clock that is behind the producer's gives a wait below zero: it counts as zero."""
+        """Count a batch's records. Negative latencies (our clock is behind the producer's) count as zero."""
         seconds = np.maximum(waits, 0.0)
-        # A bound holds what is equal to it, as Prometheus wants.
+        # A bucket includes values equal to its bound, as Prometheus requires.
         places = np.searchsorted(LATENCY_BOUNDS, seconds, side="left")
         counts = np.bincount(places, minlength=len(LATENCY_BOUNDS) + 1).astype(np.int64)
         with self._lock:
@@ -89,7 +89,7 @@ class LatencyHistogram(Collector):
 LATENCY = LatencyHistogram(REGISTRY)
 
 
-#: Returns what is wrong, in a few words; None when nothing is.
+#: Returns the problem in a few words; None if there is none.
 Check = Callable[[], str | None]
 
 
@@ -107,12 +107,12 @@ def refuse_address_in_use(settings: Settings) -> None:
         except OSError as error:
             raise ServiceError(
                 f"metrics address {metrics.host}:{metrics.port} can't be bound ({error.strerror}); "
-                "end the process that listens there, or set CRM_METRICS__PORT to another port"
+                "stop the process that listens there, or set CRM_METRICS__PORT to another port"
             ) from None
 
 
 def serve_metrics(settings: Settings, not_alive: Check = _nothing_wrong, not_ready: Check = _nothing_wrong) -> None:
-    """Serve metrics, `/healthz` and `/readyz` on the address of the topology; port 0 turns them off.
+    """Serve metrics, `/healthz` and `/readyz` on the topology's address; port 0 disables them.
 
     `/healthz` is 503 with the reason while `not_alive` returns one (restart me), `/readyz` while `not_ready` does.
     """
@@ -140,4 +140,4 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """No line per scrape."""
+        """Suppress the access log: no line per scrape."""

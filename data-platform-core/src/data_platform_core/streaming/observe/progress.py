@@ -1,4 +1,4 @@
-"""What Spark and the jobs say of each batch, made visible: metrics, and the offsets committed to a consumer group.
+"""Publishes the progress of each batch: metrics, and offsets committed to a consumer group.
 
 Spark commits no offsets to Kafka. After each batch this listener commits the batch's end offsets to the group
 `ingest_<entity>`, so that `kafka-consumer-groups` and any lag exporter show the stream's lag like any consumer's.
@@ -24,11 +24,11 @@ from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import connection
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.observe import metrics
-from data_platform_core.streaming.observe.lag import LagWatch, Place
+from data_platform_core.streaming.observe.lag import LagWatch, Partition
 from data_platform_core.streaming.observe.report import BatchReport
 
 _COMMIT_TIMEOUT_MS = 10_000
-# Spark's names of what happens around our job in a batch, and ours.
+# Spark's names of the phases around our job in a batch, and ours.
 _PHASES = {
     "latestOffset": "ask_offsets",
     "walCommit": "plan_log",
@@ -41,9 +41,9 @@ log = structlog.get_logger(__name__)
 
 
 class ProgressReporter(StreamingQueryListener):
-    """Listens to every query of the session; `resumed` and `batch_committed` are fed by the ingest jobs.
+    """Listener of every query of the session; the ingest jobs call `resumed` and `batch_committed`.
 
-    `on_batch_end(entity)` is called when a batch has ended.
+    `on_batch_end(entity)` is called at the end of each batch.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class ProgressReporter(StreamingQueryListener):
             committer.close()
 
     def resumed(self, query: str, offsets: str | None) -> None:
-        """A query goes on where its last finished batch ended (Spark's JSON): the group may have missed that."""
-        self._took(query, places(offsets))
+        """Commit the end of the last finished batch (Spark's JSON), which the group may lack after a crash."""
+        self._commit(query, places(offsets))
 
     def batch_committed(self, entity: str, report: BatchReport) -> None:
         for kind in ("silver", "late", "duplicates", "dlq"):
@@ -85,7 +85,7 @@ class ProgressReporter(StreamingQueryListener):
         self.state(entity, report.state_keys, report.state_bytes)
 
     def state(self, entity: str, keys: int, size: int) -> None:
-        """Size of the index of seen keys."""
+        """Publish the size of the index of seen keys."""
         metrics.STATE_KEYS.labels(entity).set(keys)
         metrics.STATE_BYTES.labels(entity).set(size)
 
@@ -103,7 +103,7 @@ class ProgressReporter(StreamingQueryListener):
             return
         self._on_batch_end(entity)
         self._publish(entity, progress)
-        self._took(progress["name"], places(progress["sources"][0]["endOffset"]))
+        self._commit(progress["name"], places(progress["sources"][0]["endOffset"]))
 
     def onQueryTerminated(self, event: Any) -> None:
         log.info("query ended", run_id=str(event.runId), failed=bool(event.exception))
@@ -119,19 +119,19 @@ class ProgressReporter(StreamingQueryListener):
         # Spark leaves out a rate that is no number.
         metrics.INPUT_RATE.labels(entity).set(progress.get("inputRowsPerSecond", 0))
         metrics.PROCESSED_RATE.labels(entity).set(progress.get("processedRowsPerSecond", 0))
-        if "addBatch" in durations:  # else Spark only looked, and there was nothing
+        if "addBatch" in durations:  # otherwise Spark polled and found no records
             for name, phase in _PHASES.items():
                 metrics.PHASE_SECONDS.labels(entity, phase).observe(durations.get(name, 0) / 1000)
 
-    def _took(self, query: str, ends: Mapping[Place, int]) -> None:
+    def _commit(self, query: str, ends: Mapping[Partition, int]) -> None:
         if not ends:
             return
-        self._watch.took(ends)
+        self._watch.committed(ends)
         metrics.PARTITIONS.labels(self._entities[query]).set(len(ends))
         offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in ends.items()]
         try:
             self._committers[query].commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:  # only visibility suffers: the truth is in the checkpoint
+        except KafkaException as error:  # only visibility suffers: the checkpoint is authoritative
             log.warning("lag not committed to the consumer group", group=query, error=str(error))
 
 
@@ -147,7 +147,7 @@ class _JsonProgress(JStreamingQueryListener):
         """Reported by nothing: the lag says whether a query is idle."""
 
 
-def places(offsets: Mapping[str, Mapping[str, int]] | str | None) -> dict[Place, int]:
+def places(offsets: Mapping[str, Mapping[str, int]] | str | None) -> dict[Partition, int]:
     """Spark's offsets `{topic: {partition: offset}}`, or their JSON, by (topic, partition)."""
     if isinstance(offsets, str):  # a replayed batch has no latest offset
         offsets = json.loads(offsets) if offsets.startswith("{") else None
@@ -159,7 +159,7 @@ def places(offsets: Mapping[str, Mapping[str, int]] | str | None) -> dict[Place,
 
 
 def publish_cluster(spark: SparkSession) -> None:
-    """How many executors take tasks now, and how many at a time. In local mode the driver is the one."""
+    """Publish the number of executors and of their task slots. In local mode the driver is the only executor."""
     executors = spark._jsc.sc().statusStore().executorList(True)
     cores = [executors.apply(index).totalCores() for index in range(executors.size())]
     metrics.EXECUTORS.set(sum(1 for count in cores if count))

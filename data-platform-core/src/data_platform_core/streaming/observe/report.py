@@ -1,4 +1,4 @@
-"""What an entity's job tells of a batch that it has committed."""
+"""An entity's job reports each committed batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Seconds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """What one micro-batch held: `records` = `silver` + `late` + `duplicates` + `dlq`."""
+    """Counts of one micro-batch: `records` = `silver` + `late` + `duplicates` + `dlq`."""
 
     records: int
     silver: int
@@ -25,11 +25,11 @@ class BatchCounts:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """A batch that bronze and silver have taken.
+    """A batch committed to bronze and silver.
 
-    `waits`: seconds from `produced_ts` to silver's commit of each row that silver took, empty for a batch that silver
-    had taken before (its rows were told before the crash). `phases`: seconds of each step of the job. `state_keys` and
-    `state_bytes` are those of the index of seen keys.
+    `waits`: seconds from `produced_ts` to silver's commit of each row in silver, empty for a batch that silver
+    had committed before (its rows were reported before the crash). `phases`: seconds of each step of the job.
+    `state_keys` and `state_bytes` describe the index of seen keys.
     """
 
     counts: BatchCounts

@@ -1,7 +1,7 @@
-"""The driver waits for services that do not answer, without Spark, and serves a metric that names them.
+"""Waits for services that do not answer, without Spark, and publishes a metric that names them.
 
-What waiting can't cure (a refused password, a missing topic, an incompatible schema) is an error at once: the driver
-ends with one line, and its supervisor starts it again with a capped back-off, so that it resumes once that is mended.
+What waiting can't fix (a refused password, a missing topic, an incompatible schema) is an error at once. The driver
+exits with one line, and its supervisor restarts it with a capped back-off, so that it resumes once that is fixed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from data_platform_core.object_store import OBJECT_STORE
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.observe.metrics import WAITING
 
-#: Between two questions, seconds: doubled from the first up to the last.
+#: Delay between attempts, seconds: doubles from the first value up to the last.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
-#: After so long the driver ends and is started again, seconds: it then reads settings and passwords anew.
+#: After this many seconds the driver exits and is restarted, to reload settings and passwords.
 PATIENCE_S = 300.0
 
 Checks = Mapping[str, Callable[[], object]]
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 def checks(settings: Settings, contracts: Mapping[str, Contract]) -> Checks:
-    """What must answer before Spark starts, by service. Each raises ServiceError; UnreachableError for silence."""
+    """Checks by service, required before Spark starts. Each raises ServiceError; UnreachableError for no answer."""
     registry = RegistryClient(settings.registry)
     return {
         OBJECT_STORE: lambda: require_lake(settings.object_store),
@@ -51,7 +51,7 @@ def checks(settings: Settings, contracts: Mapping[str, Contract]) -> Checks:
 
 
 def wait_for_services(wanted: Checks, stopping: threading.Event, patience_s: float = PATIENCE_S) -> bool:
-    """Ask each service until it answers; False when `stopping` is set meanwhile.
+    """Retry each check until its service answers; False when `stopping` is set meanwhile.
 
     Raises what a check raises: UnreachableError only after `patience_s` for one service.
     """

@@ -1,8 +1,8 @@
-"""Ends a driver that hangs, so that its supervisor starts it again, and reports what it is doing.
+"""Kills a driver that hangs, so that its supervisor restarts it, and reports the current phase.
 
 A driver hangs when its start does not advance, when Spark's JVM answers no call, or when records wait and no batch
-ends. Its threads may all be blocked in calls to the JVM then, so a thread of its own judges, kills the JVM and ends the
-process. What an outage makes the driver wait for is no hang: whoever waits calls `beat`.
+ends. Its threads may then all be blocked in calls to the JVM, so a separate thread decides, kills the JVM and ends the
+process. Waiting for a service in an outage is not a hang: the waiting code calls `beat`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import structlog
 
 from data_platform_core.errors import ServiceError
 
-#: Between two looks, seconds.
-_LOOK_S = 1.0
-#: A driver whose JVM has ended reports that and ends by itself; after so long it is ended, seconds.
+#: Between two checks, seconds.
+_CHECK_S = 1.0
+#: A driver whose JVM has ended reports that and exits. If it has not exited after this many seconds, it is killed.
 _ORDERLY_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -30,11 +30,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Signs:
-    """What the driver last showed of itself; moments in monotonic seconds.
+    """The driver's last signs of life; times in monotonic seconds.
 
-    `doing` is the part of the start that is under way, None once every query runs. `advanced_at`: the last `beat`;
-    `answered_at`: the JVM's last answer to the driver's loop; `waiting`: by entity whose records wait, since when no
-    batch of it has ended.
+    `doing` is the current phase of the start, None once every query runs. `advanced_at`: the last `beat`;
+    `answered_at`: the JVM's last answer to the driver's loop; `waiting`: for each entity with waiting records, the time
+    since when no batch has ended.
     """
 
     doing: str | None
@@ -44,7 +44,7 @@ class Signs:
 
 
 def hang(signs: Signs, now: float, patience_s: float) -> str | None:
-    """Why a driver with these signs hangs; None when it does not."""
+    """The reason why a driver with these signs hangs; None if it does not."""
     if signs.doing is not None:
         still = now - signs.advanced_at
         return f"no progress for {still:.0f} s while {signs.doing}" if still > patience_s else None
@@ -58,16 +58,16 @@ def hang(signs: Signs, now: float, patience_s: float) -> str | None:
 
 
 def unwatched(_doing: str) -> None:
-    """A `beat` where nobody watches."""
+    """A no-op `beat`, for use without a watchdog."""
 
 
 class Watchdog:
-    """Watches one driver. `lag` returns the waiting records by entity, None while that is not known."""
+    """Watches one driver. `lag` returns the waiting records by entity, None while unknown."""
 
     def __init__(self, patience_s: float, lag: Callable[[], Mapping[str, int] | None]) -> None:
         self._patience_s, self._lag = patience_s, lag
         self._doing: str | None = "asking its services"
-        # Until `start`: a service that is away may be waited for as long as it takes.
+        # Until `start`, the driver may wait for a service without a limit.
         self._advanced_at = self._answered_at = math.inf
         self._waiting: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -76,16 +76,16 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Judge from now on."""
+        """Start checking."""
         self.beat("starting Spark")
         self._thread.start()
 
     def jvm(self, process: psutil.Process | None) -> None:
-        """The session's JVM: when it ends, so does the driver."""
+        """Set the session's JVM: when it exits, the driver exits too."""
         self._jvm = process
 
     def beat(self, doing: str) -> None:
-        """The start has advanced to this, or the driver waits for a service, which is no hang."""
+        """Report progress of the start, or that the driver waits for a service, which is not a hang."""
         with self._lock:
             self._advanced_at = time.monotonic()
             self._waiting = dict.fromkeys(self._waiting, self._advanced_at)
@@ -93,13 +93,13 @@ class Watchdog:
                 self._doing = doing
 
     def streaming(self) -> None:
-        """Every query runs."""
+        """Report that every query runs."""
         with self._lock:
             self._doing = None
             self._advanced_at = self._answered_at = time.monotonic()
 
     def answered(self) -> None:
-        """The JVM has answered a call of the driver's loop."""
+        """Report that the JVM answered a call of the driver's loop."""
         self._answered_at = time.monotonic()
 
     def batch_ended(self, entity: str) -> None:
@@ -108,11 +108,11 @@ class Watchdog:
                 self._waiting[entity] = time.monotonic()
 
     def not_alive(self) -> str | None:
-        """Why the driver hangs; None while it does not."""
+        """The reason why the driver hangs; None if it does not."""
         return hang(self._signs(), time.monotonic(), self._patience_s)
 
     def not_ready(self) -> str | None:
-        """Why the driver does not stream now: it hangs, or its start is under way."""
+        """The reason why the driver is not ready: it hangs, or it is still starting."""
         return self.not_alive() or (f"starting: {self._doing}" if self._doing is not None else None)
 
     def _signs(self) -> Signs:
@@ -121,11 +121,11 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_LOOK_S)
-            self._look(time.monotonic())
+            time.sleep(_CHECK_S)
+            self._check(time.monotonic())
 
-    def _look(self, now: float) -> None:
-        lag = self._lag() or {}  # while it is not known, nothing is judged by it
+    def _check(self, now: float) -> None:
+        lag = self._lag() or {}  # unknown lag is no evidence of a hang
         with self._lock:
             self._waiting = {entity: self._waiting.get(entity, now) for entity, records in lag.items() if records}
         if (reason := self.not_alive()) is not None:
@@ -139,7 +139,7 @@ class Watchdog:
 
 
 def end_now() -> None:
-    """End this process at once with a ServiceError's exit code, its JVM first: a stopped one might go on writing."""
+    """Kill the JVM, then exit at once with a ServiceError's code: a frozen JVM might continue writing later."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()

@@ -54,7 +54,7 @@ def test_a_step_runs_once_and_again_when_an_input_changes(bootstrap: ModuleType,
 
 def test_what_setup_can_not_add_is_told(bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main(["chef"]) == 3
-    assert "chef is nothing that setup can add; known: ansible" in capsys.readouterr().err
+    assert "chef can't be added by setup; known: ansible" in capsys.readouterr().err
 
 
 def test_a_step_whose_result_was_deleted_is_not_done(bootstrap: ModuleType, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def accounted(pipeline: Pipeline, run: str, folder: Path) -> None:
     assert report["code"] == 0, report["printed"]
 
 
-def test_a_driver_whose_jvm_is_frozen_in_a_batch_is_ended_and_goes_on(
+def test_a_driver_whose_jvm_is_frozen_in_a_batch_is_killed_and_resumes(
     impatient: Pipeline, stack: Topology, store: Minio, tmp_path: Path
 ) -> None:
     run = "faults-frozen-jvm"

@@ -131,7 +131,7 @@ def committed(client: AdminClient, group: str) -> dict[int, int]:
     return {place.partition: place.offset for place in found.topic_partitions}
 
 
-def test_the_group_has_what_the_query_took_and_new_partitions_too(
+def test_the_group_has_the_querys_offsets_and_new_partitions_too(
     admin: Settings, client: AdminClient, scratch: Contract, watch: LagWatch
 ) -> None:
     topics.grow(admin, scratch, 3)

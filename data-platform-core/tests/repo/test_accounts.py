@@ -89,7 +89,7 @@ def test_one_entry_reaches_every_generated_file_and_only_those_drift() -> None:
     assert grants["select"] == ["crm_accounting", "crm_reader", "crm_fictitious"]
 
 
-def test_what_people_wrote_in_the_dbt_project_stays() -> None:
+def test_handwritten_lines_of_the_dbt_project_are_kept() -> None:
     text = DBT_PROJECT_FILE.read_text(encoding="utf-8").replace("[crm_accounting, crm_reader]", "[crm_nobody]")
     assert dbt_project(text, load_matrix()) == DBT_PROJECT_FILE.read_text(encoding="utf-8")
 

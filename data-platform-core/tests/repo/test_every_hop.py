@@ -38,7 +38,7 @@ def test_every_contract_is_known_at_every_hop(contracts: dict[str, Contract]) ->
     assert {entity: missing_hops(entity) for entity in contracts} == {entity: [] for entity in contracts}
 
 
-def test_an_entity_that_nobody_knows_is_missed_at_every_hop() -> None:
+def test_an_unknown_entity_is_missed_at_every_hop() -> None:
     assert missing_hops("coupons") == [
         "wire schema",
         "contract",

@@ -63,7 +63,7 @@ def test_more_executors_at_least_than_at_most_are_refused(monkeypatch: pytest.Mo
         load_settings("streaming", "local")
 
 
-def test_a_process_knows_its_own_metrics_endpoint_and_no_other() -> None:
+def test_a_process_has_its_own_metrics_endpoint_and_no_other() -> None:
     metrics = load_topology("test").metrics
     for service, endpoint in (("streaming", metrics.streaming), ("generator", metrics.generator)):
         found = load_settings(service, "test").metrics

@@ -59,7 +59,7 @@ def test_the_first_batch_may_be_under_way(spark: SparkSession, tmp_path: Path, b
 
 
 @pytest.mark.parametrize("batch", [0, 7])
-def test_a_lost_checkpoint_is_refused_never_begun_anew(spark: SparkSession, tmp_path: Path, batch: int) -> None:
+def test_a_lost_checkpoint_is_refused_never_restarted(spark: SparkSession, tmp_path: Path, batch: int) -> None:
     with pytest.raises(ServiceError, match=f"is gone but its table {BRONZE} is not: .*restore the checkpoint"):
         checkpoint(spark, tmp_path, finished=-1, planned=-1).refuse_other_history({BRONZE: batch})
 
@@ -84,7 +84,7 @@ def test_offsets_are_those_of_the_last_finished_batch(spark: SparkSession, tmp_p
     )
 
 
-def test_a_topic_that_was_made_anew_is_refused_however_long_it_has_grown(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_recreated_topic_is_refused_however_long_it_has_grown(spark: SparkSession, tmp_path: Path) -> None:
     logs = checkpoint(spark, tmp_path, finished=4, planned=5)
     logs.refuse_other_topic("crm.events.v1", "first")  # one from before ids were kept
     logs.refuse_other_topic("crm.events.v1", "first")

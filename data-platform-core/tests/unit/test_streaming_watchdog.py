@@ -24,7 +24,7 @@ def streaming(**signs: object) -> Signs:
     return Signs(**{"doing": None, "advanced_at": 0.0, "answered_at": 1_000.0, **signs})  # type: ignore[arg-type]
 
 
-def test_a_start_that_advances_is_no_hang_however_long_it_takes() -> None:
+def test_a_start_that_advances_is_no_hang_even_if_it_is_long() -> None:
     assert hang(Signs("reading", advanced_at=950.0, answered_at=0.0), 1_000.0, PATIENCE) is None
 
 
@@ -120,7 +120,7 @@ def test_while_kafka_does_not_answer_nothing_is_judged_by_lag(clock: Clock, ende
     assert not ended
 
 
-def test_an_outage_that_the_driver_waits_for_starts_the_clocks_anew(clock: Clock, ended: list[bool]) -> None:
+def test_an_outage_that_the_driver_waits_for_resets_the_clocks(clock: Clock, ended: list[bool]) -> None:
     watchdog, _known = watched({"events": 5})
     for _minute in range(10):
         later(watchdog, clock, 60)

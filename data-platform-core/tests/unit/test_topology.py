@@ -104,7 +104,7 @@ def test_a_missing_key_is_named(folder: Path) -> None:
         ({"port_offset": "many"}, "port_offset is 'many'"),
     ],
 )
-def test_an_impossible_value_is_told(folder: Path, changes: dict[str, Any], told: str) -> None:
+def test_an_impossible_value_is_reported(folder: Path, changes: dict[str, Any], told: str) -> None:
     spoil(folder, **changes)
     assert told in refusal(folder)
 
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_mapping_is_refused(folder: Path, text: str) -> None:
     assert str(folder / "local.yaml") in refusal(folder)
 
 
-def test_a_service_listens_where_it_is_reached_unless_the_file_says_otherwise(folder: Path) -> None:
+def test_a_service_listens_on_its_host_unless_the_file_has_a_bind(folder: Path) -> None:
     assert load_topology("local", folder).object_store.listen == load_topology("local", folder).object_store.address
     spoil(folder, object_store__host="store.example.org", object_store__bind="0.0.0.0")
     store = load_topology("local", folder).object_store
@@ -141,7 +141,7 @@ def test_a_broker_listens_on_all_its_ports_at_one_address(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_an_address_that_nobody_can_connect_to_is_refused_with_the_key_it_belongs_to(folder: Path, host: str) -> None:
+def test_an_address_that_clients_can_not_use_is_refused_with_its_key(folder: Path, host: str) -> None:
     spoil(folder, metrics__streaming__host=host)
     assert f"metrics.streaming.host: Value error, {host} is no address to connect to" in refusal(folder)
     assert f"`bind: {host}`" in refusal(folder)

@@ -108,7 +108,7 @@ def test_a_full_name_needs_no_host(folder: Path) -> None:
         (lambda raw: raw["proxmox"].update(gateway="gw"), "gateway 'gw' is not an IPv4 address"),
     ],
 )
-def test_what_can_t_be_built_is_told(folder: Path, spoil: Spoil, told: str) -> None:
+def test_what_can_t_be_built_is_reported(folder: Path, spoil: Spoil, told: str) -> None:
     assert told in refusal(folder, spoil)
 
 

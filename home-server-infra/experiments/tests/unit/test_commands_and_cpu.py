@@ -42,7 +42,7 @@ def test_a_command_gives_its_output_and_sees_the_settings_of_the_run() -> None:
     assert "CRM_RUN" not in os.environ
 
 
-def test_a_command_that_fails_is_named_with_its_last_words() -> None:
+def test_a_failed_command_is_named_with_the_end_of_its_output() -> None:
     failing = python("raise SystemExit('the disk is full')")
     with pytest.raises(ServiceError, match=r"^`python -c .*` ended with 1: the disk is full$"):
         commands.run(failing, {}, check=True)
@@ -57,7 +57,7 @@ def test_the_cpu_of_a_child_that_outlives_its_command_counts() -> None:
     assert commands.run(python(leaves_it), {}, check=True).cpu_s >= 0.45
 
 
-def test_what_a_counting_process_is_told_to_end_ends(tmp_path: Path) -> None:
+def test_a_counting_process_ends_its_command_on_request(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     program = f"import os, pathlib, time; pathlib.Path({str(marker)!r}).write_text(str(os.getpid())); time.sleep(600)"
     counting = [sys.executable, "-m", "platform_experiments.embedded.counting", "1", sys.executable, "-c", program]

@@ -109,7 +109,7 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     assert balance.depth == 0
 
 
-def test_the_report_tells_setting_summary_conclusion_and_each_equation(folder: Path) -> None:
+def test_the_report_has_setting_summary_conclusion_and_each_equation(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     for part in ("## Setting", "## Summary", "## Conclusion", "## Order per key", "crm-experiment spike --hold 60"):
         assert part in text
@@ -118,7 +118,7 @@ def test_the_report_tells_setting_summary_conclusion_and_each_equation(folder: P
     assert "2026-01-02" in text
 
 
-def test_every_plot_of_the_report_lies_beside_it(folder: Path) -> None:
+def test_every_plot_of_the_report_is_beside_it(folder: Path) -> None:
     named = re.findall(r"\]\((\S+\.svg)\)", (folder / "report.md").read_text())
     assert sorted(named) == sorted(path.name for path in folder.glob("*.svg"))
 

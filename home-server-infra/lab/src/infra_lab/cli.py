@@ -39,7 +39,7 @@ class _Clock:
 
 @app.command()
 def up() -> None:
-    """Image, network, apt cache, Proxmox API, secrets, Kafka's archive; then the playbooks can run."""
+    """Set up image, network, apt cache, Proxmox API, secrets and Kafka's archive; then the playbooks can run."""
     lab, clock = labs.this_lab(), _Clock()
     with _console.status("lab"):
         labs.up(lab, clock)
@@ -47,14 +47,14 @@ def up() -> None:
     for playbook in ("proxmox", "site", "validate"):
         command = shlex.join(labs.playbook_command(lab, playbook)[1:])
         _console.print(f"  (cd ansible && {ANSIBLE_BIN}/ansible-playbook {command})", highlight=False, soft_wrap=True)
-    _console.print("all of it, with what may go wrong: make lab-test", highlight=False)
+    _console.print("everything, with injected faults: make lab-test", highlight=False)
 
 
 @app.command()
 def down(
     delete: Annotated[bool, typer.Option("--delete", help="Also delete the hosts with their data.")] = False,
 ) -> None:
-    """End hosts, API, cache and network. Hosts keep their data, and start again with `proxmox.yml`."""
+    """Stop hosts, API, cache and network. Hosts keep their data, and start again with `proxmox.yml`."""
     lab, clock = labs.this_lab(), _Clock()
     needs.require(lab.layout.root, for_image=False)
     with _console.status("ending the lab"):
@@ -65,7 +65,7 @@ def down(
 
 @app.command()
 def status() -> None:
-    """What runs, what is missing, which failures are ordered."""
+    """Show what runs, what is missing, and scheduled failures."""
     table = Table(title="lab")
     for column in ("what", "state", "detail"):
         table.add_column(column)
@@ -77,9 +77,9 @@ def status() -> None:
 @app.command()
 def fail(
     kind: Annotated[str, typer.Argument(help=f"One of: {', '.join((*FAILURES, NEXT))}.")],
-    count: Annotated[int, typer.Option(min=0, help="How many times; 0 takes the order back.")] = 1,
+    count: Annotated[int, typer.Option(min=0, help="How many times; 0 cancels.")] = 1,
 ) -> None:
-    """Let the next tasks of the Proxmox API end in an error, to see what a playbook makes of it."""
+    """Make the next tasks of the Proxmox API fail, to test how a playbook handles it."""
     if kind not in (*FAILURES, NEXT):
         raise ConfigurationError(f"failure {kind} is unknown; one of: {', '.join((*FAILURES, NEXT))}")
     labs.this_lab().faults.order(kind, count)
@@ -88,7 +88,7 @@ def fail(
 
 @app.command()
 def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml.")]) -> None:
-    """Pull the plug of one host."""
+    """Kill one host, as by a power failure."""
     lab = labs.this_lab()
     needs.require(lab.layout.root, for_image=False)
     lab.hosts.kill(lab.test_host(host))
@@ -97,11 +97,13 @@ def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml."
 
 @app.command("test")
 def run_chain(
-    first: Annotated[str | None, typer.Option("--from", help="Begin with the step whose name begins so.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="Start with the step whose name begins with this.")
+    ] = None,
     name: Annotated[str, typer.Option("--chain", help=f"One of: {', '.join(chain.CHAINS)}.")] = "kafka",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
 ) -> None:
-    """The whole chain against a fresh lab: build, validate, break, refuse, tear down. Ends at the first surprise."""
+    """Run a chain against a fresh lab: build, validate, break, refuse, tear down. Stops at the first failure."""
     steps = chain.steps(name, first)  # checked before any host is deleted
     lab, clock = labs.this_lab(), _Clock()
     if first is None:
@@ -119,16 +121,16 @@ def run_chain(
     try:
         chain.run(lab, report, steps)
     except UserError:
-        # Left as it is: whoever reads the error wants to look.
+        # Left running, to investigate the error.
         _console.print(table)
         _console.print("the lab stays up as it was at the failure; `make lab-down` ends it", highlight=False)
         raise
     if not keep:
         labs.down(lab, clock, delete=True)
     _console.print(table)
-    _console.print(f"everything as it must be, in {clock.seconds:.0f} s", highlight=False)
+    _console.print(f"all checks passed in {clock.seconds:.0f} s", highlight=False)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

@@ -49,7 +49,7 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # All brokers stop together: handing leadership over needs a quorum that the last one no longer has, and it
+        # All brokers stop together: transferring leadership needs a quorum that the last one no longer has, and it
         # would wait for it until it is killed. Without it the whole cluster stops cleanly in 8 s (measured: 28 s).
         "controlled.shutdown.enable": "false",
         # A dead broker's partitions move within seconds (default 9 s).
@@ -59,14 +59,14 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
 
 
 def java_property(value: str) -> str:
-    """A value as it stands in a properties file, which Java reads as Latin-1: all but plain ASCII is escaped."""
+    """A value for a properties file, which Java reads as Latin-1: everything except ASCII is escaped."""
     utf16 = value.encode("utf-16-be")
     units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
     return "".join(chr(unit) if 0x20 < unit < 0x7F and unit != ord("\\") else f"\\u{unit:04x}" for unit in units)
 
 
 def prepare_broker(layout: Layout, broker: Broker) -> None:
-    """Write the configuration, and format the log directory when it is new."""
+    """Write the configuration, and format a new log directory."""
     kafka = layout.topology.kafka
     log_dir = layout.kafka_data(broker.id)
     config = layout.config / f"{kafka_name(broker)}.properties"

@@ -126,7 +126,7 @@ def test_secrets_are_readable_by_their_owner_only(layout: Layout) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_secrets_are_made_once_and_a_lost_file_is_made_anew(layout: Layout) -> None:
+def test_secrets_are_created_once_and_a_lost_file_is_recreated(layout: Layout) -> None:
     first = ensure_accounts(layout.secrets)
     (layout.secrets / "reader.env").unlink()
     second = ensure_accounts(layout.secrets)
@@ -179,7 +179,7 @@ def test_an_account_never_prints_its_secret(layout: Layout) -> None:
     assert account.values[SECRET_KEY] not in repr(account)
 
 
-def test_an_account_that_lacks_a_kind_of_credentials_says_so(layout: Layout) -> None:
+def test_an_account_that_lacks_a_kind_of_credentials_is_refused(layout: Layout) -> None:
     with pytest.raises(ServiceError, match="generator lack CRM_POSTGRES__USER"):
         _ = ensure_accounts(layout.secrets)["generator"].postgres_login
     with pytest.raises(ServiceError, match="make up"):

@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON, or tell which file is not what the code says."""
+"""Writes the dashboards' JSON, or reports the file that has drifted."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def boards() -> list[Board]:
 
 
 def generated_files() -> dict[Path, str]:
-    """What each file must hold."""
+    """The required text of each file."""
     return {DASHBOARDS_DIR / f"{board.name}.json": to_json(board) for board in boards()}
 
 
 def drifted() -> list[Path]:
-    """The files that differ, are missing, or belong to no dashboard."""
+    """The files that differ, are missing, or have no dashboard."""
     wanted = generated_files()
     strangers = sorted(set(DASHBOARDS_DIR.glob("*.json")) - set(wanted))
     return [path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text] + strangers
 
 
 def write() -> list[Path]:
-    """Write what differs, remove what no dashboard has; returns the files that changed."""
+    """Write the files that differ, remove those without a dashboard; returns the changed files."""
     DASHBOARDS_DIR.mkdir(exist_ok=True)
     wanted, changed = generated_files(), drifted()
     for path in changed:

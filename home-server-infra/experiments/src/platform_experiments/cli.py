@@ -25,7 +25,7 @@ def demo(
     env: Environment = "local",
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic.")] = 60,
 ) -> None:
-    """Traffic through the whole platform, then the proof that every record is accounted for."""
+    """Send traffic through the whole platform, then reconcile every record."""
     from platform_experiments import demo as steps
 
     raise typer.Exit(steps.run(EmbeddedRuntime(env), seconds))
@@ -34,9 +34,9 @@ def demo(
 @app.command()
 def drill(
     env: Environment = "local",
-    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Times every wait of rules and routes.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Factor on every wait of rules and routes.")] = 1.0,
 ) -> None:
-    """Break things for real, and follow each alert to its message and back; exit code 1 unless each came once."""
+    """Cause real failures and follow each alert to its message and back; exit code 1 unless each arrived once."""
     from platform_experiments import drill as steps
 
     began = time.monotonic()
@@ -66,7 +66,7 @@ def bench(
         list[int] | None, typer.Option(min=1, help="Keys of the window in part restart; repeated, in rising order.")
     ] = None,
 ) -> None:
-    """What this machine sustains, on a fresh stack of its own."""
+    """Benchmark this machine on a separate fresh stack."""
     from platform_experiments.bench import runner
     from platform_experiments.bench.load import Load
     from platform_experiments.bench.measuring import ENVIRONMENT
@@ -89,7 +89,7 @@ def spike(  # noqa: PLR0913 - options of a command
     seed: Annotated[int, typer.Option(help="Same seed, same spike.")] = 20261121,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default: by date.")] = None,
 ) -> None:
-    """The same spike against several remedies on a stack of its own; writes a measured report with curves."""
+    """Run the same spike against several remedies on a separate stack; writes a report with curves."""
     from platform_experiments.spike import command
     from platform_experiments.spike.arms import choose
     from platform_experiments.spike.experiment import ENVIRONMENT, Plan
@@ -101,5 +101,5 @@ def spike(  # noqa: PLR0913 - options of a command
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

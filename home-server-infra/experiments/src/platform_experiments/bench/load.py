@@ -1,4 +1,4 @@
-"""How much traffic a bench sends; short loads show that it works, long ones measure."""
+"""Amount of traffic of a bench; short loads test it, long ones measure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Load:
     """`backlog` in records; the others in seconds of each measurement and of warming a driver before.
 
     `rounds`: how often part settings measures each; `idle`: seconds without traffic in it.
-    `settings`: beginnings of the names of settings to compare; empty for all. `keys` of a full deduplication window,
+    `settings`: prefixes of the names of settings to compare; empty for all. `keys` of a full deduplication window,
     rising.
     """
 

@@ -1,4 +1,4 @@
-"""What every part of the bench shares: the rows of the result, traffic, CPU seconds, latency, and the drain."""
+"""Shared by every part of the bench: result rows, traffic, CPU seconds, latency, and the drain."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from platform_experiments.bench.load import Load
 from platform_experiments.latency import Latency, commit_latency
 from platform_experiments.runtime import Finished, Part, Process, Runtime, compiler_since, cpu_since
 
-#: A topology of its own, which every bench begins anew.
+#: A separate topology, which every bench resets.
 ENVIRONMENT = "bench"
-#: The entity that is measured; the others flow beside it.
+#: The measured entity; the others run beside it.
 ENTITY = "events"
 DRAIN_SECONDS = 600
 #: Records/s at which latency is measured.
@@ -72,7 +72,7 @@ class Used:
 
 @dataclass(frozen=True)
 class Bench:
-    """The platform that is measured, and how much traffic it gets."""
+    """The measured platform and its amount of traffic."""
 
     runtime: Runtime
     load: Load
@@ -113,12 +113,12 @@ class Bench:
         return self.runtime.run(self.normal(run_id, rate, seconds)).cpu_s
 
     def flood(self, run_id: str, records: int, *options: str, entity: str = ENTITY) -> Finished:
-        """Send unique good records of an entity as fast as the brokers take them."""
+        """Send unique good records of an entity as fast as the brokers accept them."""
         command = ("crm-generator", "flood", "--env", self.environment, "--run-id", run_id, "--entity", entity)
         return self.runtime.run([*command, "--count", str(records), "--metrics-port", "0", *options])
 
     def drain(self) -> float:
-        """Seconds until bronze and silver hold what the topics hold."""
+        """Seconds until bronze and silver have the topics' records."""
         return steps.drain(self.runtime, DRAIN_SECONDS)
 
     def latency(self, folder: str, run_id: str, since: datetime) -> Latency | None:

@@ -1,4 +1,4 @@
-"""Runs the parts of the bench one after the other on one fresh stack, and takes the stack down again."""
+"""Runs the parts of the bench in sequence on one fresh stack, then stops the stack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Part:
     by_default: bool = True
 
 
-#: In the order in which they run. A part starts the driver that it wants, and stops it.
+#: In order of execution. A part starts the driver that it needs, and stops it.
 PARTS: Mapping[str, Part] = {
     "streaming": Part("streaming, warm driver", 7, streaming.measure),
     "peers": Part("streaming and three other ways", 20, peers.measure),

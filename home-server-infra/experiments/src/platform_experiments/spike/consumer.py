@@ -11,7 +11,7 @@ from data_platform_core.waiting import ask_until
 from platform_experiments.runtime import Part, Runtime
 from platform_experiments.spike.arms import Arm
 
-#: Executors that the start needed and the quiet stream does not are given back within this time.
+#: Executors that only the start needs are released within this time.
 SETTLE_TIMEOUT_S = 150
 
 
@@ -29,7 +29,7 @@ class Consumer:
             raise ServiceError(f"the streaming driver ended during the experiment; see `{logs}`")
 
     def settle(self, executors: int) -> int:
-        """Wait until no more than `executors` are left, so that every arm begins alike; returns how many there are."""
+        """Wait until no more than `executors` are left, so that every arm starts equally; returns their number."""
 
         def running() -> int:
             self.require_running()

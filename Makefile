@@ -137,6 +137,18 @@ lab-test: setup ## Build, validate, break, tear down on a fresh lab; CHAIN=zooke
 lab-down: setup ## Stop the lab; DELETE=1 also deletes its hosts
 	@$(CORE)/crm-lab down $(if $(DELETE),--delete)
 
+##@ A Kubernetes of one node on this machine (root; home-server-infra/lab/README.md says what it needs)
+
+.PHONY: k8s-up k8s-down test-k8s
+k8s-up: setup ## From an empty machine to a node with DNS, volumes and the Spark operator
+	@$(CORE)/crm-lab k8s up
+
+k8s-down: ## End the cluster and forget its objects; what was built stays
+	@$(CORE)/crm-lab k8s down
+
+test-k8s: setup ## Every manifest of every environment, tried by a real API server; needs no root, runs no pod
+	@$(CORE)/crm-lab k8s check
+
 ##@ Code
 
 .PHONY: lint fmt

@@ -21,6 +21,9 @@ MODELS = Path(topology.__file__).parent
 #: Read as a whole, by `model_dump`, into variables of the same names.
 DUMPED = {"Proxmox", "Template", "VirtualMachine"}
 
+#: Read by a method of the topology, which then must have a reader itself.
+DERIVED = {"Pods.kafka_port": "pods_listener", "Topology.pods": "pods_listener"}
+
 
 def models(kind: Any) -> Iterator[type[BaseModel]]:
     """The models inside a field's type, at any depth."""
@@ -34,7 +37,7 @@ def models(kind: Any) -> Iterator[type[BaseModel]]:
 
 def unread(keys: set[str], sources: str) -> list[str]:
     """Keys, as `Model.key`, that no line of `sources` reads as an attribute."""
-    return sorted(key for key in keys if not re.search(rf"\.{key.split('.')[1]}\b", sources))
+    return sorted(key for key in keys if not re.search(rf"\.{DERIVED.get(key, key.split('.')[1])}\b", sources))
 
 
 def keys() -> set[str]:

@@ -150,3 +150,28 @@ def test_an_address_that_clients_can_not_use_is_refused_with_its_key(folder: Pat
 def test_spark_can_not_listen_elsewhere(folder: Path) -> None:
     spoil(folder, spark__bind="0.0.0.0")
     assert "spark: Value error, bind is 0.0.0.0" in refusal(folder)
+
+
+def test_pods_reach_each_service_of_loopback_at_one_address_and_a_port_of_its_own(folder: Path) -> None:
+    spoil(folder, pods={"host": "10.9.0.1", "kafka_port": 29000})
+    topology = load_topology("local", folder)
+    seen = topology.seen_by_pods()
+    assert seen.kafka.bootstrap_servers == "10.9.0.1:29000,10.9.0.1:29001,10.9.0.1:29002"
+    assert seen.object_store.url == f"http://10.9.0.1:{topology.object_store.port}"
+    assert (seen.postgres.host, seen.schema_registry.host) == ("10.9.0.1", "10.9.0.1")
+    for endpoint in topology.relayed.values():
+        assert (endpoint.host, endpoint.is_here) == ("10.9.0.1", True)
+    assert len({endpoint.port for endpoint in topology.relayed.values()}) == len(topology.relayed)
+    assert topology.relayed["kafka-2"].listen == f"{topology.kafka.brokers[1].host}:29001"
+
+
+def test_without_a_cluster_on_this_machine_pods_see_what_everybody_sees() -> None:
+    topology = load_topology("home")
+    assert topology.seen_by_pods() is topology
+    assert topology.relayed == {}
+
+
+def test_pods_are_told_an_address_and_no_name(folder: Path) -> None:
+    spoil(folder, pods={"host": "host.internal", "kafka_port": 29000})
+    assert "pods.host" in refusal(folder)
+    assert "not an IPv4 address" in refusal(folder)

@@ -11,6 +11,7 @@ from data_platform_core.topology.environment import Topology
 from data_platform_core.topology.files import load_topology
 from data_platform_core.topology.hosts import Host, Proxmox, Role, with_role
 from data_platform_core.topology.monitoring import Mail, Metrics, Monitoring
+from data_platform_core.topology.pods import Pods
 from data_platform_core.topology.services import Broker, Buckets, Kafka, Postgres, Requires, SparkWorker
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Mail",
     "Metrics",
     "Monitoring",
+    "Pods",
     "Postgres",
     "Proxmox",
     "Requires",

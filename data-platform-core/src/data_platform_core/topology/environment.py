@@ -7,10 +7,20 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.topology.endpoints import Frozen
+from data_platform_core.topology.endpoints import Endpoint, Frozen
 from data_platform_core.topology.hosts import Host, Proxmox, Role, check_hosts, with_role
 from data_platform_core.topology.monitoring import Metrics, Monitoring
-from data_platform_core.topology.services import Kafka, ObjectStore, Postgres, Redis, Requires, SchemaRegistry, Spark
+from data_platform_core.topology.pods import Pods
+from data_platform_core.topology.services import (
+    Broker,
+    Kafka,
+    ObjectStore,
+    Postgres,
+    Redis,
+    Requires,
+    SchemaRegistry,
+    Spark,
+)
 
 
 class Topology(Frozen):
@@ -31,6 +41,7 @@ class Topology(Frozen):
     requires: Requires = Requires()
     spark: Spark | None = None
     redis: Redis | None = None
+    pods: Pods | None = None
     proxmox: Proxmox | None = None
     hosts: dict[str, Host] = Field(default_factory=dict)
 
@@ -43,6 +54,35 @@ class Topology(Frozen):
                 "give an environment that has one, as local"
             )
         return self.spark
+
+    @property
+    def relayed(self) -> dict[str, Endpoint]:
+        """Service -> where pods reach it (`address`), what a relay passes that to (`listen`); without `pods`, none."""
+        if self.pods is None:
+            return {}
+        return self.pods.relayed(self.kafka, self.schema_registry, self.object_store, self.postgres)
+
+    def pods_listener(self, broker: Broker) -> Endpoint | None:
+        """Where pods reach `broker`, in a topology with `pods`."""
+        return self.pods.listener(broker) if self.pods else None
+
+    def seen_by_pods(self) -> Topology:
+        """The same services at the addresses that pods connect to; unchanged without `pods`."""
+        if self.pods is None:
+            return self
+        brokers = tuple(
+            broker.model_copy(update=self.pods.listener(broker).model_dump(include={"host", "port"}))
+            for broker in self.kafka.brokers
+        )
+        moved = {"host": self.pods.host}
+        return self.model_copy(
+            update={
+                "kafka": self.kafka.model_copy(update={"brokers": brokers}),
+                "schema_registry": self.schema_registry.model_copy(update=moved),
+                "object_store": self.object_store.model_copy(update=moved),
+                "postgres": self.postgres.model_copy(update=moved),
+            }
+        )
 
     @property
     def secrets_path(self) -> Path:

@@ -56,7 +56,7 @@ class Host(Frozen):
     @field_validator("address")
     @classmethod
     def _is_ipv4(cls, address: str) -> str:
-        if not _is_address(address):
+        if not is_ipv4(address):
             raise ValueError(f"{address!r} is not an IPv4 address")
         return address
 
@@ -89,7 +89,7 @@ class Proxmox(Frozen):
 
     @model_validator(mode="after")
     def _gateway_is_an_address(self) -> Proxmox:
-        if not _is_address(self.gateway):
+        if not is_ipv4(self.gateway):
             raise ValueError(f"gateway {self.gateway!r} is not an IPv4 address")
         return self
 
@@ -161,7 +161,8 @@ def _address_of(name: str, addresses: Mapping[str, Any], path: Iterable[str], wh
     )
 
 
-def _is_address(text: str) -> bool:
+def is_ipv4(text: str) -> bool:
+    """Whether it is an address, and no name."""
     try:
         ipaddress.IPv4Address(text)
     except ValueError:

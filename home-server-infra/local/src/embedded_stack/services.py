@@ -99,7 +99,7 @@ def _marked(layout: Layout, **more: str) -> dict[str, str]:
 
 def _broker(layout: Layout, broker: Broker) -> Service:
     config = layout.config / f"{kafka_name(broker)}.properties"
-    kafka = layout.topology.kafka
+    kafka, for_pods = layout.topology.kafka, layout.topology.pods_listener(broker)
     return Service(
         name=kafka_name(broker),
         profile=Profile.CORE,
@@ -116,7 +116,7 @@ def _broker(layout: Layout, broker: Broker) -> Service:
             "kafka.Kafka",
             str(config),
         ),
-        endpoints=(broker, broker.controller, broker.metrics),
+        endpoints=(broker, broker.controller, broker.metrics, *([for_pods] if for_pods else [])),
         healthy=lambda: health.kafka_broker(broker),
         memory_mb=kafka.heap_mb + BESIDE_HEAP_MB["kafka"],
         stop_seconds=STOP_SECONDS["kafka"],

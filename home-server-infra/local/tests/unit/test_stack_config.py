@@ -107,6 +107,17 @@ def test_a_broker_that_listens_everywhere_advertises_its_host(layout: Layout, tm
     assert f"\nadvertised.listeners=PLAINTEXT://{broker.host}:{broker.port}\n" in text
 
 
+def test_a_broker_has_one_more_listener_for_pods_which_tells_them_an_address_of_theirs(tmp_path: Path) -> None:
+    topology = load_topology("k8s-lab")
+    broker = topology.kafka.brokers[1]
+    for_pods = topology.pods_listener(broker)
+    assert for_pods is not None
+    text = broker_properties(topology.kafka, broker, tmp_path, for_pods)
+    assert f",PODS://{broker.host}:{for_pods.port}," in text, "it listens on loopback"
+    assert f"\nadvertised.listeners=PLAINTEXT://{broker.address},PODS://{for_pods.address}\n" in text
+    assert for_pods.host != broker.host
+
+
 @pytest.mark.parametrize("name", ["plain", "gärten über ñ", "한국어 𝄞", "back\\slash", " led by a space", "a=b:c#d!e"])
 def test_a_path_of_any_letters_reaches_java_as_it_is(layout: Layout, name: str) -> None:
     kafka, folder = layout.topology.kafka, Path("/somewhere") / name

@@ -20,7 +20,7 @@ class Peer(StrEnum):
         return f"peer-{self}"
 
     def folder(self, entity: str) -> str:
-        """Its table of decoded records in the lake's bucket, where nobody accounts."""
+        """Its table of decoded records in the lake's bucket, outside of accounting."""
         return f"peer/{self}/{entity}"
 
     def bronze(self, entity: str) -> str:

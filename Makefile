@@ -105,8 +105,9 @@ topics: setup ## Show pending changes of topics from contracts and topology
 	@$(CORE)/crm --env $(ENV) topics plan
 
 generate: setup ## Regenerate files from contracts, topology, accounts, alert rules and runbooks
-	@$(CORE)/crm generate
+	@# Dashboards first: the chart has copies of them.
 	@$(CORE)/crm-dashboards generate
+	@$(CORE)/crm generate
 
 dbt: setup ## Build and test the marts
 	@$(CORE)/crm --env $(ENV) dbt build
@@ -148,6 +149,12 @@ k8s-down: ## End the cluster and forget its objects; what was built stays
 
 test-k8s: setup ## Every manifest of every environment, tried by a real API server; needs no root, runs no pod
 	@$(CORE)/crm-lab k8s check
+
+##@ Kubernetes (docs/ai-context/runbooks/kubernetes.md)
+
+.PHONY: images
+images: setup ## Build crm-spark and crm-jobs for ENV=home; BUILD="--build-arg BASE=..." goes to the builder
+	@sh data-platform-core/docker/build.sh $(ENV) $(BUILD)
 
 ##@ Code
 

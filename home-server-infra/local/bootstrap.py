@@ -37,6 +37,17 @@ GO_PROGRAMS = {
         "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
     },
 }
+#: What reads Kubernetes' files without a cluster: programs by package, and the modules whose files they are checked
+#: against, each with the folders that are kept.
+KUBERNETES = ROOT / "home-server-infra" / "lab" / "kubernetes" / "go"
+KUBERNETES_PROGRAMS = {
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5",
+}
+KUBERNETES_FILES = {
+    "github.com/kubeflow/spark-operator/v2": ("charts/spark-operator-chart", "config/crd/bases"),
+    "github.com/prometheus-operator/prometheus-operator": ("example/prometheus-operator-crd",),
+}
 MONITORING_SCRIPT = HERE / "debian_packages.py"
 #: Prometheus with promtool, and two exporters.
 MONITORING_PACKAGES = ("prometheus", "prometheus-node-exporter", "prometheus-postgres-exporter")
@@ -133,7 +144,12 @@ def extra_steps() -> list[Step]:
     """Only when named on the command line: what the stack on this machine does not need."""
     python = f"python {sys.version_info[0]}.{sys.version_info[1]}"
     results = tuple(LOCAL / "venvs" / "ansible" / "bin" / program for program in ("ansible-playbook", "ansible-lint"))
-    return [Step("ansible", (REQUIREMENTS / "ansible.txt", python), results, make_ansible)]
+    pins = tuple(KUBERNETES / module / name for module in ("tools", "manifests") for name in ("go.mod", "go.sum"))
+    programs = tuple(LOCAL / "bin" / program for program in KUBERNETES_PROGRAMS)
+    return [
+        Step("ansible", (REQUIREMENTS / "ansible.txt", python), results, make_ansible),
+        Step("kubernetes", pins, (*programs, LOCAL / "kubernetes"), make_kubernetes),
+    ]
 
 
 #: Profiles of pom.xml, each a folder below .local/jars.
@@ -233,13 +249,35 @@ def replace(final: Path, partial: Path) -> None:
 
 def build_go(module: str) -> None:
     """The programs of a Go module, each source verified against go.sum."""
-    go = find_go(HERE / module)
     for program, package in GO_PROGRAMS[module].items():
-        partial = LOCAL / "bin" / f"{program}.partial"
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        run([go, "build", "-C", str(HERE / module), "-mod=readonly", "-o", str(partial), package])
-        run([str(partial), "--version"])
-        partial.replace(LOCAL / "bin" / program)
+        build_program(HERE / module, program, package, "--version")
+
+
+def build_program(module: Path, program: str, package: str, version: str) -> None:
+    """One program into .local/bin; `version` is the argument with which it shows that it runs."""
+    go, partial = find_go(module), LOCAL / "bin" / f"{program}.partial"
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    run([go, "build", "-C", str(module), "-mod=readonly", "-o", str(partial), package])
+    run([str(partial), version])
+    partial.replace(LOCAL / "bin" / program)
+
+
+def make_kubernetes() -> None:
+    """helm and kustomize, and what other projects' modules have of charts and definitions of resources."""
+    for program, package in KUBERNETES_PROGRAMS.items():
+        build_program(KUBERNETES / "tools", program, package, "version")
+    go = find_go(KUBERNETES / "manifests")
+    partial = LOCAL / "kubernetes.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for module, folders in KUBERNETES_FILES.items():
+        run([go, "-C", str(KUBERNETES / "manifests"), "mod", "download", module])
+        where = [go, "list", "-C", str(KUBERNETES / "manifests"), "-m", "-f", "{{.Dir}}", module]
+        source = subprocess.run(where, capture_output=True, text=True, check=False).stdout.strip()
+        for folder in folders:
+            # The module cache is read-only, a copy of it must not be: it could not be replaced.
+            shutil.copytree(Path(source) / folder, partial / Path(folder).name, copy_function=shutil.copyfile)
+    subprocess.run(["chmod", "-R", "u+w", str(partial)], check=True)
+    replace(LOCAL / "kubernetes", partial)
 
 
 def unpack_monitoring() -> None:

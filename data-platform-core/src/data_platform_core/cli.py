@@ -14,6 +14,7 @@ from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
 from data_platform_core.kafka.cli import acls, registry, topics
 from data_platform_core.settings import load_settings
+from data_platform_core.topology import load_topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
@@ -138,6 +139,36 @@ def list_jobs() -> None:
         needs = " ".join(sorted(job.needs))
         table.add_row(job.name, " ".join(job.command) + run, job.service, job.kind, needs, job.idempotent_by)
     Console(highlight=False).print(table)
+
+
+@app.command("manifest")
+def show_manifest(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="JOB", help="A job that `crm jobs` lists.")],
+    run_id: Annotated[str | None, typer.Option(help="The run, for a job that works on one.")] = None,
+) -> None:
+    """Print what runs a job once on Kubernetes: `crm --env home manifest load-warehouse | kubectl create -f -`."""
+    from data_platform_core.kubernetes.once import manifest_text
+
+    typer.echo(manifest_text(name, load_topology(context.obj or "local"), run_id), nl=False)
+
+
+@app.command("images")
+def list_images(context: typer.Context) -> None:
+    """List the images that an environment's pods run: folder of the Dockerfile, and name."""
+    from data_platform_core.kubernetes.names import images
+    from data_platform_core.kubernetes.services import kubernetes_of
+
+    for folder, name in images(kubernetes_of(load_topology(context.obj or "local"))).items():
+        typer.echo(f"{folder} {name}")
+
+
+@app.command("secrets")
+def show_secrets(context: typer.Context) -> None:
+    """Print the Secrets that pods need, as they are: `crm --env home secrets | kubectl apply -f -`."""
+    from data_platform_core.kubernetes.secrets import secrets_text
+
+    typer.echo(secrets_text(load_topology(context.obj or "local")), nl=False)
 
 
 @app.command("generate")

@@ -66,10 +66,14 @@ class Job(Frozen):
         if self.takes_run_id != (run_id is not None):
             reason = "needs the name of a run" if self.takes_run_id else f"takes no run (it was given {run_id!r})"
             raise ConfigurationError(f"job {self.name} {reason}; see `{' '.join(self.command)} --help`")
+        run = ("--run-id", run_id) if run_id is not None else ()
+        return (*self.without_run(environment), *run, *options)
+
+    def without_run(self, environment: str) -> tuple[str, ...]:
+        """The command without its options; a job that takes a run lacks the run's name."""
         program, *subcommand = self.command
         place = ("--env", environment)
-        head = (program, *place, *subcommand) if program == _CORE else (program, *subcommand, *place)
-        return (*head, *(("--run-id", run_id) if run_id is not None else ()), *options)
+        return (program, *place, *subcommand) if program == _CORE else (program, *subcommand, *place)
 
     def argv(self, environment: str, *options: str, run_id: str | None = None) -> list[str]:
         """The same for a child process: the program by its path. Raises the same errors as `in_environment`."""

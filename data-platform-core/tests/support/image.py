@@ -26,7 +26,8 @@ DBT = INSTALLED_DIR / "venvs" / "dbt" / "bin" / "dbt"
 #: What commands without a server read.
 HOME_PARTS = (
     ".env.example", "ansible/inventories", "data-generator/scenarios", "data-platform-core/contracts", "dbt",
-    "docs/ai-context/entities.md", "home-server-infra/topology",
+    "data-platform-core/spark-applications", "docs/ai-context/entities.md", "helm", "home-server-infra/kubernetes",
+    "home-server-infra/monitoring", "home-server-infra/topology", "requirements/constraints.txt",
 )  # fmt: skip
 #: Root writes where modes forbid it, but for this.
 _BOUND_BY_MODES = ("setpriv", "--bounding-set", "-dac_override")

@@ -25,3 +25,8 @@ def access_key(service: str) -> str:
 def role(service: str) -> str:
     """Role in PostgreSQL."""
     return f"crm_{service}"
+
+
+def kubernetes_name(service: str) -> str:
+    """Its ServiceAccount, Secret and ConfigMap on Kubernetes."""
+    return f"crm-{service}"

@@ -14,6 +14,7 @@ from data_platform_core.generated.accounts import account_files
 from data_platform_core.generated.dbt_sources import SOURCES_FILE, sources_text
 from data_platform_core.generated.entities import ENTITIES_PAGE, entities_page
 from data_platform_core.generated.inventory import inventories
+from data_platform_core.kubernetes.files import kubernetes_files
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import known_variables
 
@@ -29,6 +30,7 @@ def generated_files() -> dict[Path, str]:
         ENV_EXAMPLE: env_example(),
         **inventories(contracts.values()),
         **account_files(load_matrix()),
+        **kubernetes_files(load_matrix()),
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from data_platform_core.elasticity import dynamic_allocation
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.class_archive import archive_options
 from data_platform_core.paths import writable_folder
@@ -139,17 +140,7 @@ def _executor_conf(spark: SparkSettings) -> dict[str, str]:
         "spark.executor.memory": f"{spark.executor_memory_mb}m",
         "spark.executor.cores": str(spark.executor_cores),
         "spark.executor.instances": str(spark.executors_min),
-        "spark.dynamicAllocation.enabled": "true",
-        # No shuffle service: an executor is kept while others may need its shuffle data. Delta's shuffle data from
-        # reading a table's log is cached by the driver's session and can be recomputed, so it must not keep an executor
-        # forever.
-        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
-        "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
-        "spark.dynamicAllocation.minExecutors": str(spark.executors_min),
-        "spark.dynamicAllocation.maxExecutors": str(spark.executors_max),
-        # A batch's stored rows are on its executors. An executor with such rows must be kept, which is Spark's default.
-        "spark.dynamicAllocation.executorIdleTimeout": "30s",
-        "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
+        **dynamic_allocation(spark.executors_min, spark.executors_max),
     }
 
 

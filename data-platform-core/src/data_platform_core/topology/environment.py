@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.topology.cluster import Kubernetes, check_endpoints
 from data_platform_core.topology.endpoints import Endpoint, Frozen
 from data_platform_core.topology.hosts import Host, Proxmox, Role, check_hosts, with_role
 from data_platform_core.topology.monitoring import Metrics, Monitoring
@@ -42,6 +43,7 @@ class Topology(Frozen):
     spark: Spark | None = None
     redis: Redis | None = None
     pods: Pods | None = None
+    kubernetes: Kubernetes | None = None
     proxmox: Proxmox | None = None
     hosts: dict[str, Host] = Field(default_factory=dict)
 
@@ -97,6 +99,8 @@ class Topology(Frozen):
     @model_validator(mode="after")
     def _services_run_on_hosts_for_them(self) -> Topology:
         check_hosts(self.hosts, self.proxmox)
+        if self.kubernetes is not None:
+            check_endpoints(self.kubernetes, {name: (each.host, each.bind) for name, each in self.metrics})
         if not self.hosts:
             return self
         brokers = {broker.host for broker in self.kafka.brokers}

@@ -98,16 +98,24 @@ def module_folder(folder: str, module: str) -> Path:
 def ensure_programs(layout: Layout, programs: Iterable[Program], progress: Progress) -> None:
     """Builds what is missing or was made from something else. Raises ServiceError with the end of the build's log."""
     for program in programs:
-        ensure(layout, program.name, program.inputs(), partial(_build, layout, program, progress))
+        result = layout.bin / program.name
+        ensure(layout, program.name, program.inputs(), partial(_build, layout, program, progress), there=result.is_file)
 
 
-def ensure(layout: Layout, name: str, inputs: Iterable[Path], make: Callable[[], None], also: str = "") -> None:
-    """Call `make` unless `name` was last made from these very files and the text `also`."""
+def ensure(
+    layout: Layout,
+    name: str,
+    inputs: Iterable[Path],
+    make: Callable[[], None],
+    also: str = "",
+    there: Callable[[], bool] = lambda: True,
+) -> None:
+    """Call `make` unless `name` is `there`, and was last made from these very files and the text `also`."""
     digest = hashlib.sha256(also.encode())
     for path in inputs:
         digest.update(path.read_bytes())
     stamp = layout.stamps / name
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest():
+    if there() and stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest():
         return
     make()
     layout.stamps.mkdir(parents=True, exist_ok=True)
@@ -158,7 +166,7 @@ def _build(layout: Layout, program: Program, progress: Progress) -> None:
     layout.bin.mkdir(parents=True, exist_ok=True)
     command = [
         *_NICE, "go", "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", _linker_flags(),
-        "-o", f"{layout.bin}/", program.package,
+        "-o", str(layout.bin / program.name), program.package,
     ]  # fmt: skip
     settings = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
     folder = _GO / program.module

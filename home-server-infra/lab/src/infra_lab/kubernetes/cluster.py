@@ -65,6 +65,7 @@ def up(cluster: Cluster, progress: Progress) -> None:
     cluster.timed("images", progress, lambda: images.ensure_images(layout, progress))
     if not node.is_up():
         _start_node(cluster, progress)
+    cluster.timed("images into containerd", progress, node.import_images)
     cluster.timed("relay", progress, lambda: start_relay(cluster))
     cluster.timed("DNS", progress, lambda: addons.dns(layout))
     cluster.timed("volumes", progress, lambda: addons.volumes(layout))
@@ -80,7 +81,6 @@ def _start_node(cluster: Cluster, progress: Progress) -> None:
         write_node_files(layout, cluster.wire)
         cluster.timed("containerd", progress, node.start_containerd)
         cluster.timed("API server", progress, node.start_control_plane)
-        cluster.timed("images into containerd", progress, node.import_images)
         cluster.timed("kubelet: node Ready", progress, node.start_kubelet)
     except ServiceError as error:
         # Half a node would be taken for a whole one; its logs are kept out of its way.

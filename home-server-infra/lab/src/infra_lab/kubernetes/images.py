@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError
@@ -74,9 +75,8 @@ def ensure_images(layout: Layout, progress: Progress) -> None:
             images.build(image.reference, layers, run, base.reference if base else None)
 
         also = f"{image.reference} {run} {base.reference if base else ''}"
-        if images.digest(image.reference) is None:
-            (layout.stamps / image.name.rpartition("/")[2]).unlink(missing_ok=True)
-        ensure(layout, image.name.rpartition("/")[2], [packer, *inputs], make, also)
+        there = partial(_is_packed, images, image)
+        ensure(layout, image.name.rpartition("/")[2], [packer, *inputs], make, also, there)
 
     for image, program in ((PAUSE, build.PAUSE), (COREDNS, build.COREDNS)):
         binary = layout.bin / program.name
@@ -94,6 +94,10 @@ def ensure_images(layout: Layout, progress: Progress) -> None:
     run = _spark_run("/usr/bin/tini", "-s", "--", "/usr/bin/spark-operator")
     spark_stamp = layout.stamps / SPARK.name.rpartition("/")[2]
     packed(OPERATOR, [operator, spark_stamp], [Layer(operator, "/usr/bin/spark-operator")], run, SPARK)
+
+
+def _is_packed(images: Images, image: Image) -> bool:
+    return images.digest(image.reference) is not None
 
 
 def _spark_run(*entrypoint: str) -> Run:
@@ -122,12 +126,12 @@ def _ensure_base(layout: Layout, progress: Progress) -> Path:
         mirror = mirrors().get(recipe.folder)
         if mirror is None:
             raise ConfigurationError(f"this machine's apt knows no archive that ends in /{recipe.folder}; add one")
-        partial = base.with_suffix(".partial")
+        unfinished = base.with_suffix(".partial")
         command = ["nice", "-n", "15", "mmdebstrap", "--mode=root", "--format=tar", "--variant=essential"]
-        command += [f"--include={','.join(_BASE_PACKAGES)}", *_BASE_OPTIONS, recipe.suite, str(partial), mirror]
+        command += [f"--include={','.join(_BASE_PACKAGES)}", *_BASE_OPTIONS, recipe.suite, str(unfinished), mirror]
         watched(layout, "base image", command, progress)
-        partial.replace(base)
+        unfinished.replace(base)
         base.with_suffix(".recipe").write_text(text, encoding="utf-8")
 
-    ensure(layout, "base", [], make, text)
+    ensure(layout, "base", [], make, text, base.is_file)
     return base

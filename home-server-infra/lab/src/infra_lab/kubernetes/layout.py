@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.paths import STATE_DIR
 from data_platform_core.topology import Topology, load_topology
-from infra_lab.layout import LAB_DIR, user_cache
+from infra_lab.layout import LAB_DIR, lab_layout, user_cache
 
 #: The stack beside the cluster, whose topology names the wire between machine and node.
 ENVIRONMENT = "k8s-lab"
@@ -113,12 +112,16 @@ class Wire:
 
 def node_layout() -> Layout:
     """Of this checkout's cluster."""
-    return Layout(STATE_DIR / "kubernetes" / "node", _cache())
+    return Layout(_state() / "node", _cache())
 
 
 def light_layout() -> Layout:
     """Of this checkout's light tier."""
-    return Layout(STATE_DIR / "kubernetes" / "light", _cache())
+    return Layout(_state() / "light", _cache())
+
+
+def _state() -> Path:
+    return lab_layout().root / "kubernetes"
 
 
 def _cache() -> Path:

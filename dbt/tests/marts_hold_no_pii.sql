@@ -14,7 +14,7 @@ where
     table_schema = '{{ ref("fct_orders").schema }}'
     and column_name in ({% for name in pii %}'{{ name }}'{{ ', ' if not loop.last }}{% endfor %}{{ "null" if not pii }})
 union all
--- A test that knows no PII column would pass for any mart.
+-- Without any PII column the test would pass for every mart.
 select
     'sources' as table_name,
     'no column is marked as PII' as column_name

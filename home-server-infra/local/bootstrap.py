@@ -1,8 +1,8 @@
-"""Second half of `make setup`: everything below `.local/` that comes from registries, by their ordinary clients.
+"""Second half of `make setup`: downloads from registries into `.local/`, with their standard clients.
 
-It runs on the system's Python with the standard library alone, since it makes the environments that hold more. Each
-step names itself and its seconds, and leaves a stamp with the hash of its inputs: a second run does only what changed,
-an interrupted one goes on where it was. Results appear under their final name only when they are complete.
+It runs on the system's Python with the standard library only, because it creates the environments for everything else.
+Each step prints its name and duration, and writes a stamp with the hash of its inputs. A second run does only what
+changed, an interrupted one resumes. Results get their final name only when they are complete.
 """
 
 from __future__ import annotations
@@ -57,21 +57,21 @@ UV = LOCAL / "venvs" / "uv" / "bin" / "uv"
 JARS = LOCAL / "jars"
 
 MIN_PYTHON = (3, 11)
-#: A line that says the step is alive, when there is no terminal to redraw.
+#: Interval of progress lines without a terminal.
 HEARTBEAT_SECONDS = 20
 LOG = LOCAL / "setup.log"
 LOG_LINES_IN_ERROR = 15
-#: What setup leaves on disk, with the clients' caches (measured 2.2 GB), and some air.
+#: Disk usage of setup including the clients' caches (measured 2.2 GB), with a margin.
 MIN_FREE_MB = 4096
 
 
 class SetupError(Exception):
-    """One line for the person: what failed and what to do."""
+    """One line for the user: what failed and what to do."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """`inputs`: files and words whose change makes it run again; `results`: what it leaves."""
+    """`inputs`: files and words whose change triggers a rerun; `results`: its outputs."""
 
     name: str
     inputs: tuple[Path | str, ...]
@@ -90,7 +90,7 @@ class Step:
         return hashed.hexdigest()
 
     def done(self) -> bool:
-        """Whether it ran with these inputs and its results are still there."""
+        """Whether it ran with these inputs and its results still exist."""
         try:
             return self.stamp.read_text() == self.digest() and all(path.exists() for path in self.results)
         except OSError:
@@ -195,7 +195,7 @@ def make_ansible() -> None:
 
 
 def ensure_venv(venv: Path) -> str:
-    """The venv's python, made anew when it is missing or of another version than this one. Returns its path."""
+    """The venv's python, recreated if it is missing or has another version than this one. Returns its path."""
     python = venv / "bin" / "python"
     ask = [str(python), "-c", "import sys; print(*sys.version_info[:2])"]
     answer = subprocess.run(ask, capture_output=True, text=True, check=False).stdout if python.exists() else ""
@@ -205,7 +205,7 @@ def ensure_venv(venv: Path) -> str:
 
 
 def fetch_jars(group: str) -> None:
-    """Maven keeps downloads in its own repository; only a complete folder takes the group's name."""
+    """Maven keeps downloads in its own repository; only a complete folder gets the group's name."""
     partial = JARS / f"{group}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     run(
@@ -215,7 +215,7 @@ def fetch_jars(group: str) -> None:
 
 
 def make_class_archive() -> None:
-    """Spark's classes as its JVM maps them; everything works without, only slower."""
+    """Spark's class data archive; without it everything works, only slower."""
     try:
         run([str(LOCAL / "venvs" / "core" / "bin" / "python"), "-m", "data_platform_core.lake.class_archive"])
     except SetupError as error:
@@ -307,7 +307,7 @@ def find_go(module: Path) -> str:
 
 
 def go_version(go: str) -> tuple[int, ...]:
-    """Major, minor, patch; empty when it does not say."""
+    """Major, minor, patch; empty if unknown."""
     answer = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", answer)
     return tuple(int(part or 0) for part in match.groups()) if match else ()
@@ -376,13 +376,13 @@ def main(arguments: list[str]) -> int:
         extra = [step for step in extra_steps() if step.name in arguments]
         if unknown := set(arguments) - {step.name for step in extra}:
             known = ", ".join(step.name for step in extra_steps())
-            raise SetupError(f"{', '.join(sorted(unknown))} is nothing that setup can add; known: {known}")
+            raise SetupError(f"{', '.join(sorted(unknown))} can't be added by setup; known: {known}")
         if sys.version_info >= MIN_PYTHON and all(step.done() for step in (*steps(), *extra)):
             return 0
         check_machine()
         (LOCAL / "stamps").mkdir(parents=True, exist_ok=True)
         with (LOCAL / "setup.lock").open("w") as lock:
-            # Two at a time would undo each other's folders; the second finds everything done.
+            # Two concurrent runs would delete each other's folders. The second waits and finds everything done.
             fcntl.flock(lock, fcntl.LOCK_EX)
             LOG.write_text("")
             do([step for step in (*steps(), *extra) if not step.done()])
@@ -390,7 +390,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("\nerror: interrupted; make setup goes on where it was", file=sys.stderr)
+        print("\nerror: interrupted; run make setup again to resume", file=sys.stderr)
         return 130
     print(f"setup: complete in {time.monotonic() - began:.1f} s")
     return 0

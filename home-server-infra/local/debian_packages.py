@@ -21,7 +21,7 @@ _LEFT_OUT = ("./etc", "./lib", "./var", "./usr/share/doc", "./usr/share/man", ".
 
 
 class PackageError(Exception):
-    """What could not be had, and what to do; one line."""
+    """What failed, and what to do; one line."""
 
 
 def unpack(folder: Path, packages: list[str]) -> None:
@@ -45,7 +45,7 @@ def unpack(folder: Path, packages: list[str]) -> None:
 
 
 def _download(packages: list[str], folder: Path) -> None:
-    """By apt, whose package lists root may refresh; anyone else is told to."""
+    """Download with apt. Root refreshes its package lists; other users get the command for it."""
     command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *packages]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode == 0:

@@ -1,4 +1,4 @@
-"""`crm-generator`: sends CRM traffic to Kafka and writes down what it sent.
+"""`crm-generator`: sends CRM traffic to Kafka and keeps a ledger of every send.
 
 Exit codes: 0 all acknowledged, 2 a mistake in scenario, options or settings, 3 a service is missing or lost records.
 """
@@ -54,7 +54,7 @@ def normal(  # noqa: PLR0913 - options of a command
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """An ordinary day: 10-100 records/s, open-loop, following the hours of the day."""
+    """Send an ordinary day's traffic: 10-100 records/s, open-loop, following the hours of the day."""
     loaded = load_scenario(scenario, _overrides(scenario, seed, duration, rate, flat))
     execute(Run.paced, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913 - options of a command
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """Any scenario file."""
+    """Run a scenario file."""
     loaded = load_scenario(scenario, _overrides(scenario, seed, duration, rate, flat))
     execute(Run.paced, loaded, run_id, env, producer_id, metrics_port, quiet, processes)
 
@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913 - options of a command
 def flood(  # noqa: PLR0913 - options of a command
     *,
     entity: Annotated[str, typer.Option(help="Entity to send.")] = "events",
-    count: Annotated[int, typer.Option(min=1, help="How many records.")] = 100_000,
+    count: Annotated[int, typer.Option(min=1, help="Number of records.")] = 100_000,
     lines: Annotated[int | None, typer.Option(min=1, help="Lines of an order, on average; 18 make 300 bytes.")] = None,
     run_id: RunId = None,
     env: Env = None,
@@ -94,7 +94,7 @@ def flood(  # noqa: PLR0913 - options of a command
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """Unique good records of one entity as fast as the brokers take them, for benchmarks."""
+    """Send unique good records of one entity as fast as the brokers accept them, for benchmarks."""
     overrides: dict[str, Any] = {"name": "flood"} | ({"seed": seed} if seed is not None else {})
     loaded = load_scenario(scenario, overrides)
     work = partial(Run.flood, entity=entity, count=count, lines=lines)
@@ -120,7 +120,7 @@ def spike(  # noqa: PLR0913 - options of a command
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """A campaign: baseline, ramp, hold (default 3,000 records/s for 5 minutes), decay, baseline; open-loop."""
+    """Send a campaign: baseline, ramp, hold (default 3,000 records/s for 5 minutes), decay, baseline; open-loop."""
     options = {
         "rate.high": rate,
         "rate.low": baseline_rate,
@@ -155,7 +155,7 @@ def _overrides(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)
 
 

@@ -1,6 +1,6 @@
-"""Arrow columns made from their buffers.
+"""Arrow columns built from buffers.
 
-`pyarrow.array` looks for pandas and imports it: 1.3 s of CPU in every producer process, and nobody here uses it.
+`pyarrow.array` imports pandas if it is installed: 1.3 s of CPU in every producer process, for nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def integers(values: Any, kind: Any) -> Any:
 
 
 def integers_then_nulls(values: array[int], nulls: int, kind: Any) -> Any:
-    """`values`, then so many nulls."""
+    """`values`, followed by nulls."""
     known = np.frombuffer(values, dtype=values.typecode)
     padded = np.concatenate([known, np.zeros(nulls, dtype=known.dtype)])
     if not nulls:

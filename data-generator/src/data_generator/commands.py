@@ -1,4 +1,4 @@
-"""What the commands share: their options, and one run of one producer from settings to exit code."""
+"""Shared by the commands: options, and one run of one producer from settings to exit code."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SPIKE = scenario_path("spike")
 
 Work = Callable[[Run], Status]
 
-RunId = Annotated[str | None, typer.Option(help="Name of the run; default: scenario and time. Used once only.")]
+RunId = Annotated[str | None, typer.Option(help="Name of the run; default: scenario and time. Must be new.")]
 Env = Annotated[str | None, typer.Option("--env", help="Environment: a file of topology/.")]
-Seed = Annotated[int | None, typer.Option(help="Same seed, same records.")]
-Duration = Annotated[float | None, typer.Option(help="Seconds of traffic; without it until stopped.")]
-Rate = Annotated[float | None, typer.Option(help="Records/s at the busiest hour; with --flat at all times.")]
+Seed = Annotated[int | None, typer.Option(help="Seed; the same seed sends the same records.")]
+Duration = Annotated[float | None, typer.Option(help="Seconds of traffic; default: until stopped.")]
+Rate = Annotated[float | None, typer.Option(help="Records/s at the busiest hour; with --flat all the time.")]
 Flat = Annotated[bool, typer.Option("--flat", help="Hold the rate; no hours of the day.")]
 ProducerId = Annotated[int, typer.Option(min=0, help="Number of this process when several share a run.")]
 MetricsPort = Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus port on loopback; 0 for none.")]
@@ -53,7 +53,7 @@ def execute(  # noqa: PLR0913, PLR0917 - what the commands' options say
 ) -> None:
     """`work` with a run of `scenario`: metrics, signals, progress, summary. Raises UserError subclasses.
 
-    With several `processes`, `work` is carried to each of them: a method of Run, perhaps with its arguments bound.
+    With several `processes`, each of them executes `work`: a method of Run, optionally with bound arguments.
     """
     if processes > 1 and producer_id:
         raise ConfigurationError(
@@ -75,7 +75,7 @@ def execute(  # noqa: PLR0913, PLR0917 - what the commands' options say
         Console().print(summary_table(run.counts, status))
     missed = shortfall(status.phases, status.worst_behind_s)
     if missed:
-        # Asked for or not: who reads the numbers of this run has to know.
+        # Always printed: it affects the interpretation of the run's numbers.
         print(f"warning: run {status.run_id} was {missed}", file=sys.stderr)
     lost = status.failed + status.unknown
     if lost:
@@ -99,14 +99,14 @@ def _serve_metrics(run: Run | Producers, settings: Settings, metrics_port: int |
     try:
         serve_metrics(run, settings.metrics.host, port)
     except ServiceError as error:
-        # Asked for, it must be there; as a default it must not keep a second producer from running.
+        # An explicit port is required; a busy default port must not prevent a second producer.
         if metrics_port is not None:
             raise
         structlog.get_logger().warning("no metrics", reason=str(error))
 
 
 def _stop_on_signals(run: Run | Producers) -> None:
-    """The first signal ends the run cleanly, a second one at once."""
+    """The first signal ends the run cleanly, a second one aborts it."""
 
     def at_once(number: int, frame: object) -> None:
         if isinstance(run, Producers):

@@ -1,4 +1,4 @@
-"""Random shapes the model draws from. All take their randomness as a number in [0, 1): the caller owns the seed."""
+"""The model's distributions. Each draws from a given number in [0, 1), so that the caller controls the seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Weighted(Generic[T]):
-    """Values, each as often as its weight says."""
+    """Values drawn in proportion to their weights."""
 
     __slots__ = ("_bounds", "values")
 
@@ -20,7 +20,7 @@ class Weighted(Generic[T]):
         if len(cumulated) != len(values) or not values or cumulated[-1] <= 0:
             raise ValueError("a weight for each value, and not all of them 0")
         self.values = list(values)
-        # The last bound is left out: rounding can't lead past the end.
+        # The last bound is omitted, so that rounding can't exceed the end.
         self._bounds = [bound / cumulated[-1] for bound in cumulated[:-1]]
 
     @classmethod
@@ -29,7 +29,7 @@ class Weighted(Generic[T]):
 
     @property
     def bounds(self) -> list[float]:
-        """What `pick` searches: where in [0, 1) each value but the first begins."""
+        """The bounds for `pick`: where in [0, 1) each value except the first begins."""
         return self._bounds
 
     def pick(self, uniform: float) -> T:
@@ -37,5 +37,5 @@ class Weighted(Generic[T]):
 
 
 def zipf(values: Sequence[T], exponent: float) -> Weighted[T]:
-    """The k-th value as often as 1 / k^exponent: a few products sell, most lie on the shelf."""
+    """The k-th value with weight 1 / k^exponent: a few products account for most sales."""
     return Weighted(values, (1 / rank**exponent for rank in range(1, len(values) + 1)))

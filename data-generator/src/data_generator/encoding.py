@@ -2,10 +2,10 @@
 
 fastavro encodes a record of 19 fields by walking schema and dictionary, about 10 us each time. The generator has 20 us
 per record in all (50,000 records/s on one core), so `compile_payload` walks the schema once and writes a Python
-function that does only what is left. The bytes equal fastavro's; a test holds them to that for every contract.
+function that does only the remaining work. The bytes equal fastavro's; a test checks that for every contract.
 
 Each record is `frame + envelope + payload`: contracts put the envelope first, so it is encoded when the record is sent
-(it holds the sequence number and the time) and the payload when the record is thought up.
+(it holds the sequence number and the time) and the payload when the record is drawn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _varint(number: int) -> bytes:
 
 
 _TWO_BYTES = [_varint(number) for number in range(1 << 14)]
-# The low 14 bits of a longer number: both bytes say that more follows.
+# The low 14 bits of a longer number: both bytes have the continuation bit.
 _LOW_14 = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(1 << 14)]
 
 
@@ -50,7 +50,7 @@ _HIGH = _HighBits()
 
 
 class Encoded(bytes):
-    """An array that is Avro bytes already."""
+    """An array that is already encoded as Avro bytes."""
 
 
 def encode_long(number: int) -> bytes:
@@ -66,7 +66,7 @@ def encode_string(text: str) -> bytes:
 
 
 class _KnownStrings(dict[str | None, bytes]):
-    """Encoded values of a field with few values. `branch` is the union's branch of a value that is there."""
+    """Encoded values of a field with few values. `branch` is the union's branch of a non-null value."""
 
     def __init__(self, branch: bytes = b"") -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _encode_array(items: list[tuple[Any, ...]] | Encoded, item: Callable[[tuple[
 
 
 def identity(*parts: object) -> int:
-    """60 bits that stand for `parts` in every identifier made from them."""
+    """60 bits that represent `parts` in every identifier derived from them."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest(), "big") >> 4
 
 

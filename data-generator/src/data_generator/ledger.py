@@ -1,9 +1,9 @@
-"""The producer's own account of a run, written to the object store while it runs.
+"""The producer's ledger of a run, written to the object store while it runs.
 
-The shape, and what a reader may conclude from it, is `data_platform_core.wire.ledger`. Two promises are kept here:
+`data_platform_core.wire.ledger` defines the format and its meaning for readers. This module guarantees:
 
-- a row says `ok` only after the broker's acknowledgement, since rows are made of delivery reports alone;
-- no number is used before the summary in the object store reserves it: `tick` stops the sender until it does.
+- a row is `ok` only after the broker's acknowledgement, because rows come only from delivery reports;
+- no number is used before the summary in the object store reserves it: `tick` blocks the sender until then.
 
 Sending must not wait for the object store, so a thread writes: parts of what was settled every FLUSH_S, and the
 reservation while half of it is still left. A send costs a digest and an append, a delivery report three appends to
@@ -29,7 +29,7 @@ from data_generator.model import INJECTED
 from data_platform_core.errors import ServiceError
 from data_platform_core.wire.ledger import Outcome, ProducerSummary
 
-#: Seconds between parts: what a `kill -9` leaves unknown.
+#: Seconds between parts: the period whose outcomes a `kill -9` loses.
 FLUSH_S = 5.0
 #: A reservation lasts this long at the target rate, seconds, and is at least LEAST_RESERVATION numbers.
 RESERVATION_S = 10.0
@@ -49,13 +49,13 @@ class Account:
         self.reserved = 0
         self.failed = 0
         self.unknown = 0
-        self.injected: dict[int, int] = {}  # seq -> code of the few that are wrong on purpose
+        self.injected: dict[int, int] = {}  # seq -> code of injected faults
         self.parts = 0
         self._acked_before = 0
         # Of the numbers that were settled: all below `floor`, and `ahead`.
         self._floor = 0
         self._ahead = np.empty(0, dtype=np.int64)
-        # Of each send from number `_digests_from` on: kept until it is settled.
+        # Digest of each send from number `_digests_from` on, kept until it is settled.
         self.digests = array("Q")
         self._digests_from = 0
         self._begin_part()
@@ -65,7 +65,7 @@ class Account:
         self.troubled: list[tuple[int, Outcome]] = []
 
     def resume(self, seq: int) -> None:
-        """All numbers below `seq` were sent and acknowledged, and their rows written, by a process before this one."""
+        """Mark all numbers below `seq` as sent, acknowledged and written by a previous process."""
         self.sent = self._acked_before = self._floor = self._digests_from = seq
 
     @property
@@ -73,13 +73,13 @@ class Account:
         return self._acked_before + len(self.seqs)
 
     def acknowledged(self, seq: int, partition: int, offset: int) -> None:
-        """The brokers have it."""
+        """Record an acknowledged send."""
         self.seqs.append(seq)
         self.partitions.append(partition)
         self.offsets.append(offset)
 
     def trouble(self, seq: int, outcome: Outcome) -> None:
-        """A send that was not acknowledged: certainly not written (FAIL), or unknown (INFO)."""
+        """Record a send that was not acknowledged: certainly not written (FAIL), or unknown (INFO)."""
         self.troubled.append((seq, outcome))
         if outcome is Outcome.FAIL:
             self.failed += 1
@@ -123,7 +123,7 @@ class Account:
         self._digests_from = self._floor
 
     def give_up(self) -> None:
-        """Whatever has no outcome by now never will: it is unknown. Call after a cut."""
+        """Mark sends without an outcome as unknown, at the end. Call after a cut."""
         for seq in np.setdiff1d(np.arange(self._floor, self.sent), self._ahead).tolist():
             self.trouble(seq, Outcome.INFO)
 
@@ -151,10 +151,10 @@ class Ledger:
         self._thread.start()
 
     def tick(self, headroom: int, wait: Callable[[float], object]) -> None:
-        """Once per batch: write what is due, and make sure that `headroom` more numbers of each entity are reserved.
+        """Call once per batch: writes due parts and ensures that `headroom` more numbers of each entity are reserved.
 
-        `wait(seconds)` is called while they are not (the object store is slow or away). Raises ServiceError when the
-        ledger can't be written: to send on would be to send without account.
+        `wait(seconds)` is called while they are not (the object store is slow or down). Raises ServiceError when the
+        ledger can't be written, because further sends would have no ledger rows.
         """
         if time.monotonic() >= self._next_flush:
             self._next_flush = time.monotonic() + FLUSH_S
@@ -172,7 +172,7 @@ class Ledger:
         return None
 
     def flush(self) -> None:
-        """Hand what was settled to the writing thread."""
+        """Pass the settled rows to the writing thread."""
         for account in self.accounts:
             columns = account.cut()
             if columns:
@@ -218,7 +218,7 @@ class Ledger:
             try:
                 job()
             except ServiceError as error:
-                # Nothing after it is written: a later part beside a missing one would look complete.
+                # Nothing is written after it: a later part after a missing one would suggest a complete ledger.
                 self._error = error
                 return
             except BaseException as error:
@@ -231,7 +231,7 @@ class Ledger:
 
 
 def new_summary(run_id: str, producer_id: int, scenario: str, seed: int, target_rate: float | None) -> ProducerSummary:
-    """The summary of a run that begins now."""
+    """The summary of a run that starts now."""
     return ProducerSummary(
         run_id=run_id,
         producer_id=producer_id,

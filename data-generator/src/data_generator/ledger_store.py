@@ -1,4 +1,4 @@
-"""The ledger's objects in the object store, through the S3 API. Evidence is written once: nothing lies over another."""
+"""The ledger's objects in the object store, through the S3 API. Each object is written once and never replaced."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 #: Seconds for one request on loopback or a home network; parts are a few hundred kilobytes.
 TIMEOUT_S = 10
-#: How long the store may be away before the run ends, seconds: longer than a restart of it, shorter than an hour lost.
+#: Outage of the store after which the run ends, seconds: longer than a restart of the store.
 PATIENCE_S = 60
-#: The first request is made by a person waiting: it fails soon.
+#: Timeout of the first request, while a person waits.
 FIRST_PATIENCE_S = 5
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -49,7 +49,7 @@ class LedgerStore:
         self._client = s3_client(settings, urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=False))
 
     def claim(self) -> None:
-        """Make sure that nobody has used this run id and producer number. Raises ConfigurationError when one has."""
+        """Raises ConfigurationError if this run id and producer number were used before."""
 
         def anything() -> str | None:
             found = self._client.list_objects(self._bucket, f"{self._prefix}{self._producer_id}/", recursive=True)
@@ -63,7 +63,7 @@ class LedgerStore:
             )
 
     def read_summary(self) -> ProducerSummary | None:
-        """What this producer wrote of the run before; None when it never did."""
+        """This producer's last summary of the run; None if there is none."""
 
         newest = newest_summary(self.keys(f"{self._prefix}{self._producer_id}/"))
         if newest is None:
@@ -72,7 +72,7 @@ class LedgerStore:
         return ProducerSummary.model_validate_json(self.get(newest) or b"")
 
     def get(self, key: str) -> bytes | None:
-        """An object of the ledger's bucket; None when there is none."""
+        """Read an object of the ledger's bucket; None if it does not exist."""
 
         def read() -> bytes | None:
             try:
@@ -90,10 +90,10 @@ class LedgerStore:
         return self._call(read)
 
     def put_part(self, entity: str, number: int, columns: dict[str, Any]) -> None:
-        """Write a part. One that is there already with the same rows stays: a process that died had written it."""
+        """Write a part. An existing part with the same rows is kept: a killed process wrote it."""
         table = pa.table(columns, schema=LEDGER_SCHEMA)
         buffer = io.BytesIO()
-        # A dictionary of numbers that are all different is larger than the numbers, and slower.
+        # A dictionary of distinct numbers is larger than the numbers, and slower.
         pq.write_table(table, buffer, compression="zstd", use_dictionary=["outcome", "injected"])
         key = part_key(self._prefix, self._producer_id, entity, number)
         if not self.put_new(key, buffer.getvalue()):
@@ -107,7 +107,7 @@ class LedgerStore:
         if not self.put_new(key, content) and self.get(key) != content:
             raise self._taken(key)
         self._summaries += 1
-        # The store was there and let us in: from now on a gap is an outage to sit out.
+        # The store is reachable and accepts our credentials: from now on, wait during outages.
         self._patience_s = PATIENCE_S
 
     def _next_summary(self) -> str:
@@ -120,7 +120,7 @@ class LedgerStore:
         )
 
     def put_landing(self, key: str, data: bytes) -> None:
-        """Write an object of the lake's bucket; ours is below `landing/` alone."""
+        """Write an object of the lake's bucket; only `landing/` is ours."""
         self._call(lambda: self._client.put_object(self._lake_bucket, key, io.BytesIO(data), len(data)))
 
     def keys(self, prefix: str) -> list[str]:
@@ -130,7 +130,7 @@ class LedgerStore:
         )
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Write an object of the ledger's bucket unless it is there: False then. Of two at once, one wins."""
+        """Write an object of the ledger's bucket unless it exists: False then. Of two concurrent calls, one wins."""
 
         def put() -> bool:
             url = self._client.get_presigned_url("PUT", self._bucket, key)

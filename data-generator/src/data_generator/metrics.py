@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the accounts when scraped: sending pays nothing for them."""
+"""Prometheus metrics, read from the ledger's counts at each scrape, at no cost to sending."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunCollector:
             "crm_generator_behind_schedule_seconds", "Age of the oldest record that is due.", value=status.behind_s
         )
         yield GaugeMetricFamily(
-            "crm_generator_target_rate", "Records/s that the scenario wants now.", value=status.target_rate or 0
+            "crm_generator_target_rate", "Records/s of the schedule now.", value=status.target_rate or 0
         )
         yield GaugeMetricFamily(
             "crm_generator_buffered_records", "Records waiting for an acknowledgement.", value=status.buffered

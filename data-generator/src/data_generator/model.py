@@ -1,19 +1,19 @@
-"""What the n-th send of a producer is, from (scenario, seed, producer) alone.
+"""Generates the n-th send of a producer from (scenario, seed, producer) alone.
 
 Statistical model
-- A pool of visits is under way, as many as the nominal rate times the mean gap between a visitor's steps. Each slot
-  picks one at random and lets it take its next step; a finished visit is replaced by a new one. Within a visit the
-  order of `entities.events` holds; between visits everything interleaves.
-- A purchase places an order in the next slot; what follows (paid, cancelled, refunded) is due some slots later.
+- There is a pool of active visits, of size nominal rate times the mean gap between a visitor's steps. Each slot
+  picks a visit at random for its next step; a finished visit is replaced by a new one. Steps of one visit keep the
+  order of `entities.events`; steps of different visits interleave.
+- A purchase places an order in the next slot; later changes (paid, cancelled, refunded) are due some slots later.
 - The scenario's `mix` gives slots to changes of products and profiles.
 - The scenario's `inject` turns slots into duplicates (the bytes of one of the last RECENT good sends again, under a
   number of their own), late records (event_ts further back than the contract allows) and poison. Late and poison
-  records are additional ones that nothing refers to, so that what silver drops tears no hole into visits, orders or
-  references.
+  records are extra records without references to them, so that records missing in silver leave visits, orders and
+  references intact.
 
-Slots, not seconds, drive it: the clock only stamps times. The same seed gives the same records, apart from the run
-id, the times, and the identifiers made from the run id (event_id, session_id, order_id): a second run of a seed must
-not be taken for re-sends of the first.
+Slots, not seconds, drive it: the clock only provides timestamps. The same seed generates the same records, except the
+run id, the times, and the identifiers derived from the run id (event_id, session_id, order_id): a second run of a seed
+must not be mistaken for re-sends of the first.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from data_platform_core.wire.ledger import Injected
 SOURCE = "generator"
 #: Duplicates repeat one of this many last good sends.
 RECENT = 256
-#: Visits under way at once, 40 MB of them: rates that no machine reaches must not fill its memory instead.
+#: Limit of active visits (40 MB): unreachable rates must not fill the memory.
 MOST_VISITS = 20_000
 #: How much later than allowed a late record is, minutes; the least is far above any transport delay.
 LATE_BY_MINUTES = (30, 240)
-#: A schema id that no registry has given out.
+#: A schema id that no registry has assigned.
 UNKNOWN_SCHEMA_ID = 2_000_000_000
 NONE, DUPLICATE, LATE, POISON = range(4)
-#: The ledger's word for each of the codes above.
+#: The ledger's value for each of the codes above.
 INJECTED = (Injected.NONE, Injected.DUPLICATE, Injected.LATE, Injected.POISON)
 
 
@@ -77,9 +77,9 @@ class Lane:
 
 
 class Model:
-    """Deals out sends. `schema_ids` by entity are those the registry gave."""
+    """Generates sends. `schema_ids` has the registry's ids by entity."""
 
-    #: What the envelope says has made the records.
+    #: Value of the envelope's `source`.
     source = SOURCE
 
     def __init__(
@@ -118,7 +118,7 @@ class Model:
         self._poisoned = 0
 
     def catalogue(self, now_ms: int) -> Iterator[Send]:
-        """What the traffic will refer to; to be sent, and acknowledged, before it."""
+        """Records that the traffic refers to; send them, and wait for acknowledgement, before it."""
         for index, lane in enumerate(self.lanes):
             for draft in lane.maker.initial():
                 yield self._good(index, draft, now_ms, now_ms)
@@ -142,9 +142,9 @@ class Model:
         return self._good(index, self.lanes[index].maker.draw(self._rng), due_ms, due_ms)
 
     def flood(self, entity: str, lines: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Endless (key, payload) of one entity, good records only; `Lane.envelope` completes each.
+        """Infinite (key, payload) of one entity, good records only; `Lane.envelope` completes each.
 
-        `lines` makes orders of so many lines on average. Raises ConfigurationError when it can't.
+        `lines`: average number of lines per order. Raises ConfigurationError if that is impossible.
         """
         lane = self.lanes[self._index[entity]]
         if lines is None:
@@ -201,11 +201,11 @@ class Model:
         return self._remember(send)
 
     def _step_ts(self, visit: Visit, due_ms: int) -> int:
-        """When the step just taken happened (event_ts)."""
+        """Time of the current step (event_ts)."""
         return due_ms - visit.delay_ms
 
     def _change_ts(self, order: Order, due_ms: int, final: bool) -> int:
-        """When an order's change happened; `final` says that it is the last one."""
+        """Time of an order's change; `final` marks the last one."""
         return due_ms
 
     def _new_visit(self, lane: Lane) -> Visit:
@@ -243,7 +243,7 @@ class Model:
         return self._complete(index, draft.key, lane.payload(**draft.fields), event_ts, due_ms, LATE)
 
     def _poison(self, due_ms: int) -> Send:
-        """The kinds take turns: truncated, wrong magic byte, unknown schema id, no UUID, then the entity's own."""
+        """Cycles through the kinds: truncated, wrong magic byte, unknown schema id, no UUID, then the entity's own."""
         index = self._victim()
         lane = self.lanes[index]
         draft = lane.maker.outdated(self._rng)

@@ -1,9 +1,9 @@
 """Several producer processes that share a run: started together, shown as one, ended together.
 
-Each process is a `Run` with its own producer number, ledger and Kafka client; of the schedule it takes every N-th
-record, so that all of theirs together are due exactly when one producer's would be. A pipe per process carries its
-status up and `stop` down; a producer whose pipe closes (the parent is gone) stops too. Signals are the parent's alone:
-those that a terminal sends to the whole group must not count twice.
+Each process is a `Run` with its own producer number, ledger and Kafka client. It sends every N-th record of the
+schedule, so that together they send exactly one producer's schedule. A pipe per process transports its status up and
+`stop` down. A producer whose pipe closes (the parent has died) stops too. Only the parent handles signals: those that a
+terminal sends to the whole group must not count twice.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from data_platform_core.errors import ConfigurationError, ServiceError, UserErro
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.wire.ledger import check_run_id
 
-#: More would only take turns on any machine that this is made for.
+#: Upper limit: more processes would only compete for the cores.
 MOST_PROCESSES = 64
-#: From the last producer's word that it is ready to the first due record, seconds: the word must have come round.
+#: From the last producer's `ready` to the first due record, seconds: time for the message to arrive.
 HEAD_START_S = 0.3
-#: Between looks at the processes, seconds, when none of them says anything.
+#: Poll interval of the processes, seconds, when none sends a message.
 LOOK_S = 0.5
 _READY, _REPORT, _DONE, _ERROR, _GO, _STOP = "ready", "report", "done", "error", "go", "stop"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a producer process needs to know. `work` is a method of Run, perhaps with its arguments bound."""
+    """Parameters of a producer process. `work` is a method of Run, optionally with bound arguments."""
 
     work: Callable[[Run], Status]
     scenario: Scenario
@@ -61,12 +61,12 @@ class _Producer:
         self.process.start()
         theirs.close()
 
-    def tell(self, word: str, value: Any = None) -> None:
-        with suppress(OSError):  # it has ended: `hear` finds out how
+    def send(self, word: str, value: Any = None) -> None:
+        with suppress(OSError):  # it has ended: `receive` determines how
             self.pipe.send((word, value))
 
-    def hear(self) -> None:
-        """Take in what it said; notice when it ended without a word."""
+    def receive(self) -> None:
+        """Process its messages; detect when it ended without one."""
         try:
             while not self.settled and self.pipe.poll():
                 self._take(*self.pipe.recv())
@@ -90,7 +90,7 @@ class _Producer:
 
 
 class Producers:
-    """`processes` producers of one run. `status` and `counts` are of all of them."""
+    """`processes` producers of one run. `status` and `counts` cover all of them."""
 
     def __init__(
         self,
@@ -106,23 +106,23 @@ class Producers:
         self._settings, self._scenario, self._env = settings, scenario, env
         self._run_id, self._number, self._report = check_run_id(run_id), processes, report
         self._producers: list[_Producer] = []
-        self._stopping = self._told = False
+        self._stopping = self._stop_sent = False
         self.status = Status(run_id, scenario.name)
         self.counts: Sequence[Counts] = ()
 
     def stop(self) -> None:
-        """End all of them cleanly. May be called from a signal handler."""
+        """Stop all of them cleanly. May be called from a signal handler."""
         self._stopping = True
 
     def kill(self) -> None:
-        """End all of them at once."""
+        """Kill all of them."""
         for producer in self._producers:
             producer.process.kill()
 
     def work(self, work: Callable[[Run], Status]) -> Status:
-        """Start the producers, wait for all. Raises the gravest of their errors, a UserError, once all have ended."""
+        """Start the producers and wait for all. Raises the most severe of their errors, a UserError, at the end."""
         for number in range(self._number):
-            # All numbers are looked at before the first is taken: a refused run leaves nothing behind.
+            # All numbers are checked before the first is claimed: a refused run leaves nothing behind.
             LedgerStore(self._settings.object_store, self._run_id, number).claim()
         try:
             for number in range(self._number):
@@ -147,18 +147,18 @@ class Producers:
         wait(open_pipes, LOOK_S)
         for producer in self._producers:
             if not producer.settled:
-                producer.hear()
+                producer.receive()
         if any(producer.error for producer in self._producers):
             self.stop()
-        if self._stopping and not self._told:
-            self._told = True
+        if self._stopping and not self._stop_sent:
+            self._stop_sent = True
             self._tell_all(_STOP)
         self._gather()
 
     def _tell_all(self, word: str, value: Any = None) -> None:
         for producer in self._producers:
             if not producer.settled:
-                producer.tell(word, value)
+                producer.send(word, value)
 
     def _gather(self) -> None:
         started = self.status.started
@@ -184,11 +184,11 @@ class _Child:
 
     def report(self, status: Status) -> None:
         self._say(_REPORT, (status, self.run.counts))
-        if self._told(0) == _STOP:
+        if self._received(0) == _STOP:
             self.run.stop()
 
     def gate(self) -> datetime | None:
-        """Ready; the moment to begin, when all are."""
+        """Report ready; returns the start time when all are ready."""
         self._say(_READY)
         while True:
             try:
@@ -199,7 +199,7 @@ class _Child:
                 self.run.stop()
             return value if word == _GO else None
 
-    def _told(self, seconds: float) -> str | None:
+    def _received(self, seconds: float) -> str | None:
         try:
             return self._pipe.recv()[0] if self._pipe.poll(seconds) else None
         except (EOFError, OSError):
@@ -209,7 +209,7 @@ class _Child:
         try:
             self._pipe.send((word, value))
         except OSError:
-            self.run.stop()  # nobody listens: the parent is gone
+            self.run.stop()  # the parent has died
 
 
 def _produce(pipe: Connection, job: Job) -> None:
@@ -224,5 +224,5 @@ def _produce(pipe: Connection, job: Job) -> None:
         word, value = _DONE, (status, child.run.counts)
     except UserError as error:
         word, value = _ERROR, (type(error), str(error))
-    with suppress(OSError):  # the ledger is settled; nobody may be left to tell
+    with suppress(OSError):  # the ledger is settled; the parent may have died
         pipe.send((word, value))

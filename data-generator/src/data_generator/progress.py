@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, log lines elsewhere, a table at the end."""
+"""Display of a run: a live line on a terminal, log lines elsewhere, a table at the end."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _line(status: Status) -> Text:
 
 
 def summary_table(counts: Sequence[Counts], status: Status) -> Table:
-    """What the ledger says, by entity."""
+    """The ledger's counts by entity."""
     table = Table(title=f"run {status.run_id}: {status.achieved_rate:,.1f} records/s over {status.elapsed_s:,.1f} s")
     table.add_column("entity")
     for column in ("sent", "acknowledged", "failed", "unknown"):

@@ -1,8 +1,7 @@
 """One run of one producer: check everything, send the catalogue, follow the scenario, settle the ledger.
 
-`produced_ts` of a record is the time at which it was due, not the time at which a sender running late got round to
-it: latency measured from it includes the wait (no coordinated omission). In a flood nothing is due, and it is the time
-of sending.
+`produced_ts` of a record is its due time, not the time at which a late sender sent it: latency measured from it
+includes the wait (no coordinated omission). A flood has no schedule; there it is the time of sending.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.settings import Settings
 from data_platform_core.wire.ledger import check_run_id
 
-#: Seconds between looks at progress and metrics.
+#: Seconds between updates of progress and metrics.
 REPORT_S = 0.5
-#: What a flood plans for when it reserves numbers, records/s: the fastest that was seen.
+#: Rate for which a flood reserves numbers, records/s: the highest observed.
 FLOOD_RATE = 60_000
-#: After this long without a settled record the end of a run gives up waiting: no broker answered in time.
+#: Seconds without a settled record after which the end of a run stops waiting: no broker answered in time.
 DRAIN_S = DELIVERY_TIMEOUT_MS / 1000 + 10
 
 
@@ -51,7 +50,7 @@ def _on_monotonic_clock(moment: datetime) -> float:
 
 
 class Run:
-    """Holds the parts of one run together. `stop` may be called from a signal handler."""
+    """One run and its parts. `stop` may be called from a signal handler."""
 
     model_kind: type[Model] = Model
 
@@ -76,11 +75,11 @@ class Run:
 
     @property
     def counts(self) -> list[Counts]:
-        """What became of the sends so far, by entity."""
+        """Outcomes of the sends so far, by entity."""
         return [Counts(a.entity, a.sent, a.acked, a.failed, a.unknown) for a in self.accounts]
 
     def stop(self) -> None:
-        """Send nothing more; settle what was sent."""
+        """Send nothing more; settle pending sends."""
         self._stopping = True
 
     def paced(self) -> Status:
@@ -111,9 +110,9 @@ class Run:
         return self.status
 
     def flood(self, entity: str, count: int, lines: int | None = None) -> Status:
-        """`count` unique good records of one entity as fast as the brokers take them, or until `stop`.
+        """Send `count` unique good records of one entity as fast as the brokers accept them, or until `stop`.
 
-        `lines`: of an order, on average; see `Model.flood`.
+        `lines`: average lines of an order; see `Model.flood`.
         """
         contracts = load_contracts()
         if entity not in contracts:
@@ -142,7 +141,7 @@ class Run:
         return self.status
 
     def _begin(self) -> datetime | None:
-        """Wait at the gate."""
+        """Wait for the start."""
         self._phase("ready")
         return None if self._stopping else self._gate()
 
@@ -150,7 +149,7 @@ class Run:
     def _open(
         self, contracts: dict[str, Contract], rate: float, only: str | None = None
     ) -> Iterator[tuple[Model, KafkaSink, Ledger]]:
-        """Preflight, then the parts of the run; on leaving, however that is, the ledger is settled."""
+        """Preflight, then the parts of the run; the ledger is settled on every exit."""
         used = {entity: contract for entity, contract in contracts.items() if only in (None, entity)}
         schema_ids = self._preflight(used)
         scenario = self._scenario.among(self._share.of)
@@ -169,7 +168,7 @@ class Run:
             self._settle(sink, ledger)
 
     def _preflight(self, contracts: dict[str, Contract]) -> dict[str, int]:
-        """Topics and registry as the contracts want them, before anything is sent. Schema ids by entity."""
+        """Check topics and registry against the contracts, before anything is sent. Returns schema ids by entity."""
         from data_platform_core.kafka.registry import RegistryClient
         from data_platform_core.kafka.topics import verify_topics
 
@@ -215,7 +214,7 @@ class Run:
         self._phase("done")
 
     def _outcome(self) -> dict[str, Any]:
-        """What the ledger's summary says at the end beside the counts."""
+        """Fields of the ledger's final summary besides the counts."""
         status = self.status
         outcome: dict[str, Any] = {"achieved_rate": round(status.achieved_rate, 1)}
         if self._tally:
@@ -229,7 +228,7 @@ class Run:
         self._report(self.status)
 
     def _follow(self, sink: KafkaSink, pacer: Pacer, shape: Shape) -> None:
-        """Keep the tally, and look at the schedule."""
+        """Update the tally and check the schedule."""
         assert self._tally is not None
         status, elapsed_s = self.status, pacer.elapsed_s
         self._tally.mark(elapsed_s, sum(account.acked for account in self.accounts) - status.catalogue)

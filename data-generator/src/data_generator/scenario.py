@@ -1,6 +1,6 @@
-"""Scenarios: what a run sends, as data. `load_scenario` reads a YAML file; every key is documented here.
+"""Scenarios: the content of a run, as data. `load_scenario` reads a YAML file; every key is documented here.
 
-Shares are between 0 and 1. A file that asks for something impossible is refused with the key and its value.
+Shares are between 0 and 1. An impossible value is refused with its key.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from data_platform_core.paths import SCENARIOS_DIR, require_folder
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: The key of `mix` for visits: their events and the orders they lead to.
+#: The key of `mix` for visits: their events and resulting orders.
 VISITS = "visits"
-#: Records/s; a scenario that asks for more has a slip of the keyboard in it.
+#: Maximum rate, records/s; a higher one is a typing error.
 HIGHEST_RATE = 1_000_000
-#: Of a scenario file: some hundred times what the largest has.
+#: Size limit of a scenario file: a few hundred times the largest one.
 MAX_BYTES = 1024 * 1024
 
 
@@ -76,7 +76,7 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Curve(Strict):
-    """How the rate follows the local day. `flat` holds it at `rate.high`."""
+    """The rate by the local hour. `flat` keeps it at `rate.high`."""
 
     flat: bool = False
     zone: Zone = "Asia/Seoul"
@@ -103,7 +103,7 @@ class SpikePhases(Strict):
 
 
 class Population(Strict):
-    """Sizes of what is sent before the traffic that refers to it. `zipf_exponent` shapes product popularity."""
+    """Number of products and profiles that are sent before the traffic. `zipf_exponent`: product popularity."""
 
     products: int = Field(ge=1, le=1_000_000)
     profiles: int = Field(ge=1, le=10_000_000)
@@ -111,7 +111,7 @@ class Population(Strict):
 
 
 class Funnel(Strict):
-    """How visits go. Probabilities of the next step; `ctr` by banner position from 0, before device and channel."""
+    """Probabilities of a visit's next step; `ctr` by banner position from 0, before device and channel factors."""
 
     step_gap_s: float = Field(default=1.0, gt=0, le=3600)
     rounds: float = Field(default=2.5, ge=1, le=100)
@@ -134,7 +134,7 @@ class Funnel(Strict):
 
 
 class Injection(Strict):
-    """Shares of all sends that are wrong on purpose, and how late and poison spread over the entities."""
+    """Shares of injected faults among all sends, and the distribution of late and poison over the entities."""
 
     duplicates: float = Field(default=0, ge=0, le=1)
     late: float = Field(default=0, ge=0, le=1)
@@ -168,7 +168,7 @@ class Scenario(Strict):
     mix: dict[str, float]
     population: Population
     funnel: Funnel = Funnel()
-    # Made when it is needed: its check reads the contracts, which an import must not.
+    # Created lazily: its check reads the contracts, which an import must not do.
     inject: Injection = Field(default_factory=Injection)
 
     @field_validator("mix")
@@ -205,7 +205,7 @@ class Scenario(Strict):
 
     @property
     def lasts_s(self) -> float | None:
-        """Seconds from the first due record to the end, whatever says it; None: until stopped."""
+        """Seconds from the first due record to the end, from any source; None: until stopped."""
         whole = sum(self.spike.model_dump().values()) if self.spike else None
         return min((seconds for seconds in (self.duration_s, whole) if seconds is not None), default=None)
 
@@ -216,7 +216,7 @@ class Scenario(Strict):
 
 
 def scenario_path(name: str) -> Path:
-    """The file of one of the scenarios that come with the generator."""
+    """The path of a built-in scenario."""
     return SCENARIOS_DIR / f"{name}.yaml"
 
 
@@ -252,7 +252,7 @@ def load_model(kind: type[Model], path: Path, overrides: Mapping[str, Any] | Non
 
 
 def _text(path: Path) -> str:
-    """The file's text. Raises ConfigurationError for what is no regular file or too large: a device never ends."""
+    """The file's text. Raises ConfigurationError if it is too large or not a regular file (a device never ends)."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ConfigurationError(f"scenario {path} is not a regular file; give a YAML file")

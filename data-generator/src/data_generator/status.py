@@ -1,4 +1,4 @@
-"""What a run says about itself: to its display, its metrics, and the process that started it."""
+"""Status of a run, for its display, its metrics and its parent process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 from data_generator.load.tally import merged
 from data_platform_core.wire.ledger import PhaseCount
 
-#: What a run goes through, in this order.
+#: Phases of a run, in order.
 LIFE = ("starting", "checking topics and registry", "sending catalogue", "ready", "sending", "settling", "done")
 
 
 @dataclass
 class Status:
-    """What a run says about itself while it runs; rates are records/s, times seconds."""
+    """Status of a run while it runs; rates are records/s, times seconds."""
 
     run_id: str
     scenario: str = ""
@@ -54,7 +54,7 @@ class Counts(NamedTuple):
 
 
 class Observed(Protocol):
-    """A run, or several that are shown as one."""
+    """A run, or several runs displayed as one."""
 
     status: Status
 
@@ -63,7 +63,7 @@ class Observed(Protocol):
 
 
 def together(run_id: str, statuses: Sequence[Status]) -> Status:
-    """The status of several producers as if they were one: the phase is that of the one furthest back."""
+    """The combined status of several producers: the phase is the earliest of all."""
     if not statuses:
         return Status(run_id)
     last = min(statuses, key=lambda status: LIFE.index(status.phase))

@@ -1,8 +1,8 @@
-"""Large orders for floods: as true to the contract as those of visitors, and a few microseconds each.
+"""Large orders for floods: as valid as those of visitors, at a few microseconds each.
 
 A visitor's order is drawn line by line, which at 18 lines (about 300 bytes) costs more than sending it. Here the lines
-come from shuffled price lists, NumPy's work: each order takes the next few of one list, so that no product stands on
-two of its lines, and no two orders share a stretch of a list. All else is an order's as ever: its own id, customer,
+come from shuffled price lists, NumPy's work: each order takes the next few of one list, so that no product is on
+two of its lines, and no two orders share a section of a list. Everything else is as usual: its own id, customer,
 payment, amount equal to the sum of its lines. It is the first record of the order, `placed`.
 """
 

@@ -1,4 +1,4 @@
-"""What the traffic of one producer refers to: the catalogue, the customers, and the identifiers it gives out."""
+"""Reference data of one producer's traffic: the catalogue, the customers, and its identifiers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_generator.scenario import Scenario
 class World:
     """Built from the seed alone; every producer of a scenario has the same catalogue and customers.
 
-    Order and session ids carry 40 bits of (run, producer), so that two runs of one seed don't tread on each other.
+    Order and session ids carry 40 bits of (run, producer), so that two runs of one seed don't collide.
     """
 
     def __init__(self, scenario: Scenario, run_id: str, producer_id: int) -> None:
@@ -22,7 +22,7 @@ class World:
         rng = Random(f"{scenario.seed}/world")
         self.products: list[Product] = make_catalogue(rng, scenario.population.products)
         self.profiles: list[Profile] = make_profiles(rng, scenario.population.profiles)
-        # Popularity has nothing to do with the order of ids.
+        # Popularity is independent of the order of ids.
         ranked = self.products.copy()
         rng.shuffle(ranked)
         self.popularity: Weighted[Product] = zipf(ranked, scenario.population.zipf_exponent)

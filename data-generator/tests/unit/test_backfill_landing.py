@@ -38,7 +38,7 @@ def shelf(*taken: str) -> Any:
     return Shelf(*taken)
 
 
-def test_numbers_rise_and_one_that_another_run_takes_in_between_is_passed_over() -> None:
+def test_numbers_rise_and_skip_one_that_another_run_used_meanwhile() -> None:
     store = shelf("landings/000001", "landings/000002")
     store.hidden = {"landings/000002"}  # written after we looked
     assert claim_number(store, "a") == 3
@@ -67,7 +67,7 @@ def test_a_chunk_is_one_file_per_entity_acknowledged_once_it_is_there(contracts:
     ]
 
 
-def test_the_manifest_says_what_must_be_found() -> None:
+def test_the_manifest_lists_the_required_rows() -> None:
     store = shelf()
     LandingTarget(store, "a-run", 0, 7).finish(3, {"orders": 12})
     [(key, content)] = store.objects.items()

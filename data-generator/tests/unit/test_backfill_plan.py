@@ -101,7 +101,7 @@ def test_numbers_are_dense_by_entity(contracts: dict[str, Contract]) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.02, 5.0])
-def test_records_are_of_the_past_and_a_visit_takes_minutes_not_hours(
+def test_records_are_of_the_past_and_a_visit_lasts_minutes_not_hours(
     contracts: dict[str, Contract], decode: Callable[[str, bytes], dict[str, Any]], scale: float
 ) -> None:
     visits: dict[str, list[int]] = {}
@@ -149,7 +149,7 @@ def test_a_scenario_that_would_be_late_is_refused(tmp_path: Path) -> None:
         load_model(BackfillScenario, FILE, {"curve.months": [1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]})
 
 
-def test_a_resumed_run_is_as_it_was_unless_told_otherwise_and_each_difference_is_named() -> None:
+def test_a_resumed_run_keeps_its_options_and_each_difference_is_named() -> None:
     before = plan(scale=0.5, seed=7)
     a_week_later = date(2026, 11, 28)
     assert Wish(path=FILE).plan(before, a_week_later).differences(before) == []

@@ -43,7 +43,7 @@ def target(contracts: dict[str, Contract], sent: Sent) -> KafkaTarget:
     return found
 
 
-def test_what_the_log_has_is_not_sent_and_is_acknowledged_where_it_lies(
+def test_records_in_the_log_are_not_resent_and_are_acknowledged_at_their_offset(
     target: KafkaTarget, sent: Sent, contracts: dict[str, Contract]
 ) -> None:
     account = Account("orders")

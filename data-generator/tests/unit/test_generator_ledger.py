@@ -67,7 +67,7 @@ def digest_of(seq: int) -> int:
     return 2**64 - 1 - seq
 
 
-def test_rows_hold_each_number_once_with_its_outcome_in_whatever_order_answers_came() -> None:
+def test_rows_have_each_number_once_with_its_outcome_in_any_order_of_answers() -> None:
     shelf, rng = Shelf(), Random(5)
     ledger = ledger_on(shelf)
     events = ledger.accounts[0]
@@ -144,7 +144,7 @@ def test_nothing_is_sent_that_is_not_reserved_in_the_store() -> None:
     assert unsettled_below(shelf.summaries[-1], "events") == 0
 
 
-def test_sending_stops_while_the_store_does_not_answer_and_goes_on_when_it_does() -> None:
+def test_sending_pauses_while_the_store_does_not_answer() -> None:
     shelf = Shelf()
     ledger = ledger_on(shelf)
     events = ledger.accounts[0]

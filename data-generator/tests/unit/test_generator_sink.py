@@ -25,7 +25,7 @@ def outcomes(account: Account) -> tuple[int, int, int]:
     return account.acked, account.failed, account.unknown
 
 
-def test_a_send_that_nobody_answered_is_unknown(sink: KafkaSink) -> None:
+def test_a_send_without_an_answer_is_unknown(sink: KafkaSink) -> None:
     account = Account("events")
     sink.send(account, TOPIC, 0, b"key", b"value")
     sink.send_all(account, TOPIC, 1, [(b"key", b"value")])

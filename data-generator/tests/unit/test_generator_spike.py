@@ -132,14 +132,14 @@ def run_at(capacity: float, shape: Spike | Flat, duration_s: float) -> tuple[Tal
     return tally, pacer
 
 
-def test_a_sender_that_keeps_up_has_nothing_to_tell() -> None:
+def test_a_sender_that_keeps_up_reports_nothing() -> None:
     tally, pacer = run_at(10_000, SPIKE, 20)
     phases = tally.phases(pacer.elapsed_s)
     assert sum(count.due for count in phases.values()) == 1_010
     assert shortfall(phases, pacer.worst_behind_s) is None
 
 
-def test_a_rate_that_can_not_be_reached_is_told_with_target_and_achieved() -> None:
+def test_an_unreachable_rate_is_reported_with_target_and_achieved() -> None:
     tally, pacer = run_at(6_000, Spike(1_000, 10_000, baseline_s=5, ramp_s=4, hold_s=6, decay_s=2, recovery_s=3), 20)
     phases = tally.phases(20)
     assert phases["hold"].due == pytest.approx(60_000, abs=1)

@@ -1,7 +1,7 @@
-"""`crm`: every task of the platform's core, one command each.
+"""`crm`: the platform's core, one command per task.
 
 Exit codes: 0 done, 1 an equation of the accounting does not hold, 2 a mistake in options, files or settings, 3 a
-service is missing or not as it must be.
+service is unavailable or misconfigured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data_platform_core.topology import load_topology
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
 stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
-lake = typer.Typer(no_args_is_help=True, help="Bronze and silver, beside the stream.")
+lake = typer.Typer(no_args_is_help=True, help="Bronze and silver: import files, show the writer lease.")
 dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
@@ -38,13 +38,13 @@ def environment(
     context: typer.Context,
     env: Annotated[str | None, typer.Option("--env", help="Environment: a file of topology/.")] = None,
 ) -> None:
-    """Which environment to work on; default: CRM_ENVIRONMENT, then `local`."""
+    """Commands of the CRM data platform. The environment defaults to CRM_ENVIRONMENT, then `local`."""
     context.obj = env
 
 
 @warehouse.command("migrate")
 def migrate(context: typer.Context) -> None:
-    """Bring schemas, tables and roles of the warehouse up to date."""
+    """Update the warehouse's schemas, tables and roles."""
     from data_platform_core.warehouse import schema
 
     schema.migrate(load_settings("admin", context.obj))
@@ -56,7 +56,7 @@ def run_stream(
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
 ) -> None:
     """Ingest into bronze and silver until stopped."""
-    from data_platform_core.streaming.main import run
+    from data_platform_core.streaming.driver import run
 
     run(load_settings("streaming", context.obj), entity or ())
 
@@ -67,7 +67,7 @@ def load(
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the landing tables, load all of silver.")] = False,
 ) -> None:
-    """Carry what is new in silver into the warehouse."""
+    """Load new rows of silver into the warehouse."""
     from data_platform_core.batch.load_warehouse import run
 
     run(load_settings("batch", context.obj), entity or (), rebuild=rebuild)
@@ -77,11 +77,11 @@ def load(
 def import_landed(
     context: typer.Context, run_id: Annotated[str, typer.Option(help="A run of `crm-generator backfill --sink lake`.")]
 ) -> None:
-    """Take the files of a run that went straight to the lake into bronze and silver; the stream must be stopped."""
+    """Import the files of a lake backfill into bronze and silver; the stream must be stopped."""
     from data_platform_core.wire.ledger import check_run_id
 
     check_run_id(run_id)
-    from data_platform_core.streaming.jobs.landing import import_run
+    from data_platform_core.streaming.ingest.landing import import_run
 
     for entity, rows in import_run(load_settings("streaming", context.obj), run_id).items():
         typer.echo(f"{entity}: {rows:,} rows in bronze")
@@ -91,10 +91,10 @@ def import_landed(
 def show_lease(
     context: typer.Context,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Take it from a holder that can't be stopped; its writes will fail.")
+        bool, typer.Option("--take-over", help="Revoke it from a holder that can't be stopped; its writes will fail.")
     ] = False,
 ) -> None:
-    """Which process may write bronze and silver."""
+    """Show which process may write bronze and silver."""
     from data_platform_core.lake import lease_report
 
     settings = load_settings("streaming", context.obj)
@@ -119,7 +119,7 @@ def parse_project(context: typer.Context) -> None:
 
 @dbt.command("docs")
 def write_docs(context: typer.Context) -> None:
-    """Write the marts' documentation and say where it is."""
+    """Write the marts' documentation and print its path."""
     from data_platform_core.warehouse.dbt_runner import dbt_docs
 
     typer.echo(dbt_docs(load_settings("dbt", context.obj)))
@@ -127,7 +127,7 @@ def write_docs(context: typer.Context) -> None:
 
 @app.command("jobs")
 def list_jobs() -> None:
-    """List what the platform runs: command, account, servers it needs, why a second run does no harm."""
+    """List the platform's jobs: command, account, required servers, and why a second run is safe."""
     from rich.console import Console
     from rich.table import Table
 
@@ -173,10 +173,10 @@ def show_secrets(context: typer.Context) -> None:
 
 @app.command("generate")
 def generate_files(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file has drifted.")] = False,
 ) -> None:
-    """Write the files that are derived from contracts and topology."""
-    from data_platform_core import generate
+    """Write the files generated from contracts and topology."""
+    from data_platform_core.generated import generate
 
     if check:
         generate.check()
@@ -186,7 +186,7 @@ def generate_files(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)
 
 

@@ -1,9 +1,11 @@
-"""Calling programs, ours and the machine's: their output, or one line that says what failed."""
+"""Runs programs: returns their output, or raises an error of one line."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_platform_core.errors import ServiceError
@@ -19,7 +21,7 @@ def call(
     environment: Mapping[str, str] | None = None,
     timeout_s: float | None = 900,
 ) -> str:
-    """Run to the end and return what it printed. Raises ServiceError with its last words when it fails."""
+    """Run a program and return its output. Raises ServiceError with the end of the output when it fails."""
     try:
         done = subprocess.run(
             arguments,
@@ -42,13 +44,32 @@ def call(
     return done.stdout
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Programs started inside get Ctrl-C only once they call `accept_interrupts`, as our command lines do first.
+
+    Until then Python imports modules for up to seconds, and would answer Ctrl-C with a traceback. A program that never
+    calls it is ended by whoever started it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def accept_interrupts() -> None:
+    """Raises KeyboardInterrupt if Ctrl-C was pressed while they were held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def succeeds(arguments: Sequence[str]) -> bool:
-    """Whether it ends with 0; what it prints is dropped."""
+    """Whether the program exits with 0; its output is discarded."""
     return subprocess.run(arguments, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def last_words(output: str) -> str:
-    """The end of what a program printed, on one line."""
+    """The end of a program's output, on one line."""
     return " | ".join(output.strip()[-_LAST_WORDS:].splitlines())
 
 

@@ -1,7 +1,7 @@
 """Truth 1: what the data is, read from `data-platform-core/contracts/<entity>/`.
 
-A folder holds `schema.avsc` (the wire schema, registered as it stands) and `contract.yaml` (grain, key, topic,
-checks, how silver treats it). `load_contracts` checks both against each other before anything uses them.
+A folder has `schema.avsc` (the wire schema, registered unchanged) and `contract.yaml` (grain, key, topic, checks,
+silver's rules). `load_contracts` checks them against each other before anything uses them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from data_platform_core.errors import ConfigurationError
 from data_platform_core.naming import EntityNames, names
 from data_platform_core.paths import CONTRACTS_DIR, require_folder
 
-#: A record that comes twice has the same one: silver keeps the first, the warehouse stores one.
+#: Equal for duplicates of a record: silver keeps the first, the warehouse stores one.
 IDEMPOTENCY_KEY = "event_id"
-#: Every record of every entity starts with these; accounting and deduplication stand on them.
+#: Every record of every entity starts with these; accounting and deduplication depend on them.
 ENVELOPE = (IDEMPOTENCY_KEY, "event_ts", "produced_ts", "source", "run_id", "producer_id", "seq")
 
 #: `source` of records whose event times lie in the past on purpose: they are not late.
@@ -51,7 +51,7 @@ class Freshness(_Frozen):
 
 
 class SumsSpec(_Frozen):
-    """What accounting sums: rows per value of `kind`, and the total of `amount` (whole KRW) where there is one."""
+    """What accounting sums: rows per value of `kind`, and the total of `amount` (whole KRW) if there is one."""
 
     kind: str
     amount: str | None = None
@@ -62,7 +62,7 @@ class SumsSpec(_Frozen):
 
 
 class MaxLength(BaseModel):
-    """Characters at most of a text field: `default`, and the fields that differ, by name."""
+    """Maximum length of text fields in characters: `default`, and exceptions by field name."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, int]
@@ -70,7 +70,7 @@ class MaxLength(BaseModel):
     default: int = Field(ge=1)
 
     def of(self, field: str) -> int:
-        """The bound of a field."""
+        """The maximum length of `field`."""
         return self.__pydantic_extra__.get(field, self.default)
 
 
@@ -104,7 +104,7 @@ class Contract(_ContractFile):
 
     @property
     def avro_json(self) -> str:
-        """The wire schema as the registry gets it."""
+        """The wire schema as registered."""
         return json.dumps(self.avro)
 
     @property
@@ -114,13 +114,13 @@ class Contract(_ContractFile):
 
     @property
     def max_lengths(self) -> dict[str, int]:
-        """Characters at most by field that is or holds text; one with accepted values needs no other bound."""
+        """Maximum length by field that is or contains text; a field with accepted values needs none."""
         texts = (field["name"] for field in self.avro["fields"] if holds_text(field["type"]))
         return {name: self.max_length.of(name) for name in texts if name not in self.accepted_values}
 
 
 def holds_text(avro_type: Any) -> bool:
-    """Whether an Avro type is a string or has one inside it, at any depth. The keys of a map are text."""
+    """Whether an Avro type is a string or contains one at any depth. The keys of a map are text."""
     if isinstance(avro_type, list):
         return any(holds_text(branch) for branch in avro_type)
     if isinstance(avro_type, str):

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line naming the thing, its value, and what to do; no traceback."""
+"""Errors that the user can fix: one line with the thing, its value and what to do; no traceback."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ class UserError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """What the command line prints, an error each; one, but for errors that gather several."""
+        """The lines that the command line prints: one, or one per collected error."""
         return [str(self)]
 
 
 class ConfigurationError(UserError):
-    """A file or a setting says something impossible."""
+    """A file or a setting has an impossible value."""
 
 
 class ServiceError(UserError):
-    """A service is missing, refuses our credentials, or is not in the state that topology and contracts ask for."""
+    """A service is missing, refuses our credentials, or differs from what topology and contracts require."""
 
     exit_code = 3
 
 
 class UnreachableError(ServiceError):
-    """A service does not answer, or is not ready yet: the one trouble of a service that waiting may cure.
+    """A service does not answer or is not ready yet: the one service error that waiting may fix.
 
-    `service` names it as people and the metric `crm_streaming_waiting` do.
+    `service` is its name in messages and in the metric `crm_streaming_waiting`.
     """
 
     def __init__(self, service: str, message: str) -> None:
@@ -48,5 +48,11 @@ class LeaseLostError(ServiceError):
 
 class AccountingError(UserError):
     """An equation does not hold, or can't be evaluated."""
+
+    exit_code = 1
+
+
+class GeneratedFileError(UserError):
+    """A generated file differs from its current sources."""
 
     exit_code = 1

@@ -1,7 +1,7 @@
-"""The catalogue of jobs: what the platform runs, as whom, on what, and what makes a second run harmless.
+"""The catalogue of jobs: command, account, required servers, and why a second run is safe.
 
-Demo, tests, playbooks, schedules and manifests read it: none of them types a command of its own. A runtime decides how
-a job runs (a child process, a supervised service, a pod); what runs is the same everywhere.
+Demo, tests, playbooks, schedules and manifests get their commands from it. A runtime decides how a job runs (a child
+process, a supervised service, a pod). The command is the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic import StringConstraints, model_validator
 
 from data_platform_core.access.matrix import SERVICES_FILE, Matrix, load_matrix
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.infrastructure import Frozen
+from data_platform_core.topology.endpoints import Frozen
 
-#: The program that names its environment before its command: `crm --env test load`.
+#: The program whose environment option comes before its command: `crm --env test load`.
 _CORE = "crm"
 _GENERATOR = "crm-generator"
 
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class System(StrEnum):
-    """A server that a job talks to."""
+    """A server that a job uses."""
 
     KAFKA = "kafka"
     REGISTRY = "registry"
@@ -43,8 +43,8 @@ class Job(Frozen):
     """One entry of the catalogue.
 
     `command`: program and subcommand, without the environment. `service`: the account in the matrix. `needs`: servers
-    that must answer. `idempotent_by`: why running it again does no harm. `takes_run_id`: it works on one run, and needs
-    its name. `plan`, `verify`: the same job as a dry run and as a check, where it has them.
+    that must answer. `idempotent_by`: why a second run is safe. `takes_run_id`: whether it needs the name of a run.
+    `plan`, `verify`: the job's dry run and check, if it has them.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?$")]
@@ -59,7 +59,7 @@ class Job(Frozen):
     verify: tuple[str, ...] = ()
 
     def in_environment(self, environment: str, *options: str, run_id: str | None = None) -> tuple[str, ...]:
-        """The command as a person types it: `("crm", "--env", "test", "load")`; `options` go to its end.
+        """The command as typed in a shell: `("crm", "--env", "test", "load")`; `options` are appended.
 
         Raises ConfigurationError when a run's name is missing, or given to a job that takes none.
         """
@@ -76,7 +76,7 @@ class Job(Frozen):
         return (program, *place, *subcommand) if program == _CORE else (program, *subcommand, *place)
 
     def argv(self, environment: str, *options: str, run_id: str | None = None) -> list[str]:
-        """The same for a child process: the program by its path. Raises as `in_environment`."""
+        """The same for a child process: the program by its path. Raises the same errors as `in_environment`."""
         program, *arguments = self.in_environment(environment, *options, run_id=run_id)
         return [program_path(program), *arguments]
 
@@ -90,7 +90,7 @@ class Job(Frozen):
 _JOBS = (
     Job(
         name="topics",
-        summary="Topics, partitions and their configuration as contracts and topology say",
+        summary="Create and configure topics from contracts and topology",
         command=(_CORE, "topics", "apply"),
         plan=(_CORE, "topics", "plan"),
         verify=(_CORE, "topics", "verify"),
@@ -100,7 +100,7 @@ _JOBS = (
     ),
     Job(
         name="acls",
-        summary="Rules on Kafka as the matrix of accounts says",
+        summary="Apply Kafka's access rules from the matrix of accounts",
         command=(_CORE, "acls", "apply"),
         plan=(_CORE, "acls", "plan"),
         verify=(_CORE, "acls", "verify"),
@@ -110,7 +110,7 @@ _JOBS = (
     ),
     Job(
         name="schemas",
-        summary="The contracts' schemas in the registry",
+        summary="Register the contracts' schemas",
         command=(_CORE, "registry", "apply"),
         service="admin",
         needs=frozenset({System.REGISTRY}),
@@ -118,7 +118,7 @@ _JOBS = (
     ),
     Job(
         name="migrations",
-        summary="Schemas, tables and roles of the warehouse",
+        summary="Update schemas, tables and roles of the warehouse",
         command=(_CORE, "warehouse", "migrate"),
         service="admin",
         needs=frozenset({System.POSTGRES}),
@@ -126,7 +126,7 @@ _JOBS = (
     ),
     Job(
         name="generate-normal",
-        summary="An ordinary day's records",
+        summary="Send an ordinary day's records",
         command=(_GENERATOR, "normal"),
         service="generator",
         needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
@@ -135,7 +135,7 @@ _JOBS = (
     ),
     Job(
         name="generate-spike",
-        summary="A campaign's records: baseline, ramp, hold, decay",
+        summary="Send a campaign's records: baseline, ramp, hold, decay",
         command=(_GENERATOR, "spike"),
         service="generator",
         needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
@@ -144,16 +144,16 @@ _JOBS = (
     ),
     Job(
         name="generate-backfill",
-        summary="A history of past days, to Kafka or straight to the lake",
+        summary="Send a history of past days, to Kafka or straight to the lake",
         command=(_GENERATOR, "backfill"),
         service="generator",
         needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
-        idempotent_by="a run that was interrupted resumes behind its last acknowledged record",
+        idempotent_by="an interrupted run resumes after its last acknowledged record",
         takes_run_id=True,
     ),
     Job(
         name="ingest",
-        summary="Topics to bronze and silver, dead letters aside, until stopped",
+        summary="Stream topics to bronze, silver and dead letters until stopped",
         command=(_CORE, "stream", "run"),
         service="streaming",
         kind=Kind.SPARK,
@@ -162,17 +162,17 @@ _JOBS = (
     ),
     Job(
         name="backfill-import",
-        summary="Files of a run that went straight to the lake, to bronze and silver; while the stream is stopped",
+        summary="Import the files of a lake backfill into bronze and silver; the stream must be stopped",
         command=(_CORE, "lake", "import"),
         service="streaming",
         kind=Kind.SPARK,
         needs=frozenset({System.OBJECT_STORE}),
-        idempotent_by="positions that bronze holds already are left out",
+        idempotent_by="positions that are already in bronze are skipped",
         takes_run_id=True,
     ),
     Job(
         name="drain",
-        summary="Wait until bronze and silver hold what the topics hold",
+        summary="Wait until bronze and silver have the topics' records",
         command=(_CORE, "stream", "drain"),
         service="accounting",
         needs=frozenset({System.KAFKA, System.OBJECT_STORE}),
@@ -180,7 +180,7 @@ _JOBS = (
     ),
     Job(
         name="load-warehouse",
-        summary="What is new in silver, to the landing tables",
+        summary="Load new rows of silver into the landing tables",
         command=(_CORE, "load"),
         service="batch",
         kind=Kind.SPARK,
@@ -189,15 +189,15 @@ _JOBS = (
     ),
     Job(
         name="build-marts",
-        summary="Staging and marts from the landing tables, with their tests",
+        summary="Build and test staging and marts from the landing tables",
         command=(_CORE, "dbt", "build"),
         service="dbt",
         needs=frozenset({System.POSTGRES}),
-        idempotent_by="incremental models take each load once",
+        idempotent_by="incremental models process each load once",
     ),
     Job(
         name="reconcile",
-        summary="Account for every record of a run: PASS or FAIL",
+        summary="Reconcile every record of a run: PASS or FAIL",
         command=(_CORE, "reconcile"),
         service="accounting",
         needs=frozenset({System.KAFKA, System.OBJECT_STORE, System.POSTGRES}),
@@ -206,14 +206,14 @@ _JOBS = (
     ),
 )
 
-#: In the order in which empty servers become the platform.
+#: Jobs that set up empty servers, in order.
 SETUP = ("topics", "acls", "schemas", "migrations")
 #: From silver to the marts, in order.
 BATCH = ("load-warehouse", "build-marts")
 
 
 def load_jobs(jobs: tuple[Job, ...] = _JOBS, matrix: Matrix | None = None) -> Mapping[str, Job]:
-    """The catalogue by name. Raises ConfigurationError naming the first job that the matrix of accounts refuses."""
+    """The catalogue by name. Raises ConfigurationError naming the first job without an account in the matrix."""
     matrix = matrix or load_matrix()
     by_name: dict[str, Job] = {}
     for job in jobs:
@@ -233,10 +233,10 @@ def job(name: str) -> Job:
 
 
 def _require_accounts(job: Job, matrix: Matrix) -> None:
-    """The registry has no accounts; everything else does."""
+    """Raise ConfigurationError unless the job's service has an account on each server; the registry has no accounts."""
     if job.service not in matrix.services:
         raise ConfigurationError(
-            f"job {job.name} runs as service {job.service!r}, which the matrix of accounts does not know; correct it "
+            f"job {job.name} runs as service {job.service!r}, which is not in the matrix of accounts; correct it "
             f"in jobs.py or add the service to {SERVICES_FILE.name} (known: {', '.join(sorted(matrix.services))})"
         )
     access = matrix.services[job.service]
@@ -249,5 +249,5 @@ def _require_accounts(job: Job, matrix: Matrix) -> None:
 
 
 def program_path(program: str) -> str:
-    """Where a program of ours (`crm`) is: beside the Python that runs, whatever PATH says."""
+    """The path of our program (`crm`): in the folder of the running Python, regardless of PATH."""
     return str(Path(sys.executable).parent / program)

@@ -1,6 +1,6 @@
-"""Every name that is derived from an entity's name, so that nobody types one twice.
+"""Every name that is derived from an entity's name, so that no name is written twice.
 
-`orders` is `orders` at each hop; the table in the README of this repository's documentation is this module, read aloud.
+`orders` is `orders` at each hop. `docs/ai-context/entities.md` lists the names of each entity.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ TOPIC_PREFIX = "crm"
 TOPIC_VERSION = "v1"
 LANDING_SCHEMA = "raw_crm"
 PLATFORM_SCHEMA = "platform"
-#: Where a load writes rows before the transaction that takes them over; empty between loads.
+#: Where a load writes rows before the transaction that moves them; empty between loads.
 LOADING_SCHEMA = "loading"
 #: What dbt builds: views over the landing tables (with PII), and marts (without).
 STAGING_SCHEMA = "staging"
 MARTS_SCHEMA = "marts"
 LOADS_TABLE = f"{PLATFORM_SCHEMA}.loads"
-#: Folder in the lake bucket for the files of runs that go straight to the lake.
+#: Folder in the lake bucket for the files of lake backfills.
 LANDING_ROOT = "landing"
 CHECKPOINT_ROOT = "_checkpoints"
 CHECKPOINT_VERSION = "v1"
-#: Who may write bronze and silver of the lake (ADR 0021); an object of the lake bucket.
+#: The writer lease of bronze and silver (ADR 0021), an object of the lake bucket.
 LEASE_KEY = "_lease/writer.json"
 
 
@@ -65,7 +65,7 @@ class EntityNames:
 
     @property
     def landing_table(self) -> str:
-        """Schema-qualified PostgreSQL table that the batch load writes and dbt calls `source('crm', ...)`."""
+        """Schema-qualified PostgreSQL table that the batch load writes; dbt's `source('crm', ...)`."""
         return f"{LANDING_SCHEMA}.{self.entity}"
 
     @property
@@ -74,30 +74,30 @@ class EntityNames:
 
 
 def names(entity: str) -> EntityNames:
-    """The names of `entity`, an entry of the contracts folder."""
+    """The names of `entity`, a folder of the contracts."""
     return EntityNames(entity)
 
 
 def landing_prefix(run_id: str) -> str:
-    """Where a run that goes straight to the lake lays its files, in the lake bucket; also their `topic` in bronze."""
+    """Folder of a lake backfill's files in the lake bucket; also their `topic` in bronze."""
     return f"{LANDING_ROOT}/{run_id}"
 
 
 def landing_part(run_id: str, entity: str, number: int) -> str:
-    """Object key of one of these files."""
+    """Object key of a file of a lake backfill."""
     return f"{landing_prefix(run_id)}/{entity}/part-{number:06d}.parquet"
 
 
 def landing_manifest(run_id: str) -> str:
-    """Written when all files are there; what it says must be found in them."""
+    """Object key of the manifest, written after all files; it must match them."""
     return f"{landing_prefix(run_id)}/manifest.json"
 
 
 def labels_key(run_id: str) -> str:
-    """Where the truth about a seed's orders lies in the ledger bucket: beside the ledger, not in the data."""
+    """Object key of the labels of a seed's orders in the ledger bucket: beside the ledger, not in the data."""
     return f"labels/{run_id}.parquet"
 
 
 def ledger_prefix(run_id: str) -> str:
-    """Where the ledger of a run lies in the ledger bucket; one object per producer."""
+    """Prefix of the ledger of a run in the ledger bucket."""
     return f"runs/{run_id}/"

@@ -1,4 +1,4 @@
-"""The S3 client of every part: one place that knows how settings become one; each says how long it waits."""
+"""Creates every S3 client of the platform from settings; callers choose the timeouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOST = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}
 
 
 def s3_client(store: ObjectStoreSettings, pool: urllib3.PoolManager) -> Minio:
-    """A client with our credentials, `pool` its timeouts and retries; it connects with the first request."""
+    """A client with our credentials; `pool` sets timeouts and retries. It connects at the first request."""
     url = urlsplit(store.url)
     return Minio(
         url.netloc,
@@ -32,13 +32,13 @@ def s3_client(store: ObjectStoreSettings, pool: urllib3.PoolManager) -> Minio:
 def put_if(
     client: Minio, pool: urllib3.PoolManager, bucket: str, key: str, data: bytes, replaces: str | None = None
 ) -> str | None:
-    """Put an object where there is none, or with `replaces` only in place of the one with that ETag.
+    """Put an object if there is none, or with `replaces` only in place of the object with that ETag.
 
-    Returns the new object's ETag; None when there is another one: of several puts at once, one wins. Raises
+    Returns the new object's ETag; None if there is another object: of concurrent puts, one wins. Raises
     urllib3's HTTPError for every other answer, `PutRefusedError` when the store refuses our credentials.
     """
     condition = {"If-Match": f'"{replaces}"'} if replaces else {"If-None-Match": "*"}
-    # The client itself sends no conditions; a presigned address accepts a header that is not part of the signature.
+    # The client can't send conditions, but a presigned URL accepts a header that is not part of the signature.
     address = client.get_presigned_url("PUT", bucket, key)
     answer = pool.request("PUT", address, body=data, headers=condition)
     if answer.status == HTTPStatus.OK:
@@ -51,4 +51,4 @@ def put_if(
 
 
 class PutRefusedError(urllib3.exceptions.HTTPError):
-    """The store refuses our credentials, or they may not write there."""
+    """The store refuses our credentials, or they lack write access."""

@@ -1,9 +1,9 @@
-"""Where files lie: what the platform reads below one home, what it writes below one state folder.
+"""Locations of files: the platform reads below one home and writes below one state folder.
 
-Home is `CRM_HOME`, without it the checkout that this module is part of: contracts, topologies, scenarios and the dbt
-project, laid out as in the repository, and `.local/` with what `make setup` installed. State is `CRM_STATE`, without
-it `.local/` of the home: secrets, logs, Spark's scratch space, dbt's output, the embedded stack's data. So a home may
-be read-only, as an image's is (ADR 0023).
+Home is `CRM_HOME`, by default this module's checkout. It has contracts, topologies, scenarios and the dbt project in
+the repository's layout, and `.local/` with what `make setup` installed. State is `CRM_STATE`, by default `.local/` of
+the home. It has secrets, logs, Spark's scratch space, dbt's output and the embedded stack's data. So a home may be
+read-only, as in an image (ADR 0023).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATE_DIR: Final = Path(os.environ.get(STATE_VARIABLE) or INSTALLED_DIR)
 
 
 def require_folder(folder: Path, what: str) -> Path:
-    """`folder`, a part of the home. Raises ConfigurationError naming it and CRM_HOME when it is not there."""
+    """`folder`, a part of the home. Raises ConfigurationError naming it and CRM_HOME if it does not exist."""
     _refuse_relative(HOME_VARIABLE, REPOSITORY_ROOT)
     if not folder.is_dir():
         raise ConfigurationError(
@@ -41,13 +41,13 @@ def require_folder(folder: Path, what: str) -> Path:
 
 
 def environment_folder(environment: str) -> Path:
-    """Where everything of one environment is written. Raises ConfigurationError when CRM_STATE is a relative path."""
+    """The state folder of one environment. Raises ConfigurationError when CRM_STATE is a relative path."""
     _refuse_relative(STATE_VARIABLE, STATE_DIR)
     return STATE_DIR / environment
 
 
 def writable_folder(folder: Path) -> Path:
-    """`folder`, made if missing. Raises ConfigurationError naming it and CRM_STATE when this user can't write there."""
+    """`folder`, created if missing. Raises ConfigurationError naming it and CRM_STATE if it is not writable."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         allowed = os.access(folder, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""Secrets on disk: made at random, written whole, readable by their owner only."""
+"""Secrets on disk: random, written atomically, readable by their owner only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def new_secret() -> str:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file of mode 0600. It is complete or absent, and others can't read it at any moment; unchanged stays."""
+    """Write a file of mode 0600, atomically and never readable by others. An unchanged file is not rewritten."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     partial = path.with_name(f"{path.name}.partial")

@@ -2,8 +2,8 @@
 
 Settings resolve once, at an entry point: defaults < topology/<environment>.yaml < environment < CLI flag. Locally the
 environment comes from `<state>/<environment>/secrets/<service>.env`, which the embedded stack writes; on Kubernetes a
-ConfigMap and a Secret set the same names. The result is frozen and passed down. Only where files lie is known earlier:
-`paths.py` reads CRM_HOME and CRM_STATE.
+ConfigMap and a Secret set the same names. The result is frozen and passed down. Only the locations of files are
+resolved earlier: `paths.py` reads CRM_HOME and CRM_STATE.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class KafkaSettings(_Group):
     #: The principal; by default the service's own name.
     username: str = ""
     password: SecretStr = SecretStr("")
-    #: Certificate of the authority that signed the brokers', PEM.
+    #: Certificate of the authority that signed the brokers' certificates, PEM.
     ca_file: str = ""
 
     @property
     def secured(self) -> bool:
-        """Whether clients must show who they are."""
+        """Whether clients must authenticate."""
         return self.security_protocol != "PLAINTEXT"
 
 
@@ -73,21 +73,21 @@ class PostgresSettings(_Group):
 
 
 class MetricsSettings(_Group):
-    """Where this process serves its own metrics: the address that it listens on. Port 0 serves none."""
+    """The address on which this process serves its metrics. Port 0 disables them."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
 
 
 class SparkSettings(_Group):
-    """The engine of any Spark job: where it runs and what it may use. Megabytes; effects are in ADR 0005 and 0013.
+    """The engine of any Spark job: master and resources. Sizes in megabytes; effects are in ADR 0005 and 0013.
 
-    `executors_max` above `executors_min` lets Spark ask for more while tasks wait (dynamic allocation); both need a
+    With `executors_max` above `executors_min`, Spark requests more while tasks wait (dynamic allocation). Both need a
     cluster as `master`.
     """
 
     master: str = "local[2]"
-    #: A file of Spark properties for what no command line may show: the secret of a standalone cluster.
+    #: A file of Spark properties for secrets that must not be on a command line: that of a standalone cluster.
     properties_file: str = ""
     #: Jars of Spark, Delta, S3A and Kafka, for a local or standalone master; elsewhere the image has them.
     jars_dir: Path = JARS_DIR / "spark"
@@ -99,7 +99,7 @@ class SparkSettings(_Group):
     executors_min: int = Field(default=1, ge=1)
     executors_max: int = Field(default=1, ge=1)
     shuffle_partitions: int = Field(default=2, ge=1)
-    #: Spark configuration that wins over ours, as JSON; for measuring.
+    #: Spark configuration that overrides ours, as JSON; for measurements.
     conf: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -109,34 +109,48 @@ class SparkSettings(_Group):
         return self
 
 
-class IngestSettings(_Group):
-    """How the stream ingests: batches, compaction, patience. Only the streaming driver reads it.
+#: Pace `economy`: a batch costs much the same for one record as for thousands, so there are fewer of them.
+ECONOMY_BACK_TO_BACK_MS, ECONOMY_TRIGGER_MS = 5_000, 30_000
 
-    `min_partitions`: tasks that a batch's records are split into, whatever the topic's partitions, for entities that
-    run back to back; 0 leaves one task per partition.
+
+class IngestSettings(_Group):
+    """The stream's ingestion: batches, compaction, timeouts. Only the streaming driver reads it.
+
+    `min_partitions`: number of tasks into which a batch is split, regardless of the topic's partitions, for entities
+    that run back to back; 0 means one task per partition.
     """
 
+    #: `contract`: batches as often as each contract's `trigger_ms` says; `economy`: fewer, for a home server.
+    pace: Literal["contract", "economy"] = "contract"
     max_offsets_per_trigger: int = Field(default=100_000, ge=1)
     min_partitions: int = Field(default=0, ge=0)
-    #: Milliseconds between batches of every query, in place of each contract's `trigger_ms`; for measuring.
+    #: Milliseconds between batches of every query, instead of each contract's `trigger_ms`; for measurements.
     trigger_ms: int | None = Field(default=None, ge=0)
     #: Seconds between searches for small files to merge; 0 turns compaction and vacuum off.
     compact_every_s: float = Field(default=60.0, ge=0)
-    #: Small files that make a day's partition worth compacting; a fifth of it once the day is over.
+    #: Number of small files from which a day's partition is compacted; a fifth of it once the day is over.
     compact_min_files: int = Field(default=200, ge=2)
-    #: Size that compaction aims at; files of half of it are left alone.
+    #: Target size of compaction; files of at least half of it are left alone.
     compact_file_mb: int = Field(default=64, ge=1)
-    #: Compaction waits while an entity has more records waiting than this.
+    #: Compaction pauses while an entity has more waiting records than this.
     compact_below_lag: int = Field(default=20_000, ge=0)
-    #: Seconds without progress after which a driver ends itself and is started again: twice what Spark's start, its
-    #: longest step, took where six drivers shared two cores. A batch must be able to end within it.
+    #: Seconds without progress after which a driver exits and is restarted: twice the duration of Spark's start, its
+    #: longest step, with six drivers on two cores. Every batch must finish within it.
     hang_s: float = Field(default=600.0, ge=5)
+
+    def query_trigger_ms(self, contract_ms: int) -> int:
+        """Milliseconds between batches of a query whose contract says `contract_ms`; 0 for back to back."""
+        if self.trigger_ms is not None:
+            return self.trigger_ms
+        if self.pace == "economy":
+            return ECONOMY_TRIGGER_MS if contract_ms else ECONOMY_BACK_TO_BACK_MS
+        return contract_ms
 
 
 class ExperimentSettings(_Group):
-    """What an experiment slows down on purpose; nothing in normal operation.
+    """Deliberate delays of experiments; none in normal operation.
 
-    `record_cost_us` makes each record wait that many microseconds in its task, as a slow lookup would: it holds the
+    `record_cost_us` delays each record by that many microseconds in its task, like a slow lookup. It limits the
     stream to a known capacity.
     """
 
@@ -146,15 +160,15 @@ class ExperimentSettings(_Group):
 class LeaseSettings(_Group):
     """The lease for the writer of bronze and silver (ADR 0021).
 
-    A writer that has not renewed for `ttl_s` seconds is given up by others on other machines; it ends itself a
-    little sooner. It renews three times as often.
+    Writers on other machines may take over from a writer that has not renewed for `ttl_s` seconds. It exits a little
+    sooner. It renews three times per `ttl_s`.
     """
 
     ttl_s: float = Field(default=30.0, ge=6, le=600)
 
 
 class Settings(BaseSettings):
-    """Everything a process needs to know, frozen. Secrets are SecretStr: printing them shows stars."""
+    """All settings of a process, frozen. Secrets are SecretStr: printing them shows stars."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_NESTING
@@ -173,7 +187,7 @@ class Settings(BaseSettings):
 
     @property
     def data_path(self) -> Path:
-        """Where this process writes: the environment's part of the state folder."""
+        """The folder to which this process writes: the environment's part of the state folder."""
         return environment_folder(self.environment)
 
     @classmethod
@@ -192,8 +206,8 @@ class Settings(BaseSettings):
 def load_settings(service: str, environment: str | None = None) -> Settings:
     """Resolve the settings of `service` in `environment` (default: CRM_ENVIRONMENT, then `local`).
 
-    Raises ConfigurationError naming the service that the matrix of accounts does not have, and naming the variable when
-    a value is impossible or a CRM_ variable is unknown.
+    Raises ConfigurationError naming a service that is not in the matrix of accounts, or the variable when a value is
+    impossible or a CRM_ variable is unknown.
     """
     load_matrix().require(service)
     _refuse_unknown(os.environ)
@@ -207,7 +221,7 @@ def load_settings(service: str, environment: str | None = None) -> Settings:
         first = error.errors(include_input=False)[0]
         variable = ENV_PREFIX + ENV_NESTING.join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"setting {variable}: {first['msg']}") from None
-    # The flag wins over CRM_ENVIRONMENT: addresses and name must be of one environment.
+    # The flag overrides CRM_ENVIRONMENT: addresses and name must be of one environment.
     return found.model_copy(update={"environment": topology.environment})
 
 
@@ -253,7 +267,7 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def known_variables() -> frozenset[str]:
-    """Every environment variable that a setting answers to."""
+    """Every environment variable that sets a setting."""
     return frozenset({HOME_VARIABLE, STATE_VARIABLE, *_variables(Settings, ENV_PREFIX)})
 
 

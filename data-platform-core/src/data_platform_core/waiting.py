@@ -1,4 +1,4 @@
-"""Asking again until the answer is the one that is waited for: one loop for every deadline."""
+"""Polling with a deadline: one loop for every deadline."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def ask_until(
 ) -> _Answer:
     """Call `ask` every `every_s` seconds until `done` of its answer, for `within_s` seconds; the last answer.
 
-    It asks once at least. A caller that must not go on without it judges the answer: only the caller knows what to
-    say. What `ask` raises passes.
+    Calls it at least once. The caller must check the answer after a timeout, because only the caller can phrase the
+    error. Exceptions of `ask` propagate.
     """
     asking = Retrying(
         retry=retry_if_not_result(done),
@@ -28,5 +28,5 @@ def ask_until(
 
 
 def _last(state: RetryCallState) -> object:
-    assert state.outcome is not None  # the deadline is looked at after an answer
+    assert state.outcome is not None  # the deadline is checked after an answer
     return state.outcome.result()

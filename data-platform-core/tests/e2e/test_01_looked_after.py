@@ -93,7 +93,7 @@ def test_a_drained_stream_has_no_lag_and_its_group_stands_at_the_end(
             assert samples["crm_streaming_lag_seconds", labels] == 0
 
 
-def test_the_driver_tells_what_works_for_it(looked_after: Pipeline) -> None:
+def test_the_driver_reports_its_executors(looked_after: Pipeline) -> None:
     samples = scrape(looked_after)
     assert value(samples, "executors") == 1
     assert value(samples, "task_slots") == 2

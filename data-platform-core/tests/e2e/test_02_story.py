@@ -26,7 +26,7 @@ pytestmark = story.MARKS
 
 
 @pytest.mark.parametrize("run_id", story.RUNS)
-def test_every_equation_holds_whatever_was_killed(carried: Pipeline, tmp_path: Path, run_id: str) -> None:
+def test_every_equation_holds_after_every_kill(carried: Pipeline, tmp_path: Path, run_id: str) -> None:
     report = carried.reconcile(run_id, tmp_path / "report.json")
     assert report["code"] == 0, report["printed"]
     assert report["unfinished_producers"] == []
@@ -34,13 +34,13 @@ def test_every_equation_holds_whatever_was_killed(carried: Pipeline, tmp_path: P
         assert all(counts["late"] == 0 for counts in report["counts"])
 
 
-def test_the_command_says_so_by_its_exit_code(carried: Pipeline, tmp_path: Path) -> None:
+def test_the_command_reports_it_by_its_exit_code(carried: Pipeline, tmp_path: Path) -> None:
     report = carried.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "report.json")
     assert report["code"] == 0, report["printed"]
     assert "PASS" in report["printed"]
 
 
-def test_the_command_says_that_all_is_drained(carried: Pipeline) -> None:
+def test_the_command_reports_that_all_is_drained(carried: Pipeline) -> None:
     done = carried.crm("stream", "drain", "--timeout", "60")
     assert done.code == 0, done.err
     assert "drained in" in done.out
@@ -51,7 +51,7 @@ def test_an_import_beside_a_driver_is_refused(imports: story.Imports) -> None:
     assert "is being written by crm stream run, process " in imports.beside_driver.err
 
 
-def test_an_import_of_a_run_that_nobody_landed_is_refused(imports: story.Imports) -> None:
+def test_an_import_of_a_run_without_files_is_refused(imports: story.Imports) -> None:
     assert imports.unknown.code == 2
     assert f"run 'nobodys' has no {landing_prefix('nobodys')}/manifest.json" in imports.unknown.err
 

@@ -100,7 +100,7 @@ def test_a_record_lost_between_bronze_and_silver_is_missed(stopped: Pipeline, tm
         silver.restore(before)
 
 
-def test_records_nobody_ingests_are_told_as_lag(stopped: Pipeline, tmp_path: Path) -> None:
+def test_records_that_are_not_ingested_are_reported_as_lag(stopped: Pipeline, tmp_path: Path) -> None:
     """A7, and with it A1: the driver stands still while a producer sends."""
     run = "e2e-unread"
     stopped.generate(run, seconds=3, rate=40)
@@ -136,7 +136,7 @@ def test_wrong_object_store_credentials_stop_the_driver_with_one_line(stopped: P
     assert "Traceback" not in done.err
 
 
-def test_a_record_that_no_ledger_knows_is_found(restarted: Pipeline, tmp_path: Path) -> None:
+def test_a_record_that_is_in_no_ledger_is_found(restarted: Pipeline, tmp_path: Path) -> None:
     settings = restarted.settings("admin")
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "acks": "all"})
     header = [(ORIGIN_HEADER, origin(RUN, 0, 9_999_999))]

@@ -139,13 +139,13 @@ def test_a_query_that_is_rightly_empty_is_still_understood(grafana: Grafana, nam
     grafana.has_data(query)
 
 
-def test_a_query_for_a_metric_that_nobody_exports_is_seen_as_empty(grafana: Grafana) -> None:
+def test_a_query_for_a_metric_that_is_not_exported_is_empty(grafana: Grafana) -> None:
     """The test can fail: it tells no data from data."""
     assert not grafana.has_data(Asked("none", "misspelt", "promql", "crm_streaming_lagg_records"))
     assert not grafana.has_data(Asked("none", "no rows", "sql", "SELECT 1 AS value WHERE false"))
 
 
-def test_a_query_that_the_server_refuses_is_told_with_its_words(grafana: Grafana) -> None:
+def test_a_query_that_the_server_refuses_is_reported_with_its_message(grafana: Grafana) -> None:
     with pytest.raises(AssertionError, match=r"none: torn: .*unclosed"):
         grafana.has_data(Asked("none", "torn", "promql", "sum(up"))
     with pytest.raises(AssertionError, match=r"none: pii: .*permission denied"):

@@ -79,7 +79,7 @@ def accounted(pipeline: Pipeline, run: str, folder: Path) -> None:
     assert report["code"] == 0, report["printed"]
 
 
-def test_a_driver_whose_jvm_is_frozen_in_a_batch_is_ended_and_goes_on(
+def test_a_driver_whose_jvm_is_frozen_in_a_batch_is_killed_and_resumes(
     impatient: Pipeline, stack: Topology, store: Minio, tmp_path: Path
 ) -> None:
     run = "faults-frozen-jvm"
@@ -107,11 +107,14 @@ def test_sigterm_ends_a_driver_whose_jvm_is_frozen(impatient: Pipeline, stack: T
     before = driver(impatient)
     frozen = jvm(before)
     frozen.suspend()
-    impatient.stop_streaming()
-    assert gone(before)
-    assert gone(frozen)
-    assert "driver has not ended in time" in log_of(stack), "the supervisor had to kill it"
-    impatient.start_streaming({"CRM_INGEST__HANG_S": str(HANG_S)})
+    try:
+        impatient.stop_streaming()
+        assert gone(before)
+        # Killed by now, but gigabytes of a process take a while to go; the next driver waits for that by its lease.
+        wait_for("the frozen JVM goes", lambda: gone(frozen))
+        assert "driver has not ended in time" in log_of(stack), "the supervisor had to kill it"
+    finally:
+        impatient.start_streaming({"CRM_INGEST__HANG_S": str(HANG_S)})
 
 
 def test_sigterm_ends_a_driver_while_it_starts(impatient: Pipeline, stack: Topology) -> None:

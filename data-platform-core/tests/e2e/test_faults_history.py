@@ -66,7 +66,7 @@ def folder(pipeline: Pipeline, store: Minio, name: str) -> Folder:
     return Folder(store, pipeline.settings("streaming").object_store.lake_bucket, name)
 
 
-def test_a_checkpoint_that_is_restored_from_a_copy_is_refused_and_the_newest_goes_on(
+def test_a_checkpoint_restored_from_a_copy_is_refused_and_the_newest_resumes(
     pipeline: Pipeline, store: Minio, tmp_path: Path
 ) -> None:
     run, checkpoint = "faults-old-checkpoint", folder(pipeline, store, ENTITY.checkpoint)
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_is_restored_from_a_copy_is_refused_and_the_newest_goe
     assert report["code"] == 0, report["printed"]
 
 
-def test_a_topic_that_was_made_anew_is_refused_and_ingested_from_its_beginning_when_tables_are_moved_away(
+def test_a_recreated_topic_is_refused_and_ingested_from_its_beginning_when_tables_are_moved_away(
     pipeline: Pipeline, store: Minio, tmp_path: Path
 ) -> None:
     run, kafka = "faults-topic-anew", AdminClient(connection(pipeline.settings("admin").kafka))
@@ -100,7 +100,7 @@ def test_a_topic_that_was_made_anew_is_refused_and_ingested_from_its_beginning_w
         applied = pipeline.crm("topics", "apply")
         assert applied.code == 0, applied.err
         pipeline.generate(run, seconds=20, rate=60)
-        assert f"topic {ENTITY.topic} was deleted and made anew" in refusal(pipeline)
+        assert f"topic {ENTITY.topic} was deleted and recreated" in refusal(pipeline)
         for name in (ENTITY.checkpoint, ENTITY.bronze, ENTITY.silver):
             folder(pipeline, store, name).delete()
     pipeline.drain()

@@ -97,7 +97,7 @@ def load_caught(environment: str) -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.parametrize(("waited_for", "services"), AWAY)
-def test_an_outage_ends_by_itself(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> None:
+def test_an_outage_needs_no_action(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> None:
     environment = pipeline.environment
     name = services[0]
     wait_until_ready(environment)

@@ -74,19 +74,19 @@ def test_a_daily_mart_gives_back_its_kinds(connection: psycopg.Connection, monke
     assert daily_sums(connection, SALES) == {Group(DAY, "paid"): Total(2, BIG)}
 
 
-def test_a_table_that_is_missing_is_told_with_the_command_that_makes_it(connection: psycopg.Connection) -> None:
+def test_a_missing_table_is_reported_with_the_command_that_creates_it(connection: psycopg.Connection) -> None:
     with pytest.raises(AccountingError, match=r"raw_crm\.invoices does not exist; `crm warehouse migrate`"):
         table_sums(connection, "raw_crm.invoices", Measure(), "r")
     with pytest.raises(AccountingError, match=r"marts\.invoices does not exist; `crm dbt build`"):
         table_sums(connection, marts.mart("invoices"), Measure(), "r")
 
 
-def test_a_column_that_is_missing_is_told(connection: psycopg.Connection) -> None:
+def test_a_missing_column_is_reported(connection: psycopg.Connection) -> None:
     with pytest.raises(AccountingError, match=r"pg_temp\.orders: column .*grade.* does not exist"):
         table_sums(connection, "pg_temp.orders", Measure("grade"), "r")
 
 
-def test_a_role_that_may_not_read_a_table_is_told(settings: Callable[[str], Settings]) -> None:
+def test_a_role_that_may_not_read_a_table_is_reported(settings: Callable[[str], Settings]) -> None:
     migrate(settings("admin"))
     with (
         connect(settings("reader").postgres, "test-marts", autocommit=True) as reader,

@@ -196,7 +196,7 @@ class TestDrained:
         scratch.write(1, bronze=None, silver=[])
         assert drained(scratch, accounting), "a batch may have nothing for silver"
 
-    def test_waiting_ends_in_time_and_says_for_what(self, scratch: Scratch, accounting: Settings) -> None:
+    def test_waiting_ends_in_time_and_names_the_condition(self, scratch: Scratch, accounting: Settings) -> None:
         scratch.send(0, 1, 2)
         told: list[dict[str, int]] = []
         waited = wait_until_drained(accounting, {"e": scratch.contract}, 2.0, lambda lags: told.append(dict(lags)))
@@ -382,7 +382,7 @@ class TestLake:
         at = {row["seq"]: place(row) for row in (original, duplicate, lost, garbage)}
         assert found == {at[1]: at[0], at[2]: -1, at[3]: -1}
 
-    def test_a_table_that_is_not_there_is_told_with_what_to_do(self, scratch: Scratch, accounting: Settings) -> None:
+    def test_a_missing_table_is_reported_with_what_to_do(self, scratch: Scratch, accounting: Settings) -> None:
         with pytest.raises(ServiceError, match="has the stream run") as failed:
             LakeReader(accounting.object_store, scratch.contract).bronze_positions()
         assert "\n" not in str(failed.value)
@@ -405,7 +405,7 @@ class TestRefusals:
         with pytest.raises(AccountingError, match="run 'no-such-run' has no ledger"):
             read_ledger(accounting.object_store, "no-such-run")
 
-    def test_the_command_says_so_in_one_line_and_fails(self, accounting: Settings) -> None:
+    def test_the_command_prints_one_line_and_fails(self, accounting: Settings) -> None:
         variable = "CRM_OBJECT_STORE__SECRET_KEY"
         done = run_crm("--env", accounting.environment, "reconcile", "--run-id", "any", **{variable: WRONG})
         assert done.returncode == 3
@@ -431,7 +431,7 @@ class TestRefusals:
         assert variable.endswith("USER") or WRONG not in told
 
     @pytest.mark.parametrize("variable", ["CRM_OBJECT_STORE__SECRET_KEY", "CRM_OBJECT_STORE__ACCESS_KEY"])
-    def test_delta_rs_says_so_too(
+    def test_delta_rs_agrees(
         self, scratch: Scratch, accounting: Settings, variable: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scratch.send(0)
@@ -444,17 +444,13 @@ class TestRefusals:
         assert WRONG not in str(failed.value)
         assert "\n" not in str(failed.value)
 
-    def test_an_object_store_that_is_not_there_is_told(
-        self, accounting: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_object_store_is_reported(self, accounting: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRM_OBJECT_STORE__URL", "http://127.0.0.1:9")
         told = refusal(accounting)
         assert "object store http://127.0.0.1:9" in told
         assert "make status" in told
 
-    def test_a_postgresql_that_is_not_there_is_told(
-        self, accounting: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_postgresql_is_reported(self, accounting: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRM_POSTGRES__PORT", "9")
         told = refusal(accounting)
         assert "PostgreSQL 127.0.0.1:9" in told

@@ -285,7 +285,7 @@ def test_two_producers_share_a_run_and_a_third_with_a_used_number_is_refused(
         ({"CRM_KAFKA__SPEED": "5"}, 2, "CRM_KAFKA__SPEED is not a setting"),
     ],
 )
-def test_what_is_wrong_around_it_is_said_in_one_line_and_nothing_is_sent(  # noqa: PLR0917 - fixtures and cases
+def test_a_wrong_environment_is_reported_in_one_line_and_nothing_is_sent(  # noqa: PLR0917 - fixtures and cases
     stack: Topology,
     start: Any,
     ledger: Any,

@@ -162,7 +162,7 @@ class TestTopics:
         with pytest.raises(ServiceError, match=r"min.insync.replicas=1, topology says 2"):
             topics.verify_topics(admin, one(scratch))
 
-    def test_brokers_that_are_not_there_are_told_in_one_line(self, admin: Settings, scratch: Contract) -> None:
+    def test_missing_brokers_are_reported_in_one_line(self, admin: Settings, scratch: Contract) -> None:
         kafka = admin.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
         with pytest.raises(ServiceError) as refused:
             topics.plan(admin.model_copy(update={"kafka": kafka}), one(scratch))
@@ -213,7 +213,7 @@ class TestRegistry:
         assert decode(value, schemas)["coupon"] == "spring"
         assert "coupon" not in decode(value, schemas, scratch.avro_json)
 
-    def test_a_subject_without_a_schema_is_told_with_the_command(
+    def test_a_subject_without_a_schema_is_reported_with_the_command(
         self, registry: RegistryClient, scratch: Contract
     ) -> None:
         for ask in (registry.schema_id, registry.writer_schemas):
@@ -222,7 +222,7 @@ class TestRegistry:
             assert f"subject {scratch.names.subject} has no schema" in line(refused)
             assert "crm registry apply" in line(refused)
 
-    def test_a_contract_that_was_changed_but_not_registered_is_told(
+    def test_a_contract_that_was_changed_but_not_registered_is_reported(
         self, registry: RegistryClient, scratch: Contract
     ) -> None:
         registry.apply([scratch])
@@ -244,7 +244,7 @@ class TestRegistry:
         with pytest.raises(ServiceError, match="field coupon"):
             registry.schema_id(broken)
 
-    def test_a_registry_that_answers_with_an_incompatible_schema_is_told(
+    def test_an_incompatible_schema_in_the_registry_is_reported(
         self, registry: RegistryClient, admin: Settings, scratch: Contract
     ) -> None:
         url, subject = admin.registry.url, scratch.names.subject

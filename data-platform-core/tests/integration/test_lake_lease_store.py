@@ -113,7 +113,7 @@ def test_of_many_processes_that_ask_at_once_one_holds_the_lease(store: ObjectSto
     assert all(found.record.holder in line for line in refused)
 
 
-def test_a_second_process_is_refused_while_the_first_renews_and_told_who_since_when_and_what_to_do(
+def test_a_second_process_is_refused_while_the_first_renews_with_holder_time_and_advice(
     store: ObjectStoreSettings,
 ) -> None:
     first = elsewhere(store, "crm stream run")
@@ -182,7 +182,7 @@ def test_a_holder_elsewhere_that_stops_renewing_is_succeeded_after_its_time_and_
     assert second.fence_token is None
 
 
-def test_a_holder_whose_lease_a_person_took_away_ends_and_the_next_one_fences(store: ObjectStoreSettings) -> None:
+def test_a_holder_whose_lease_was_revoked_exits_and_the_next_one_fences(store: ObjectStoreSettings) -> None:
     held, lost = elsewhere(store, "crm stream run"), threading.Event()
     reasons: list[str] = []
 
@@ -204,7 +204,7 @@ def test_a_holder_whose_lease_a_person_took_away_ends_and_the_next_one_fences(st
     assert after.fence_token is not None
 
 
-def test_nothing_is_taken_from_nobody(store: ObjectStoreSettings) -> None:
+def test_a_free_lease_is_not_revoked(store: ObjectStoreSettings) -> None:
     assert take_away(LeaseStore(store, BRIEF), this_person(BRIEF)) is None
 
 

@@ -190,7 +190,7 @@ def test_a_record_that_silver_holds_twice_lands_once_and_is_counted(
     assert sequence(query, trial) == [0, 1, 2]
 
 
-def test_a_table_that_was_made_anew_is_loaded_without_doubling_what_is_known(
+def test_a_recreated_table_is_loaded_without_duplicating_known_rows(
     lake: Any, loading: Settings, trial: Contract, query: Any
 ) -> None:
     append(lake, loading, trial, [order(n) for n in range(3)])
@@ -338,13 +338,13 @@ def test_the_same_step_can_not_be_recorded_twice(loading: Settings, trial: Contr
             loads.commit_load(connection, trial, step, loads.create_loading_table(connection, trial), {})
 
 
-def test_a_missing_silver_table_is_told_in_one_line(lake: Any, loading: Settings, trial: Contract) -> None:
+def test_a_missing_silver_table_is_reported_in_one_line(lake: Any, loading: Settings, trial: Contract) -> None:
     with pytest.raises(ServiceError, match=f"{trial.names.silver} does not exist") as refused:
         load_all(lake, loading, [trial])
     assert "\n" not in str(refused.value)
 
 
-def test_a_wrong_password_is_told_before_spark_starts(stack: Topology, trial_settings: SettingsOf) -> None:
+def test_a_wrong_password_is_reported_before_spark_starts(stack: Topology, trial_settings: SettingsOf) -> None:
     wrong = in_trial_database(trial_settings("batch"), password=SecretStr("do-not-print-me"))
     with pytest.raises(ServiceError, match=r"CRM_POSTGRES__PASSWORD") as refused:
         load_warehouse.run(wrong, ["orders"])
@@ -359,7 +359,7 @@ def test_a_wrong_password_is_told_before_spark_starts(stack: Topology, trial_set
         ({"url": "http://127.0.0.1:1"}, "does not answer"),
     ],
 )
-def test_a_lake_that_can_not_be_read_is_told_before_spark_starts(
+def test_a_lake_that_can_not_be_read_is_reported_before_spark_starts(
     trial_settings: SettingsOf, change: dict[str, Any], complaint: str
 ) -> None:
     settings = trial_settings("batch")

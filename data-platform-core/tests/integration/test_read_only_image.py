@@ -96,7 +96,7 @@ def test_spark_leaves_its_scratch_space_in_the_state_folder(unwritten: Image) ->
     assert (unwritten.state / "test" / "spark").is_dir()
 
 
-def test_a_command_whose_extra_is_not_installed_says_which_module_is_missing(unwritten: Image) -> None:
+def test_a_command_whose_extra_is_not_installed_names_the_missing_module(unwritten: Image) -> None:
     done = unwritten.run("crm", "--env", "test", "stream", "run")
     assert done.returncode == 2
     assert done.stderr.startswith("error: this command needs the Python module ")

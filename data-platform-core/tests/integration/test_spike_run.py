@@ -211,7 +211,7 @@ def test_a_signal_to_the_command_ends_all_its_producers_cleanly(
 
 
 @pytest.mark.experiments  # what it sends, every test after it would read, load and account for
-def test_a_rate_that_no_machine_reaches_is_told_and_still_accounted_for(
+def test_an_impossible_rate_is_reported_and_still_reconciled(
     start: Any, ledger: Any, sent_by: Any, run_id: str
 ) -> None:
     spike = ("--baseline", "1", "--ramp", "0", "--rate", "300000", "--hold", "0.5", "--decay", "0", "--recovery", "1")

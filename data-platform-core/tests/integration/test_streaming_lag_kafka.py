@@ -15,8 +15,8 @@ from prometheus_client import REGISTRY
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka import topics
 from data_platform_core.settings import Settings
-from data_platform_core.streaming.lag import LagWatch
-from data_platform_core.streaming.progress import ProgressReporter
+from data_platform_core.streaming.observe.lag import LagWatch
+from data_platform_core.streaming.observe.progress import ProgressReporter
 
 pytestmark = pytest.mark.integration
 
@@ -59,20 +59,22 @@ def produce(admin: Settings, contract: Contract, partition: int, count: int) -> 
     assert producer.flush(WAIT_S) == 0
 
 
-def told(metric: str, contract: Contract, partition: int) -> float | None:
+def gauge(metric: str, contract: Contract, partition: int) -> float | None:
     return REGISTRY.get_sample_value(
         f"crm_streaming_{metric}", {"entity": contract.entity, "partition": str(partition)}
     )
 
 
-def test_lag_is_told_by_partition_in_records_and_seconds(admin: Settings, scratch: Contract, watch: LagWatch) -> None:
+def test_lag_is_reported_by_partition_in_records_and_seconds(
+    admin: Settings, scratch: Contract, watch: LagWatch
+) -> None:
     produce(admin, scratch, 0, 5)
     time.sleep(1.5)  # an age that can't be mistaken for none
     produce(admin, scratch, 1, 3)
-    watch.look()
-    assert [told("lag_records", scratch, n) for n in (0, 1)] == [5, 3]
+    watch.poll()
+    assert [gauge("lag_records", scratch, n) for n in (0, 1)] == [5, 3]
     assert watch.lag(scratch.entity) == 8
-    old, young = told("lag_seconds", scratch, 0), told("lag_seconds", scratch, 1)
+    old, young = gauge("lag_seconds", scratch, 0), gauge("lag_seconds", scratch, 1)
     assert old is not None
     assert young is not None
     assert old > 1.4
@@ -86,38 +88,40 @@ def test_the_age_is_that_of_the_oldest_record_that_waits(admin: Settings, scratc
     second_began = int(time.time() * 1000) / 1000  # Kafka's times are whole milliseconds
     produce(admin, scratch, 0, 1)
     asked = time.time()
-    watch.look()
-    before = told("lag_seconds", scratch, 0)
-    watch.took({(scratch.names.topic, 0): 1})
-    watch.look()
-    after = told("lag_seconds", scratch, 0)
+    watch.poll()
+    before = gauge("lag_seconds", scratch, 0)
+    watch.committed({(scratch.names.topic, 0): 1})
+    watch.poll()
+    after = gauge("lag_seconds", scratch, 0)
     assert before is not None
     assert after is not None
     # However long a look takes, the first record is at least so old, and the second at most.
     assert before >= asked - first_was_there
     assert after <= time.time() - second_began
-    assert told("lag_records", scratch, 0) == 1
+    assert gauge("lag_records", scratch, 0) == 1
 
 
-def test_a_topic_whose_records_are_all_taken_has_no_lag(admin: Settings, scratch: Contract, watch: LagWatch) -> None:
+def test_a_topic_whose_records_are_all_committed_has_no_lag(
+    admin: Settings, scratch: Contract, watch: LagWatch
+) -> None:
     produce(admin, scratch, 0, 4)
-    watch.took({(scratch.names.topic, 0): 4, (scratch.names.topic, 1): 0})
-    watch.look()
-    assert [told("lag_records", scratch, n) for n in (0, 1)] == [0, 0]
-    assert [told("lag_seconds", scratch, n) for n in (0, 1)] == [0, 0]
+    watch.committed({(scratch.names.topic, 0): 4, (scratch.names.topic, 1): 0})
+    watch.poll()
+    assert [gauge("lag_records", scratch, n) for n in (0, 1)] == [0, 0]
+    assert [gauge("lag_seconds", scratch, n) for n in (0, 1)] == [0, 0]
 
 
 def test_partitions_that_are_added_wait_from_their_beginning(
     admin: Settings, scratch: Contract, watch: LagWatch
 ) -> None:
-    watch.took({(scratch.names.topic, 0): 0, (scratch.names.topic, 1): 0})
-    watch.look()
+    watch.committed({(scratch.names.topic, 0): 0, (scratch.names.topic, 1): 0})
+    watch.poll()
     topics.grow(admin, scratch, 4)
     produce(admin, scratch, 3, 6)
     deadline = time.monotonic() + WAIT_S
-    while told("lag_records", scratch, 3) is None and time.monotonic() < deadline:
-        watch.look()
-    assert [told("lag_records", scratch, n) for n in range(4)] == [0, 0, 0, 6]
+    while gauge("lag_records", scratch, 3) is None and time.monotonic() < deadline:
+        watch.poll()
+    assert [gauge("lag_records", scratch, n) for n in range(4)] == [0, 0, 0, 6]
 
 
 def committed(client: AdminClient, group: str) -> dict[int, int]:
@@ -127,7 +131,7 @@ def committed(client: AdminClient, group: str) -> dict[int, int]:
     return {place.partition: place.offset for place in found.topic_partitions}
 
 
-def test_the_group_has_what_the_query_took_and_new_partitions_too(
+def test_the_group_has_the_querys_offsets_and_new_partitions_too(
     admin: Settings, client: AdminClient, scratch: Contract, watch: LagWatch
 ) -> None:
     topics.grow(admin, scratch, 3)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from data_platform_core import generate
 from data_platform_core.access import kafka, matrix, object_store, postgres
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import RESERVED, access_key, role
-from data_platform_core.account_files import DBT_PROJECT_FILE, VAULT_EXAMPLE, dbt_project
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.inventory import inventory_file
+from data_platform_core.generated import generate
+from data_platform_core.generated.accounts import DBT_PROJECT_FILE, VAULT_EXAMPLE, dbt_project
+from data_platform_core.generated.inventory import inventory_file
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -89,7 +89,7 @@ def test_one_entry_reaches_every_generated_file_and_only_those_drift() -> None:
     assert grants["select"] == ["crm_accounting", "crm_reader", "crm_fictitious"]
 
 
-def test_what_people_wrote_in_the_dbt_project_stays() -> None:
+def test_handwritten_lines_of_the_dbt_project_are_kept() -> None:
     text = DBT_PROJECT_FILE.read_text(encoding="utf-8").replace("[crm_accounting, crm_reader]", "[crm_nobody]")
     assert dbt_project(text, load_matrix()) == DBT_PROJECT_FILE.read_text(encoding="utf-8")
 

@@ -93,7 +93,7 @@ def told_twice(defaults: dict[str, Any], inventory: dict[str, Any]) -> list[str]
 
 @each_role
 @pytest.mark.parametrize("environment", ["home", "lab"])
-def test_what_the_topology_says_has_no_default_in_a_role(role: Path, environment: str) -> None:
+def test_values_of_the_topology_have_no_default_in_a_role(role: Path, environment: str) -> None:
     inventory = read(ANSIBLE / "inventories" / environment / "hosts.yml")
     assert told_twice(read(role / "defaults" / "main.yml"), inventory) == []
 

@@ -23,7 +23,7 @@ def tracked() -> list[Path]:
     return [path for name in listed.splitlines() if (path := REPOSITORY_ROOT / name).is_file()]
 
 
-def test_the_rooms_are_where_the_map_says() -> None:
+def test_the_top_level_folders_exist() -> None:
     assert [name for name in TOP_LEVEL if not (REPOSITORY_ROOT / name).exists()] == []
 
 

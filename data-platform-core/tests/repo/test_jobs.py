@@ -54,7 +54,7 @@ def test_a_jobs_command_exists_with_its_dry_run_and_its_check(entry: Job) -> Non
 
 
 @each_job
-def test_a_job_takes_a_run_id_where_its_command_has_one(entry: Job) -> None:
+def test_a_job_has_a_run_id_where_its_command_has_one(entry: Job) -> None:
     options = [option for parameter in command_of(entry.command).params for option in parameter.opts]
     assert ("--run-id" in options) == entry.takes_run_id
 
@@ -109,13 +109,16 @@ def test_a_job_that_is_not_there_is_refused_with_those_that_are() -> None:
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [
-        ((fictitious(service="astronomer"),), "job count-stars runs as service 'astronomer', which the matrix"),
+        (
+            (fictitious(service="astronomer"),),
+            "job count-stars runs as service 'astronomer', which is not in the matrix",
+        ),
         ((fictitious(needs={System.KAFKA}),), "job count-stars needs kafka, where its service batch has no account"),
         ((fictitious(), fictitious()), "job count-stars is in the catalogue twice"),
     ],
     ids=["unknown service", "no account", "twice"],
 )
-def test_a_job_that_nobody_may_run_is_named(jobs: tuple[Job, ...], said: str) -> None:
+def test_a_job_without_an_account_is_named(jobs: tuple[Job, ...], said: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load_jobs(jobs)
     assert str(refused.value).startswith(said)

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.unit
 CORE = REPOSITORY_ROOT / "data-platform-core" / "src" / "data_platform_core"
 #: Who may read a group; whoever is not named here gets by without it.
 READERS = {
-    "ingest": {"streaming/main.py", "streaming/jobs/ingest.py", "streaming/maintenance.py"},
-    "experiment": {"streaming/main.py"},
-    "spark": {"lake/session.py", "lake/class_archive.py", "streaming/jobs/ingest.py"},
-    "metrics": {"streaming/metrics.py"},
+    "ingest": {"streaming/driver.py", "streaming/ingest/entity.py", "streaming/ingest/maintenance.py"},
+    "experiment": {"streaming/driver.py"},
+    "spark": {"lake/session.py", "lake/class_archive.py", "streaming/ingest/entity.py"},
+    "metrics": {"streaming/observe/metrics.py"},
 }
 
 

@@ -42,7 +42,7 @@ def told(engine: Engine, **options: Any) -> list[str]:
     return [str(violation) for violation in found]
 
 
-def test_equal_tables_differ_in_nothing_whatever_their_order_and_nulls(engine: Engine) -> None:
+def test_equal_tables_do_not_differ_despite_order_and_nulls(engine: Engine) -> None:
     rows = [{"k": 1, "a": "x", "b": None}, {"k": None, "a": None, "b": 2}]
     load(engine, "found", *rows)
     load(engine, "wanted", *reversed(rows))
@@ -116,7 +116,7 @@ def orders(contracts: dict[str, Contract]) -> Contract:
     return contracts["orders"]
 
 
-def test_silver_is_made_anew_of_bronzes_bytes(orders: Contract) -> None:
+def test_silver_is_recomputed_from_bronzes_bytes(orders: Contract) -> None:
     value = AvroEncoder(orders, 7).encode(order())
     (row,) = SilverOf(orders, {7: orders.avro_json}).rows(bronze(value)).to_pylist()
     assert row.pop("decodes") is True

@@ -240,7 +240,7 @@ class TestOffsets:
     def test_catches_an_offset_gap(self) -> None:
         only(self.offsets(at(0, 11)), "offsets missing in bronze", f"{TOPIC}/0/11")
 
-    def test_what_a_topic_gives_to_nobody_is_no_gap(self) -> None:
+    def test_offsets_that_a_topic_delivers_to_no_reader_are_no_gap(self) -> None:
         gone = longs(*(p for p in positions_of(bronze()).tolist() if p not in (at(0, 11), at(1, 21), at(1, 22))))
         assert offset_gaps(gone, KEPT) == [(0, 11, 11), (1, 21, 22)]
         assert a3_offsets(TOPIC, gone, KEPT, undelivered=[(1, 21, 22), (0, 11, 11)]) == []
@@ -258,7 +258,7 @@ class TestOffsets:
         (found,) = self.offsets(at(0, 10), at(1, 23))
         assert found.examples == (f"{TOPIC}/0/10", f"{TOPIC}/1/23")
 
-    def test_catches_a_partition_that_nobody_read(self) -> None:
+    def test_catches_a_partition_that_was_not_read(self) -> None:
         (found,) = a3_offsets(TOPIC, longs(*(at(0, offset) for offset in range(10, 14))), KEPT)
         assert found.examples == (f"{TOPIC}/1/20..23",)
 
@@ -295,7 +295,7 @@ class TestConservation:
         empty = layers(bronze([]), silver([]), dead=longs())
         assert a4_conservation(ledger([], sent={0: 0}), empty) == []
 
-    def test_what_is_in_neither_silver_nor_dlq_is_looked_at_again(self) -> None:
+    def test_what_is_in_neither_silver_nor_dlq_is_checked_again(self) -> None:
         world = layers()
         assert unplaced(world.bronze, world.silver_positions, world.dlq_positions).tolist() == [at(1, 22)]
 
@@ -347,7 +347,7 @@ class TestConservation:
         again = {**silver_rows()[1], "kafka_offset": 22, "kafka_ts": NOON + timedelta(days=2)}
         assert a4_conservation(ledger(), layers(silver_=silver([*silver_rows(), again]), repeats={})) == []
 
-    def test_catches_a_row_of_silver_that_says_another_run(self) -> None:
+    def test_catches_a_row_of_silver_with_another_run(self) -> None:
         world = layers(silver_=silver(without(silver_rows(), 0)))
         world = replace(world, silver_positions=positions_of(silver(), "kafka_"))
         only(a4_conservation(ledger(), world), "in silver under another run", f"{TOPIC}/0/10")
@@ -376,7 +376,7 @@ class TestConservation:
         world = layers(bronze(without(bronze_rows(), 1)), silver(rows), repeats={})
         assert a4_conservation(ledger(sent), world) == []
 
-    def test_of_a_killed_producer_nobody_knows_what_was_poison(self) -> None:
+    def test_the_poison_of_a_killed_producer_is_unknown(self) -> None:
         killed = ledger(without(ledger_rows(), 6), sent={}, unsettled={0: 8})
         assert a4_conservation(killed, layers()) == []
 

@@ -96,6 +96,6 @@ def test_dead_letters_are_placed_by_their_source() -> None:
     assert dead_positions("t", []).tolist() == []
 
 
-def test_a_dead_letter_of_another_topic_is_told() -> None:
+def test_a_dead_letter_of_another_topic_is_reported() -> None:
     with pytest.raises(AccountingError, match="other/0/5"):
         dead_positions("t", [letter("other", 5)])

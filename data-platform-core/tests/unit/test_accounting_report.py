@@ -35,7 +35,7 @@ def test_a_report_without_violations_ends_with_pass() -> None:
     assert any(line.startswith("A8 PASS") and line.endswith("(1,234,567 records in 20.0 s)") for line in lines)
 
 
-def test_a_violation_is_told_under_its_equation_and_ends_with_fail() -> None:
+def test_a_violation_is_printed_under_its_equation_and_ends_with_fail() -> None:
     lines = printed(BAD)
     assert lines[-1] == "FAIL"
     at = next(number for number, line in enumerate(lines) if line.startswith("A1 FAIL"))
@@ -53,7 +53,7 @@ def test_the_table_has_a_row_per_entity_and_a_dash_for_what_is_not_there() -> No
     assert cells == ["orders", "1,200", "1,199", "1,200", "1,180", "8", "7", "5", "1,188", "-"]
 
 
-def test_the_file_says_the_same(tmp_path: Path) -> None:
+def test_the_file_has_the_same_content(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     write_json(BAD, path)
     assert list(tmp_path.iterdir()) == [path]

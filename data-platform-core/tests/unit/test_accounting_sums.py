@@ -93,7 +93,7 @@ def test_one_row_is_missed_even_when_the_amount_is_right() -> None:
     assert found.count == 1
 
 
-def test_a_group_that_only_one_side_has_is_told() -> None:
+def test_a_group_that_only_one_side_has_is_reported() -> None:
     missing = {group: total for group, total in SILVER.items() if group.day != FRIDAY}
     (found,) = a5_sums(SILVER, "marts.fct", missing)
     assert found.examples == (f"{FRIDAY} paid: 0 rows, silver 1 rows 9 KRW",)
@@ -101,7 +101,7 @@ def test_a_group_that_only_one_side_has_is_told() -> None:
     assert found.examples == (f"{FRIDAY} paid: 1 rows 9 KRW, silver 0 rows",)
 
 
-def test_rows_that_moved_to_another_day_are_told_on_both() -> None:
+def test_rows_that_moved_to_another_day_are_reported_on_both() -> None:
     moved = {Group(SATURDAY, "paid"): Total(3, 1509), Group(SATURDAY, "placed"): Total(1, 70)}
     (found,) = a5_sums(SILVER, "marts.fct", moved)
     assert found.count == 2
@@ -130,7 +130,7 @@ def test_a_business_day_begins_at_midnight_of_its_time_zone() -> None:
     assert sums(rows, ORDERS, day="business_date").keys() == {Group("2026-11-22", "paid"), Group(SATURDAY, "paid")}
 
 
-def test_a_run_is_told_from_the_rest() -> None:
+def test_a_run_is_separated_from_the_rest() -> None:
     assert total_rows(sums(of_run(table(order(1, "paid", 1), order(2, "paid", 1, run_id="other")), "r"), ORDERS)) == 1
 
 
@@ -172,7 +172,7 @@ def test_a_mart_without_accounting_is_refused_by_name(models: Path) -> None:
         read_marts(models)
 
 
-def test_a_mart_that_says_why_it_is_not_summed_is_left_out(models: Path) -> None:
+def test_a_mart_with_a_reason_not_to_be_summed_is_skipped(models: Path) -> None:
     (models / "_new.yml").write_text(
         "models: [{name: mart_new, config: {meta: {accounting: {none: counts nothing}}}}]", encoding="utf-8"
     )

@@ -50,7 +50,7 @@ def test_what_occurs_more_than_once_is_repeated() -> None:
 
 
 @pytest.mark.parametrize("keys", [(), (5,), (9, 5, 7)])
-def test_a_lookup_says_where_each_key_is_and_minus_one_where_it_is_not(keys: tuple[int, ...]) -> None:
+def test_a_lookup_returns_the_index_of_each_key_or_minus_one(keys: tuple[int, ...]) -> None:
     wanted = (5, 4, 6, 9, 10, 7)
     expected = [keys.index(one) if one in keys else -1 for one in wanted]
     assert lookup(longs(*keys), longs(*wanted)).tolist() == expected

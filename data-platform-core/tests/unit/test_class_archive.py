@@ -83,7 +83,7 @@ def test_two_at_once_make_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert made == [archive_path()] * 3
 
 
-def test_what_was_left_half_made_is_made_anew_and_what_fits_no_more_is_deleted(
+def test_an_unfinished_archive_is_recreated_and_an_outdated_one_is_deleted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_archive, "_train", trained)
@@ -97,9 +97,7 @@ def test_what_was_left_half_made_is_made_anew_and_what_fits_no_more_is_deleted(
     assert sorted(file.name for file in path.parent.iterdir()) == ["lock", path.name]
 
 
-def test_a_jvm_that_can_not_use_its_archive_starts_without_a_word(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_jvm_that_can_not_use_its_archive_starts_silently(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_archive, "_train", lambda aside: aside.write_bytes(b"no archive at all" * 1_000))
     make_archive()
     done = subprocess.run(["java", *archive_options(), "-version"], capture_output=True, text=True, check=False)

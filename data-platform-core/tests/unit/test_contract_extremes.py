@@ -91,7 +91,7 @@ def test_the_extremes_break_every_rule_and_keep_every_field(contract: Contract, 
 
 
 @pytest.mark.spark
-def test_every_extreme_becomes_what_the_contract_says(
+def test_every_extreme_has_the_contracts_outcome(
     spark: SparkSession, contract: Contract, examples: list[Example]
 ) -> None:
     values = [framed(contract.avro, SCHEMA_ID, example.record) for example in examples]

@@ -75,7 +75,7 @@ def test_an_entity_without_a_folder_is_answered_with_the_known_ones(folder: Path
     assert "known: orders" in refusal(folder, "invoices")
 
 
-def test_an_empty_contracts_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_contracts_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no entity"):
         load_contracts(tmp_path)
 

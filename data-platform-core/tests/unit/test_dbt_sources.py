@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from data_platform_core.contracts import Contract
+from data_platform_core.generated.dbt_sources import SOURCES_FILE, sources_text
 from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.columns import landing_columns
-from data_platform_core.warehouse.dbt_sources import SOURCES_FILE, sources_text
 
 pytestmark = pytest.mark.unit
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from data_platform_core import generate
 from data_platform_core.access.kafka import Pattern, Resource, Rule, as_inventory, super_users, wanted_rules
 from data_platform_core.access.matrix import Operation, load_matrix
 from data_platform_core.contracts import load_contracts
-from data_platform_core.infrastructure import Role
-from data_platform_core.inventory import inventories, inventory_file, inventory_text
+from data_platform_core.errors import GeneratedFileError
+from data_platform_core.generated import generate
+from data_platform_core.generated.inventory import inventories, inventory_file, inventory_text
 from data_platform_core.naming import names
 from data_platform_core.topology import load_topology
+from data_platform_core.topology.hosts import Role
 
 pytestmark = pytest.mark.unit
 
@@ -39,7 +40,7 @@ def test_groups_are_the_roles_and_hold_the_topology_s_hosts(environment: str) ->
         assert {role for role in Role if name in groups[role]["hosts"]} == set(host.roles)
 
 
-def test_a_broker_knows_its_id_its_rack_and_its_vm() -> None:
+def test_a_broker_has_its_id_its_rack_and_its_vm() -> None:
     assert inventory("lab")["children"]["proxmox_vms"]["hosts"]["kafka-2"] == {
         "ansible_host": "10.77.0.12",
         "proxmox_vm_id": 102,
@@ -85,7 +86,7 @@ def test_a_role_gets_the_address_to_listen_on_only_where_it_is_not_the_hosts_own
     assert tree["children"]["proxmox_vms"]["hosts"]["kafka-1"]["kafka_broker_listen_address"] == "0.0.0.0"
 
 
-def test_prometheus_keeps_and_scrapes_what_the_topology_says() -> None:
+def test_prometheus_uses_the_topologys_retention_and_intervals() -> None:
     facts, monitoring = inventory("home")["vars"], load_topology("home").monitoring
     assert facts["monitoring_agents_retention_days"] == monitoring.retention.days
     assert facts["monitoring_agents_retention_mb"] == monitoring.retention.size_mb
@@ -97,11 +98,11 @@ def test_no_secret_is_in_an_inventory() -> None:
         assert not [word for word in ("password", "secret", "token") if word in text]
 
 
-def test_drift_of_an_inventory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_of_an_inventory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     path = inventory_file("lab")
     stale = dict(generate.generated_files()) | {path: "all: {}\n"}
     monkeypatch.setattr(generate, "generated_files", lambda: stale)
-    with pytest.raises(generate.DriftError, match=r"inventories/lab/hosts\.yml"):
+    with pytest.raises(GeneratedFileError, match=r"inventories/lab/hosts\.yml"):
         generate.check()
 
 

@@ -24,13 +24,13 @@ def observed(principal: str, operation: AclOperation, permission: AclPermissionT
     )
 
 
-def test_a_rule_in_kafka_s_words() -> None:
+def test_a_rule_as_kafkas_binding() -> None:
     assert binding(READ) == observed("User:streaming", AclOperation.READ, AclPermissionType.ALLOW)
     assert binding(GROUPS).resource_pattern_type is ResourcePatternType.PREFIXED
     assert binding(GROUPS).restype is ResourceType.GROUP
 
 
-def test_every_rule_of_the_contracts_has_words(contracts: dict[str, Contract]) -> None:
+def test_every_rule_of_the_contracts_has_a_description(contracts: dict[str, Contract]) -> None:
     rules = wanted_rules(load_matrix(), contracts.values())
     assert len({binding(rule) for rule in rules}) == len(rules) > 20
 

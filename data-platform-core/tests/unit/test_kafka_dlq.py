@@ -17,7 +17,7 @@ HEADERS = {
 }
 
 
-def test_a_dead_letter_tells_reason_source_time_and_origin() -> None:
+def test_a_dead_letter_has_reason_source_time_and_origin() -> None:
     letter = parse(b"k", b"\xff", list(HEADERS.items()))
     assert letter.reason == contract_reason("has_lines")
     assert letter.source == Source("crm.orders.v1", 2, 991)

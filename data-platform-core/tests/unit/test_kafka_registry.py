@@ -53,7 +53,7 @@ def test_a_proxy_of_the_shell_is_not_asked(registry: RegistrySettings, contracts
 
 
 @pytest.mark.parametrize(("status", "kind"), [(418, ServiceError), (503, UnreachableError)])
-def test_what_is_no_answer_of_a_registry_is_told_in_one_line(
+def test_an_invalid_answer_of_the_registry_is_reported_in_one_line(
     registry: RegistrySettings,
     contracts: dict[str, Contract],
     monkeypatch: pytest.MonkeyPatch,

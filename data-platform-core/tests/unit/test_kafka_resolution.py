@@ -110,7 +110,7 @@ def test_a_schema_of_another_name_is_another_record() -> None:
 
 
 @pytest.mark.parametrize("writer", ["no_type", {"type": "record", "name": "R"}, record(field("a", "n.Unknown"))])
-def test_what_is_no_schema_is_told_as_that_in_one_line(writer: Any) -> None:
+def test_an_invalid_schema_is_reported_in_one_line(writer: Any) -> None:
     why = str(unreadable(record(), writer))
     assert why.startswith("Avro does not accept the schema")
     assert "\n" not in why

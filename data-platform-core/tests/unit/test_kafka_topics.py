@@ -19,7 +19,7 @@ def kinds(observed: Topic | None) -> list[Kind]:
     return [change.kind for change in compare([WANTED], {observed.name: observed} if observed else {})]
 
 
-def test_each_contract_wants_a_topic_and_a_dead_letter_topic(contracts: dict[str, Contract]) -> None:
+def test_each_contract_has_a_topic_and_a_dead_letter_topic(contracts: dict[str, Contract]) -> None:
     kafka = load_settings("admin", "local").kafka
     wanted = {topic.name: topic for topic in wanted_topics(kafka, contracts.values())}
     assert len(wanted) == 2 * len(contracts)
@@ -42,7 +42,7 @@ def test_a_missing_topic_is_created() -> None:
     assert kinds(None) == [Kind.CREATE]
 
 
-def test_missing_partitions_are_added_with_a_word_about_order() -> None:
+def test_missing_partitions_are_added_with_a_note_about_order() -> None:
     (change,) = compare([WANTED], {WANTED.name: replace(WANTED, partitions=1)})
     assert change.kind is Kind.PARTITIONS
     assert change.detail.startswith("1 -> 3")

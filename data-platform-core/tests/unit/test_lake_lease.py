@@ -60,7 +60,7 @@ class TestWhoMayTakeIt:
 
 
 class TestTheNextRecord:
-    def test_the_first_holder_has_epoch_1_and_nobody_to_fence(self) -> None:
+    def test_the_first_holder_has_epoch_1_and_no_one_to_fence(self) -> None:
         first = successor(None, record("first"), ended=False)
         assert (first.epoch, first.fence_due) == (1, False)
 
@@ -82,7 +82,7 @@ class TestTheNextRecord:
         assert (after.epoch, after.holder, after.fence_due) == (8, "second", fence)
         assert not after.released
 
-    def test_what_a_person_takes_away_is_nobodys_and_fenced(self) -> None:
+    def test_a_revoked_lease_is_free_and_fenced(self) -> None:
         after = taken_away(HELD.model_copy(update={"blocked": "two writers"}), record("a person"))
         assert (after.epoch, after.released, after.fence_due, after.blocked) == (8, True, True, "")
         assert is_free(after, 0.0, ended=False)
@@ -122,7 +122,7 @@ class TestProcesses:
         assert not all_ended(kernel_mark(), [])
 
 
-def test_a_mark_says_under_which_epoch_it_was_written() -> None:
+def test_a_tag_has_the_epoch_under_which_it_was_written() -> None:
     mark = batch_mark("ingest_events", 7, epoch=3)
     assert (epoch_of(mark), batch_of(mark, "ingest_events")) == (3, 7)
 

@@ -24,7 +24,7 @@ def summary(**changes: object) -> ProducerSummary:
     return ProducerSummary.model_validate({**values, **changes})
 
 
-def test_what_the_header_says_is_read_back() -> None:
+def test_the_header_is_read_back() -> None:
     assert parse_origin(origin("run-1", 3, 42)) == Origin("run-1", 3, 42)
 
 

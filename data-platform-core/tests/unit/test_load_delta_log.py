@@ -26,7 +26,7 @@ def test_every_appended_file_counts_once_with_its_rows() -> None:
     assert added_files(URI, [add(1, "a", 3), add(1, "b", 4), add(2, "c", 5)]) == AddedFiles(("a", "b", "c"), 12)
 
 
-def test_compaction_brings_nothing_new_and_takes_nothing_away() -> None:
+def test_compaction_adds_no_rows_and_removes_none() -> None:
     compaction = [
         remove(2, "a", data_change=False),
         remove(2, "b", data_change=False),
@@ -44,12 +44,12 @@ def test_a_file_without_a_count_leaves_the_total_unknown() -> None:
 
 
 @pytest.mark.parametrize("action", [remove(7, "a", data_change=True), add(7, "a", dv=True)])
-def test_a_commit_that_took_rows_away_is_refused_with_the_way_out(action: LogAction) -> None:
+def test_a_commit_that_removed_rows_is_refused_with_the_way_out(action: LogAction) -> None:
     with pytest.raises(ServiceError, match=r"version 7 removed rows.*--rebuild.*--full-refresh"):
         added_files(URI, [add(6, "x"), action])
 
 
-def test_the_next_load_goes_on_where_the_last_one_ended() -> None:
+def test_the_next_load_resumes_where_the_last_one_ended() -> None:
     state = TableState(URI, "table-1", 9)
     assert next_mode(state, None) == "snapshot"
     assert next_mode(state, LastLoad("table-1", 4)) == "incremental"
@@ -57,7 +57,7 @@ def test_the_next_load_goes_on_where_the_last_one_ended() -> None:
     assert next_mode(state, LastLoad("table-1", 9), rebuild=True) == "rebuild"
 
 
-def test_a_table_that_was_made_anew_is_read_whole() -> None:
+def test_a_recreated_table_is_read_completely() -> None:
     assert next_mode(TableState(URI, "table-2", 3), LastLoad("table-1", 3)) == "snapshot"
 
 

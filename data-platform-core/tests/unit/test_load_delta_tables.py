@@ -53,7 +53,7 @@ def test_a_table_is_known_by_its_id_and_newest_version(spark: SparkSession, uri:
     assert table_state(spark, uri) == TableState(uri, state.table_id, 4)
 
 
-def test_a_table_that_does_not_exist_is_refused_with_what_makes_it(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_table_that_does_not_exist_is_refused_with_what_creates_it(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"nowhere does not exist; the streaming job creates it"):
         table_state(spark, str(tmp_path / "nowhere"))
 
@@ -100,7 +100,7 @@ def test_a_log_or_a_file_that_was_cleaned_up_is_a_gap(spark: SparkSession, uri: 
         read_actions(spark, uri, 0, 2)
 
 
-def test_a_snapshot_is_the_table_at_its_version_whatever_came_later(spark: SparkSession, uri: str) -> None:
+def test_a_snapshot_is_the_table_at_its_version_despite_later_commits(spark: SparkSession, uri: str) -> None:
     state = table_state(spark, uri)
     append(spark, uri, 3)
     assert read_snapshot(spark, state).count() == 30

@@ -9,7 +9,7 @@ from data_platform_core.naming import ledger_prefix, names
 pytestmark = pytest.mark.unit
 
 
-def test_each_hop_of_orders_is_called_as_the_architecture_says() -> None:
+def test_each_hop_of_orders_has_the_documented_name() -> None:
     orders = names("orders")
     assert orders.topic == "crm.orders.v1"
     assert orders.dlq_topic == "crm.orders.v1.dlq"

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.settings import known_variables, load_settings
+from data_platform_core.settings import IngestSettings, known_variables, load_settings
 from data_platform_core.topology import load_topology
 
 pytestmark = pytest.mark.unit
@@ -63,7 +63,7 @@ def test_more_executors_at_least_than_at_most_are_refused(monkeypatch: pytest.Mo
         load_settings("streaming", "local")
 
 
-def test_a_process_knows_its_own_metrics_endpoint_and_no_other() -> None:
+def test_a_process_has_its_own_metrics_endpoint_and_no_other() -> None:
     metrics = load_topology("test").metrics
     for service, endpoint in (("streaming", metrics.streaming), ("generator", metrics.generator)):
         found = load_settings(service, "test").metrics
@@ -114,3 +114,17 @@ def test_the_known_variables_are_the_two_folders_and_every_setting_that_is_resol
 
 def test_lake_addresses_are_for_spark() -> None:
     assert load_settings("streaming", "local").object_store.lake_uri("silver/orders").endswith("/silver/orders")
+
+
+@pytest.mark.parametrize(
+    ("pace", "contract_ms", "trigger_ms"),
+    [("contract", 0, 0), ("contract", 15_000, 15_000), ("economy", 0, 5_000), ("economy", 15_000, 30_000)],
+)
+def test_the_pace_says_how_often_a_query_runs(pace: str, contract_ms: int, trigger_ms: int) -> None:
+    ingest = IngestSettings.model_validate({"pace": pace})
+    assert ingest.query_trigger_ms(contract_ms) == trigger_ms
+
+
+def test_an_explicit_trigger_wins_over_the_pace() -> None:
+    ingest = IngestSettings.model_validate({"pace": "economy", "trigger_ms": 0})
+    assert ingest.query_trigger_ms(15_000) == 0

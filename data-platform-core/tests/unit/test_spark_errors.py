@@ -43,7 +43,7 @@ def settings() -> Settings:
     return load_settings("batch", "test")
 
 
-def test_a_full_disk_of_postgresql_is_told_as_postgresqls(settings: Settings) -> None:
+def test_a_full_disk_of_postgresql_is_reported_as_postgresqls(settings: Settings) -> None:
     error = RuntimeError(_TRACEBACK.format(last="psycopg.errors.DiskFull: could not extend file: No space left"))
     line = _explained(settings, "orders", cause(error))
     assert "PostgreSQL" in line
@@ -59,19 +59,19 @@ def test_a_value_that_fails_names_its_entity_and_no_credentials(settings: Settin
     assert "KEY" not in line
 
 
-def test_a_refused_key_is_told_as_one(settings: Settings) -> None:
+def test_a_refused_key_is_reported_as_one(settings: Settings) -> None:
     error = JavaError("SparkException", "java.nio.file.AccessDeniedException: s3a://lake: 403 Forbidden")
     assert "CRM_OBJECT_STORE__ACCESS_KEY" in _explained(settings, "events", cause(error))
 
 
-def test_a_store_that_is_away_is_told_without_the_credentials(settings: Settings) -> None:
+def test_a_store_that_is_down_is_reported_without_the_credentials(settings: Settings) -> None:
     error = JavaError("SparkException", "java.net.ConnectException: Connection refused")
     line = _explained(settings, "events", cause(error))
     assert settings.object_store.url in line
     assert "KEY" not in line
 
 
-def test_an_error_of_ours_inside_an_executor_stays_as_it_is() -> None:
+def test_an_error_of_ours_inside_an_executor_is_unchanged() -> None:
     error = RuntimeError(_TRACEBACK.format(last="data_platform_core.errors.ServiceError: PostgreSQL does not answer"))
     assert cause(error) == ("ours", "PostgreSQL does not answer")
 

@@ -29,7 +29,7 @@ def test_a_standalone_cluster_gives_executors_between_the_bounds() -> None:
     assert conf["spark.executor.extraClassPath"] == conf["spark.driver.extraClassPath"]
 
 
-def test_on_kubernetes_the_operator_says_where_executors_run() -> None:
+def test_on_kubernetes_the_operator_decides_where_executors_run() -> None:
     conf = session_conf(settings(master=""))
     assert not {"spark.master", "spark.driver.host", "spark.executor.cores"} & conf.keys()
 

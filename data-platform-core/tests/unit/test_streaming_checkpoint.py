@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.streaming.checkpoint import Checkpoint
+from data_platform_core.streaming.ingest.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.spark
 
@@ -33,7 +33,7 @@ def test_a_table_may_lack_the_batch_that_was_planned_and_not_finished(
     checkpoint(spark, tmp_path, finished=4, planned=5).refuse_other_history({BRONZE: bronze, SILVER: silver})
 
 
-@pytest.mark.parametrize(("batch", "why"), [(3, "an old table"), (6, "an old checkpoint"), (-1, "a table made anew")])
+@pytest.mark.parametrize(("batch", "why"), [(3, "an old table"), (6, "an old checkpoint"), (-1, "a recreated table")])
 def test_a_table_of_another_history_is_refused_with_what_to_do(
     spark: SparkSession, tmp_path: Path, batch: int, why: str
 ) -> None:
@@ -42,7 +42,7 @@ def test_a_table_of_another_history_is_refused_with_what_to_do(
         logs.refuse_other_history({BRONZE: 5, SILVER: batch})
     assert str(refused.value) == (
         f"checkpoint {tmp_path} (batches finished to 4, planned to 5) and table {SILVER} (batches to {batch}) are not "
-        "of one history: starting would lose or repeat data; restore the one that is old, or move checkpoint and both "
+        "of one history: starting would lose or repeat data; restore the older one, or move checkpoint and both "
         "tables away to ingest from the beginning"
     ), why
 
@@ -59,7 +59,7 @@ def test_the_first_batch_may_be_under_way(spark: SparkSession, tmp_path: Path, b
 
 
 @pytest.mark.parametrize("batch", [0, 7])
-def test_a_lost_checkpoint_is_refused_never_begun_anew(spark: SparkSession, tmp_path: Path, batch: int) -> None:
+def test_a_lost_checkpoint_is_refused_never_restarted(spark: SparkSession, tmp_path: Path, batch: int) -> None:
     with pytest.raises(ServiceError, match=f"is gone but its table {BRONZE} is not: .*restore the checkpoint"):
         checkpoint(spark, tmp_path, finished=-1, planned=-1).refuse_other_history({BRONZE: batch})
 
@@ -84,14 +84,14 @@ def test_offsets_are_those_of_the_last_finished_batch(spark: SparkSession, tmp_p
     )
 
 
-def test_a_topic_that_was_made_anew_is_refused_however_long_it_has_grown(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_recreated_topic_is_refused_however_long_it_has_grown(spark: SparkSession, tmp_path: Path) -> None:
     logs = checkpoint(spark, tmp_path, finished=4, planned=5)
     logs.refuse_other_topic("crm.events.v1", "first")  # one from before ids were kept
     logs.refuse_other_topic("crm.events.v1", "first")
     with pytest.raises(ServiceError) as refused:
         logs.refuse_other_topic("crm.events.v1", "second")
     assert str(refused.value) == (
-        f"topic crm.events.v1 was deleted and made anew: checkpoint {tmp_path} has offsets of the one with id first, "
+        f"topic crm.events.v1 was deleted and recreated: checkpoint {tmp_path} has offsets of the one with id first, "
         "Kafka's has second; starting would skip or repeat data; move checkpoint and both tables away to ingest from "
         "the beginning"
     )

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from data_platform_core.streaming.dedup import SeenIndex
+from data_platform_core.streaming.ingest.dedup import SeenIndex
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +41,7 @@ def test_asking_does_not_remember() -> None:
     assert index.first_arrivals(keys("a")).tolist() == [True]
 
 
-def test_keys_that_share_their_first_half_are_told_apart() -> None:
+def test_keys_with_the_same_first_half_are_distinguished() -> None:
     index = SeenIndex(1000)
     index.add(b"\x01" * 8 + b"\x01" * 8 + b"\x01" * 8 + b"\x03" * 8, newest_ms=0)
     asked = b"".join(b"\x01" * 8 + bytes([low]) * 8 for low in (1, 2, 3, 4))

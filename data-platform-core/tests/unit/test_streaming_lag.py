@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from data_platform_core.streaming.lag import records_behind, seconds_behind
-from data_platform_core.streaming.metrics import LATENCY_BOUNDS, LatencyHistogram
-from data_platform_core.streaming.progress import places
+from data_platform_core.streaming.observe.lag import records_behind, seconds_behind
+from data_platform_core.streaming.observe.metrics import LATENCY_BOUNDS, LatencyHistogram
+from data_platform_core.streaming.observe.progress import places
 
 pytestmark = pytest.mark.unit
 
@@ -49,6 +49,7 @@ def test_where_nothing_waits_or_a_clock_is_ahead_no_seconds_are_behind() -> None
 
 def test_sparks_offsets_are_read_by_partition() -> None:
     assert places('{"crm.events.v1":{"0":5,"11":7}}') == {(TOPIC, 0): 5, (TOPIC, 11): 7}
+    assert places({TOPIC: {"0": 5, "11": 7}}) == {(TOPIC, 0): 5, (TOPIC, 11): 7}
     assert places(None) == places("null") == {}
 
 

@@ -14,10 +14,10 @@ from deltalake import write_deltalake
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.settings import load_settings
-from data_platform_core.streaming import recall
-from data_platform_core.streaming.dedup import SeenIndex, joined_keys
-from data_platform_core.streaming.memory import group_headrooms
-from data_platform_core.streaming.recall import READING_BYTES, Recall, Slice, require_room, window_of
+from data_platform_core.streaming.ingest import recall
+from data_platform_core.streaming.ingest.dedup import SeenIndex, joined_keys
+from data_platform_core.streaming.ingest.memory import group_headrooms
+from data_platform_core.streaming.ingest.recall import READING_BYTES, Recall, Slice, require_room, window_of
 from data_platform_core.wire.keys import KEY_BYTES
 
 pytestmark = pytest.mark.unit

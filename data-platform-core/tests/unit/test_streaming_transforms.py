@@ -219,7 +219,7 @@ def test_an_event_time_in_another_unit_is_no_event_time(spark: SparkSession, con
     ) == ["contract:event_time_plausible", "contract:event_time_plausible", None]
 
 
-def test_a_dead_letter_too_large_to_send_on_says_so(spark: SparkSession, contracts: dict[str, Contract]) -> None:
+def test_a_dead_letter_too_large_to_forward_is_marked(spark: SparkSession, contracts: dict[str, Contract]) -> None:
     (row,) = Layers(contracts["events"]).dead_letters(judged(spark, contracts["events"], b"x" * 1_000_000)).collect()
     headers = {header["key"]: bytes(header["value"]).decode() for header in row["headers"]}
     assert row["value"] is None

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError, UnreachableError
 from data_platform_core.settings import load_settings
-from data_platform_core.streaming.waiting import LONGEST_PAUSE_S, checks, wait_for_services
+from data_platform_core.streaming.observe.waiting import LONGEST_PAUSE_S, checks, wait_for_services
 
 pytestmark = pytest.mark.unit
 
@@ -69,7 +69,7 @@ def test_the_metric_names_the_service_while_it_is_waited_for_and_no_longer() -> 
     assert (waiting("object store"), waiting("registry")) == (0, 0)
 
 
-def test_a_driver_that_is_told_to_stop_waits_no_longer() -> None:
+def test_a_stopping_driver_waits_no_longer() -> None:
     assert not wait_for_services({"Kafka": away(100)}, Stopwatch(last=2))
     assert waiting("Kafka") == 0
 
@@ -84,7 +84,7 @@ def test_a_refusal_is_an_error_at_once() -> None:
     assert clock.pauses == []
 
 
-def test_patience_ends_so_that_settings_are_read_anew() -> None:
+def test_waiting_is_limited_so_that_settings_are_reloaded() -> None:
     with pytest.raises(UnreachableError, match="Kafka does not answer"):
         wait_for_services({"Kafka": away(100)}, Stopwatch(), patience_s=0)
     assert waiting("Kafka") == 0

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.streaming.watchdog import Signs, Watchdog, hang
+from data_platform_core.streaming.observe.watchdog import Signs, Watchdog, hang
 from data_platform_core.waiting import ask_until
 
 pytestmark = pytest.mark.unit
@@ -24,7 +24,7 @@ def streaming(**signs: object) -> Signs:
     return Signs(**{"doing": None, "advanced_at": 0.0, "answered_at": 1_000.0, **signs})  # type: ignore[arg-type]
 
 
-def test_a_start_that_advances_is_no_hang_however_long_it_takes() -> None:
+def test_a_start_that_advances_is_no_hang_even_if_it_is_long() -> None:
     assert hang(Signs("reading", advanced_at=950.0, answered_at=0.0), 1_000.0, PATIENCE) is None
 
 
@@ -55,7 +55,7 @@ def test_a_known_wait_is_no_silence_of_the_jvm() -> None:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr("data_platform_core.streaming.watchdog.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("data_platform_core.streaming.observe.watchdog.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ends: list[bool] = []
-    monkeypatch.setattr("data_platform_core.streaming.watchdog.end_now", lambda: ends.append(True))
+    monkeypatch.setattr("data_platform_core.streaming.observe.watchdog.end_now", lambda: ends.append(True))
     return ends
 
 
@@ -82,7 +82,7 @@ def later(watchdog: Watchdog, clock: Clock, seconds: float) -> None:
     for _second in range(int(seconds)):
         clock.now += 1
         watchdog.answered()
-        watchdog._look(clock.now)
+        watchdog._check(clock.now)
 
 
 def test_a_driver_that_ends_batches_lives(clock: Clock, ended: list[bool]) -> None:
@@ -120,7 +120,7 @@ def test_while_kafka_does_not_answer_nothing_is_judged_by_lag(clock: Clock, ende
     assert not ended
 
 
-def test_an_outage_that_the_driver_waits_for_starts_the_clocks_anew(clock: Clock, ended: list[bool]) -> None:
+def test_an_outage_that_the_driver_waits_for_resets_the_clocks(clock: Clock, ended: list[bool]) -> None:
     watchdog, _known = watched({"events": 5})
     for _minute in range(10):
         later(watchdog, clock, 60)
@@ -188,8 +188,8 @@ def test_a_driver_that_does_not_end_is_ended_after_its_grace() -> None:
 _FROZEN = """
 import os, signal, subprocess, sys, time
 import psutil
-from data_platform_core.streaming import watchdog as module
-from data_platform_core.streaming.watchdog import Watchdog
+from data_platform_core.streaming.observe import watchdog as module
+from data_platform_core.streaming.observe.watchdog import Watchdog
 module._ORDERLY_S = 0.5  # what a driver has to end by itself: here nobody ends it
 child = subprocess.Popen(["sleep", "600"])
 watchdog = Watchdog(0.5 if sys.argv[1] == "hangs" else 600, lambda: None)

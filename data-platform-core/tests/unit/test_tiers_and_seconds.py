@@ -43,7 +43,7 @@ def test_a_test_that_no_tier_would_run_is_refused_by_name() -> None:
         tiers.tier(item("test_forgotten", "unit"))  # type: ignore[arg-type]
 
 
-def test_a_number_stays_until_the_test_takes_something_else() -> None:
+def test_a_number_is_kept_until_the_test_needs_a_different_time() -> None:
     kept = {"noisy": 10, "slower": 10, "quicker": 10, "quick": 1}
     took = {"noisy": 14.4, "slower": 15.6, "quicker": 4.0, "quick": 2.9}
     assert seconds.merged(kept, took, kept) == {"noisy": 10, "quick": 1, "quicker": 4, "slower": 16}
@@ -54,7 +54,7 @@ def test_tests_of_other_tiers_stay_and_tests_that_are_gone_leave() -> None:
     assert seconds.merged(kept, {"new": 3.2}, ["other tier", "new"]) == {"new": 3, "other tier": 90}
 
 
-def test_what_takes_less_than_a_second_is_not_worth_a_line() -> None:
+def test_tests_of_less_than_a_second_have_no_line() -> None:
     assert seconds.merged({"was slow": 8}, {"was slow": 0.1, "quick": 0.3}, ["was slow", "quick"]) == {}
 
 

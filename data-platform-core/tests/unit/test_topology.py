@@ -104,7 +104,7 @@ def test_a_missing_key_is_named(folder: Path) -> None:
         ({"port_offset": "many"}, "port_offset is 'many'"),
     ],
 )
-def test_an_impossible_value_is_told(folder: Path, changes: dict[str, Any], told: str) -> None:
+def test_an_impossible_value_is_reported(folder: Path, changes: dict[str, Any], told: str) -> None:
     spoil(folder, **changes)
     assert told in refusal(folder)
 
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_mapping_is_refused(folder: Path, text: str) -> None:
     assert str(folder / "local.yaml") in refusal(folder)
 
 
-def test_a_service_listens_where_it_is_reached_unless_the_file_says_otherwise(folder: Path) -> None:
+def test_a_service_listens_on_its_host_unless_the_file_has_a_bind(folder: Path) -> None:
     assert load_topology("local", folder).object_store.listen == load_topology("local", folder).object_store.address
     spoil(folder, object_store__host="store.example.org", object_store__bind="0.0.0.0")
     store = load_topology("local", folder).object_store
@@ -141,7 +141,7 @@ def test_a_broker_listens_on_all_its_ports_at_one_address(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_an_address_that_nobody_can_connect_to_is_refused_with_the_key_it_belongs_to(folder: Path, host: str) -> None:
+def test_an_address_that_clients_can_not_use_is_refused_with_its_key(folder: Path, host: str) -> None:
     spoil(folder, metrics__streaming__host=host)
     assert f"metrics.streaming.host: Value error, {host} is no address to connect to" in refusal(folder)
     assert f"`bind: {host}`" in refusal(folder)
@@ -150,3 +150,28 @@ def test_an_address_that_nobody_can_connect_to_is_refused_with_the_key_it_belong
 def test_spark_can_not_listen_elsewhere(folder: Path) -> None:
     spoil(folder, spark__bind="0.0.0.0")
     assert "spark: Value error, bind is 0.0.0.0" in refusal(folder)
+
+
+def test_pods_reach_each_service_of_loopback_at_one_address_and_a_port_of_its_own(folder: Path) -> None:
+    spoil(folder, pods={"host": "10.9.0.1", "kafka_port": 29000})
+    topology = load_topology("local", folder)
+    seen = topology.seen_by_pods()
+    assert seen.kafka.bootstrap_servers == "10.9.0.1:29000,10.9.0.1:29001,10.9.0.1:29002"
+    assert seen.object_store.url == f"http://10.9.0.1:{topology.object_store.port}"
+    assert (seen.postgres.host, seen.schema_registry.host) == ("10.9.0.1", "10.9.0.1")
+    for endpoint in topology.relayed.values():
+        assert (endpoint.host, endpoint.is_here) == ("10.9.0.1", True)
+    assert len({endpoint.port for endpoint in topology.relayed.values()}) == len(topology.relayed)
+    assert topology.relayed["kafka-2"].listen == f"{topology.kafka.brokers[1].host}:29001"
+
+
+def test_without_a_cluster_on_this_machine_pods_see_what_everybody_sees() -> None:
+    topology = load_topology("home")
+    assert topology.seen_by_pods() is topology
+    assert topology.relayed == {}
+
+
+def test_pods_are_told_an_address_and_no_name(folder: Path) -> None:
+    spoil(folder, pods={"host": "host.internal", "kafka_port": 29000})
+    assert "pods.host" in refusal(folder)
+    assert "not an IPv4 address" in refusal(folder)

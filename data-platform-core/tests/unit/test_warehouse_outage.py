@@ -99,7 +99,7 @@ def test_patience_is_bounded() -> None:
         ("java.lang.ArithmeticException: long overflow", False),
     ],
 )
-def test_an_outage_is_told_from_what_waiting_does_not_cure(text: str, away: bool) -> None:
+def test_an_outage_is_distinguished_from_what_waiting_does_not_fix(text: str, away: bool) -> None:
     assert is_outage(RuntimeError(text)) is away
 
 
@@ -112,5 +112,5 @@ def test_an_outage_is_told_from_what_waiting_does_not_cure(text: str, away: bool
         ('Database Error in model fct_orders\n  column "x" does not exist', False),
     ],
 )
-def test_dbts_log_says_whether_the_server_went_away(log: str, lost: bool) -> None:
+def test_dbts_log_shows_whether_the_server_was_lost(log: str, lost: bool) -> None:
     assert connection_lost(log) is lost

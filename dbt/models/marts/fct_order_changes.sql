@@ -12,7 +12,7 @@
 
 with changes as (
 
-    -- An order with news is taken whole: a late change alters what is said of its later ones.
+    -- An order with new changes is recomputed completely: a late change affects the later ones.
     select * from {{ ref('stg_crm__orders') }}
     {{ where_key_has_news(ref('stg_crm__orders'), 'order_id') }}
 

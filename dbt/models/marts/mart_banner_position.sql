@@ -7,7 +7,7 @@
 
 with shown as (
 
-    -- Impressions and clicks that name no banner are counted too, as -1: the sums stay those of the events.
+    -- Impressions and clicks without a banner are counted as -1, so that the sums equal those of the events.
     select
         business_date,
         coalesce(banner_position, -1) as banner_position,

@@ -117,7 +117,7 @@ class Access:
         return changes
 
     def _can_log_in(self, name: str, password: str) -> bool:
-        """The store tells nobody a user's key; it tells whether one is right, by refusing the act and not the user."""
+        """The store never returns a user's key. It shows whether one is valid by refusing the action, not the user."""
         from minio.error import S3Error
 
         try:

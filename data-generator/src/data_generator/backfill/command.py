@@ -33,7 +33,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     sink: Annotated[
         str | None, typer.Option(help="kafka: through the stream. lake: files for `crm lake import`.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run-id where it ended.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume --run-id where it ended.")] = False,
     run_id: RunId = None,
     env: Env = None,
     seed: Seed = None,
@@ -41,7 +41,7 @@ def backfill(  # noqa: PLR0913 - options of a command
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """A history: past days by hour, weekday and season, at full speed; may be killed and resumed."""
+    """Send a history: past days by hour, weekday and season, at full speed; can be killed and resumed."""
     if resume and not run_id:
         raise ConfigurationError("--resume: say which run, with --run-id")
     wish = Wish(

@@ -1,4 +1,4 @@
-"""The sends of a history, one after the other: the n-th is the same in every process that is given the same plan.
+"""The sends of a history in order: the n-th is the same in every process with the same plan.
 
 It is `Model`, driven by days instead of a clock. Two things differ. `produced_ts` is the moment at which the backfill
 began: by then all of it was due. And with few records an hour, slots lie minutes apart where a visitor takes
@@ -44,7 +44,7 @@ class HistoryModel(Model):
         self._last_changes: dict[str, int] = {}  # event_ts by order under way
 
     def state(self) -> str:
-        """A digest of everything that decides what comes next."""
+        """A digest of the state that determines the next sends."""
         parts = (self._rng.getstate(), self._slot, [lane.next_seq for lane in self.lanes], len(self._follow_ups))
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -73,7 +73,7 @@ class HistoryModel(Model):
 
 
 class History:
-    """All sends of a plan: first what the traffic refers to, then day after day."""
+    """All sends of a plan: first the reference data, then the days in order."""
 
     def __init__(self, plan: Plan, model: HistoryModel) -> None:
         self._plan, self._model = plan, model

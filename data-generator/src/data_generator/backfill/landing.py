@@ -1,7 +1,7 @@
 """Straight to the lake: a chunk is one file per entity, acknowledged when the object store has it (ADR 0009).
 
-`crm lake import` takes the files into bronze and silver. A chunk that is sent again lies over its own files, so a dead
-process leaves nothing to be looked up.
+`crm lake import` imports the files into bronze and silver. A chunk that is sent again overwrites its own files, so a
+killed process leaves nothing to recover.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from data_platform_core.naming import landing_manifest, landing_part, landing_pr
 from data_platform_core.wire.landing import HIGHEST_NUMBER, LANDED_FILE, Manifest, partition_of
 from data_platform_core.wire.ledger import record_digest
 
-#: In the ledger's bucket: an empty object per number given out.
+#: In the ledger's bucket: an empty object per assigned number.
 _NUMBERS = "landings/"
 
 
 def claim_number(store: LedgerStore, run_id: str) -> int:
-    """A landing number that no run had before. Raises ConfigurationError when all are given out."""
+    """A new landing number. Raises ConfigurationError when all are used."""
     number = 1 + max((int(key.removeprefix(_NUMBERS)) for key in store.keys(_NUMBERS)), default=0)
     while number <= HIGHEST_NUMBER:
         if store.put_new(f"{_NUMBERS}{number:06d}", run_id.encode()):
@@ -45,7 +45,7 @@ class LandingTarget:
         self._waiting: dict[str, tuple[Account, list[Send]]] = {}
 
     def recover(self, ends: Offsets) -> int:
-        """Nothing to find out: see above."""
+        """Nothing to recover: see above."""
         return 0
 
     def send(self, account: Account, contract: Contract, send: Send) -> None:

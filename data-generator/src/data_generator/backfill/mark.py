@@ -1,4 +1,4 @@
-"""How far a backfill is: written with the summary, after a chunk's records are acknowledged and their rows written."""
+"""Progress of a backfill: written with the summary, after a chunk's records are acknowledged and their rows written."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Offsets = dict[str, dict[int, int]]
 
 
 class Mark(Strict):
-    """All sends before number `sends` are settled; the chunk after them is under way, or was when the process died.
+    """All sends before number `sends` are settled; the next chunk is in progress, or was when the process died.
 
-    `chunks` are finished; `next_seq` by entity; records of the unfinished chunk lie at `ends` or above; `state` is the
+    `chunks` are finished; `next_seq` by entity; records of the unfinished chunk are at `ends` or above; `state` is the
     model's digest. `landing` numbers a run that goes straight to the lake.
     """
 
@@ -31,7 +31,7 @@ class Mark(Strict):
 
 
 def mark_of(summary: ProducerSummary | None, run_id: str) -> Mark:
-    """The mark that a run left. Raises ConfigurationError when there is none to go on from."""
+    """The mark of a run. Raises ConfigurationError if there is none to resume from."""
     if summary is None:
         raise ConfigurationError(f"run {run_id!r} never began: nothing to resume; leave out --resume to start it")
     if summary.resume_from is None:

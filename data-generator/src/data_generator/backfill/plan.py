@@ -1,4 +1,4 @@
-"""What a backfill sends: the scenario file, the days and the scale, and the same read back when it is resumed."""
+"""The plan of a backfill: scenario file, days and scale, read back when it is resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SinkName = Literal["kafka", "lake"]
 
 DAYS = 365
 _SECONDS_PER_DAY = 86_400
-#: The contracts take no event before this century.
+#: The contracts accept no event before this century.
 _EARLIEST = date(2000, 1, 2)
 
 
@@ -67,7 +67,7 @@ class BackfillScenario(Strict):
 
 
 class Plan(Strict):
-    """All that decides what is sent. `first` and `last` are local days, both included."""
+    """Everything that determines the sends. `first` and `last` are local days, inclusive."""
 
     scenario: BackfillScenario
     first: date
@@ -111,7 +111,7 @@ _OPTIONS = {"first": "--from", "last": "--to", "scale": "--scale", "sink": "--si
 
 
 class Wish(Strict):
-    """What the command line said; None where it said nothing."""
+    """Options of the command line; None if not given."""
 
     path: Path
     first: date | None = None
@@ -121,9 +121,9 @@ class Wish(Strict):
     sink: SinkName | None = None
 
     def plan(self, before: Plan | None = None, today: date | None = None) -> Plan:
-        """The plan wished for. What was not said is as `before` has it (a resumed run), else the default.
+        """The requested plan. Missing options come from `before` (a resumed run), otherwise from the defaults.
 
-        Raises ConfigurationError for days that are not over or the wrong way round.
+        Raises ConfigurationError for days that are not over or in the wrong order.
         """
         seed = self.seed if self.seed is not None else before.scenario.seed if before else None
         overrides = {} if seed is None else {"seed": seed}

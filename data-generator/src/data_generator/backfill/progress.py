@@ -1,4 +1,4 @@
-"""A bar with day, rate and time left on a terminal; elsewhere log lines that say the same."""
+"""A bar with day, rate and time left on a terminal; elsewhere log lines with the same content."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""A backfill, chunk by chunk, so that a kill at any moment costs one chunk's looking up and nothing else.
+"""A backfill, chunk by chunk, so that a kill at any moment costs only the recovery of one chunk.
 
 A chunk is `chunk_records` sends in the history's order; the first is catalogue and customers. Per chunk:
 
-1. one object says both that the chunks before are done and which numbers this one may use (the summary, with the mark);
-2. the sends go out, and all are acknowledged;
+1. one object (the summary, with the mark) records that the previous chunks are done and reserves this one's numbers;
+2. the records are sent, and all are acknowledged;
 3. the rows of the ledger are written, one part per entity, named by the chunk.
 
-Killed anywhere in between, the next process deals out the same sends again, silently up to the mark. Of the
-unfinished chunk it sends what its target doesn't have; a part of the chunk that is there already
-stays, since its rows are the same (ADR 0009).
+After a kill at any point, the next process generates the same sends again, without sending up to the mark. Of the
+unfinished chunk it sends the records that the target lacks. An existing part of the chunk is
+kept, because its rows are the same (ADR 0009).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _POLL_EVERY = 500
 
 @dataclass(frozen=True)
 class Begin:
-    """Where a run begins, or goes on. `summary` is what the process before left; None for a new run."""
+    """The start of a run, new or resumed. `summary` is the previous process's; None for a new run."""
 
     run_id: str
     mark: Mark
@@ -56,7 +56,7 @@ class Begin:
 
 
 def begin(settings: Settings, wish: Wish, run_id: str, resume: bool) -> Begin:
-    """Check the run id and what was wished for against what the run left, if it is to be resumed.
+    """Check the run id and, for a resumed run, the options against the run's plan.
 
     Raises ConfigurationError for a used run id, one that can't be resumed, or parameters other than the run's own.
     """
@@ -99,7 +99,7 @@ class BackfillRun(Run):
         return str(self._history.day) if hasattr(self, "_history") else str(self._plan.first)
 
     def fill(self) -> Status:
-        """Send what is still to be sent, or until `stop`. Raises UserError subclasses; the run can then be resumed."""
+        """Send the remaining records, or until `stop`. Raises UserError subclasses; the run can then be resumed."""
         if self._summary.finished:
             self._phase("done already")
             return self.status
@@ -136,7 +136,7 @@ class BackfillRun(Run):
         return LandingTarget(self._store, run_id, PRODUCER_ID, self._mark.landing or 0)
 
     def _chunks(self) -> Iterator[Iterator[Send]]:
-        """The sends of each chunk; to be taken one after the other, and each to its end."""
+        """The sends of each chunk; consume them in order, each to its end."""
         yield self._history.catalogue()
         traffic, size, left = self._history.traffic(), self._plan.scenario.chunk_records, self._plan.planned
         while left > 0:
@@ -144,7 +144,7 @@ class BackfillRun(Run):
             left -= size
 
     def _replay(self, chunks: Iterator[Iterator[Send]], model: HistoryModel) -> None:
-        """Deal out again what is done, then find out what there is of the chunk that is not."""
+        """Regenerate the finished chunks, then recover the unfinished one."""
         mark = self._mark
         self._phase("replaying")
         for _ in range(mark.chunks):
@@ -158,7 +158,7 @@ class BackfillRun(Run):
             )
         for account in self.accounts:
             account.resume(mark.next_seq.get(account.entity, 0))
-        self.status.catalogue = mark.sends  # not this process's: left out of its rate
+        self.status.catalogue = mark.sends  # not this process's: excluded from its rate
         self._phase("looking up what was sent")
         self._target.recover(mark.ends)
 
@@ -187,7 +187,7 @@ class BackfillRun(Run):
             self._store.put_part(account.entity, self._mark.chunks + 1, columns)
 
     def _refuse_trouble(self) -> None:
-        """No row says `unknown`: the run stays open, and the process that resumes it finds out."""
+        """Write no row as `unknown`: the run stays open, and the process that resumes it determines the outcome."""
         troubled = sum(account.failed + account.unknown for account in self.accounts)
         if troubled:
             raise ServiceError(
@@ -196,7 +196,7 @@ class BackfillRun(Run):
             )
 
     def _advance(self, model: HistoryModel, ends: Offsets) -> None:
-        """All that was sent is settled and written down; the next chunk may begin."""
+        """Settle and record all sends of the chunk; then the next one may begin."""
         sent = {account.entity: account.sent for account in self.accounts}
         started = bool(self._mark.state)
         self._mark = self._mark.model_copy(
@@ -243,7 +243,7 @@ class BackfillRun(Run):
 
     @contextmanager
     def _only_one(self) -> Iterator[None]:
-        """Keep a second process of this machine out of the run; the kernel lets go when we die."""
+        """Lock the run against a second process of this machine; the kernel releases the lock when this one dies."""
         name = f"crm-backfill-{self._settings.environment}-{self.status.run_id}.lock"
         with (Path(tempfile.gettempdir()) / name).open("w") as lock:
             try:

@@ -1,8 +1,8 @@
-"""What of an unfinished chunk Kafka has already, read from the log itself.
+"""Finds the records of an unfinished chunk in Kafka's log.
 
-The dead process may have sent records whose acknowledgement nobody heard. They lie at the mark's offsets or above, and
-each carries its number in the origin header. The reader goes on until the log has been quiet for QUIET_S: what the
-dead process had under way on the wire is in the log by then, or never will be.
+The killed process may have sent records whose acknowledgements were lost. They are at the mark's offsets or above, and
+each has its number in the origin header. The reader continues until the log has been quiet for QUIET_S: by then the
+requests in flight of the killed process are in the log, or never will be.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data_platform_core.wire.ledger import ORIGIN_HEADER, origin
 
 #: No record of the run for this long: requests on the wire and followers' fetches take milliseconds.
 QUIET_S = 3.0
-#: A run that still grows after this long is not dead, seconds beside the reading itself.
+#: A run that still grows after this long is not dead, seconds in addition to the reading.
 PATIENCE_S = 20.0
 # `consume` waits until it has this many or its time is over.
 _FETCH, _FETCH_S = 5_000, 0.2
@@ -31,14 +31,14 @@ _FETCH, _FETCH_S = 5_000, 0.2
 
 @dataclass
 class Tail:
-    """Records of one entity: place (partition, offset) by number, and the highest number by key."""
+    """Records of one entity: (partition, offset) by number, and the highest number by key."""
 
     places: dict[int, tuple[int, int]] = field(default_factory=dict)
     highest: dict[bytes, int] = field(default_factory=dict)
     _last: dict[int, int] = field(default_factory=dict)
 
     def take(self, topic: str, partition: int, offset: int, seq: int, key: bytes) -> None:
-        """The next record of a partition. Raises ServiceError when the log is not what one producer can have left."""
+        """The next record of a partition. Raises ServiceError when one producer can't have written this log."""
         where = f"{topic}/{partition}/{offset}"
         if seq in self.places:
             before = "/".join(map(str, self.places[seq]))
@@ -68,7 +68,7 @@ def read_tails(
     quiet_s: float = QUIET_S,
 ) -> dict[str, Tail]:
     """The run's records from `ends` on, by entity. Raises ServiceError when the run still grows, or retention has
-    taken what would tell."""
+    deleted records after the mark."""
     with kafka_errors(settings, "reading what the run left"), reader(settings) as consumer:
         return _Reading(consumer, contracts, ends, origin(run_id, producer_id, 0)[:-1]).until_quiet(quiet_s)
 
@@ -88,8 +88,8 @@ class _Reading:
     def _start(topic: str, partition: int, kept: int, marked: int) -> int:
         if kept > marked:
             raise ServiceError(
-                f"topic {topic}/{partition} begins at offset {kept}, the run's mark is {marked}: retention has taken "
-                "what would tell which records were sent; start a new run"
+                f"topic {topic}/{partition} begins at offset {kept}, the run's mark is {marked}: retention has deleted "
+                "the records that show what was sent; start a new run"
             )
         return marked
 
@@ -116,7 +116,7 @@ class _Reading:
         return True
 
     def _take(self, message: Any) -> bool:
-        """Whether it is a record of the run."""
+        """Whether the message is a record of the run."""
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:

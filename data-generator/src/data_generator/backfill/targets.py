@@ -1,4 +1,4 @@
-"""Where a chunk of a backfill goes. A target takes sends, and says when all of them are safe."""
+"""Destinations of a backfill's chunks. A target accepts sends and reports when all of them are safe."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.settings import KafkaSettings
 from data_platform_core.wire.ledger import record_digest
 
-#: Between looks at progress while waiting for acknowledgements, seconds.
+#: Poll interval while waiting for acknowledgements, seconds.
 _LOOK_S = 0.5
 #: After this long without all acknowledgements a chunk has failed, seconds.
 _SETTLE_S = DELIVERY_TIMEOUT_MS / 1000 + 10
 
 
 class Target(Protocol):
-    """What a backfill asks of the place its records go to. All methods raise ServiceError in one line."""
+    """Interface of a backfill's destination. All methods raise ServiceError in one line."""
 
     def recover(self, ends: Offsets) -> int:
-        """Find out what the unfinished chunk of a dead process left; how many records that is."""
+        """Find the records of a killed process's unfinished chunk; returns their number."""
         ...
 
     def send(self, account: Account, contract: Contract, send: Send) -> None:
-        """Take one send; the account hears of it sooner or later."""
+        """Accept one send; its outcome reaches the ledger later."""
         ...
 
     def poll(self) -> None:
-        """Let the accounts hear of what is settled."""
+        """Report settled sends to the ledger."""
         ...
 
     def settle(self, look: Callable[[], None], chunk: int) -> None:
-        """Return when everything taken is acknowledged, all of it of `chunk`; `look` is called while waiting."""
+        """Return when all sends of `chunk` are acknowledged; `look` is called while waiting."""
         ...
 
     def finish(self, chunks: int, sent: Mapping[str, int]) -> None:
@@ -47,15 +47,15 @@ class Target(Protocol):
 
     @property
     def buffered(self) -> int:
-        """Sends that were taken and not yet settled."""
+        """Number of accepted sends that are not settled yet."""
         ...
 
 
 class KafkaTarget:
     """Kafka, through a producer that stops at the first record it can't deliver.
 
-    So what the log has of a partition's sends is always their beginning, wherever the process dies: what is missing
-    follows what is there, and sending it later overtakes nothing. `send` makes sure of that.
+    So the log always has a prefix of a partition's sends, wherever the process dies. Missing records follow the
+    existing ones, and sending them later overtakes nothing. `send` verifies that.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KafkaTarget:
         self._sink.poll()
 
     def finish(self, chunks: int, sent: Mapping[str, int]) -> None:
-        """A topic has no end."""
+        """Nothing to do for a topic."""
 
     def settle(self, look: Callable[[], None], chunk: int) -> None:
         deadline = time.monotonic() + _SETTLE_S
@@ -107,7 +107,7 @@ class KafkaTarget:
             self._check_recovered()
 
     def _check_recovered(self) -> None:
-        """Acknowledged by all: nothing that lies below can still appear. So each send must now be there, once."""
+        """After all acknowledgements no earlier record can still appear. So each send must now be present, once."""
         before, self._tails = self._tails, {}
         for entity, tail in self._read(0).items():
             lost = before[entity].places.items() - tail.places.items()

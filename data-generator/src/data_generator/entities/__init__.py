@@ -21,27 +21,27 @@ class Draft(NamedTuple):
 
 
 class EntityMaker(Protocol):
-    """What the model asks of an entity. Randomness comes from `rng` alone."""
+    """Interface of an entity for the model. All randomness comes from `rng`."""
 
     def initial(self) -> Iterable[Draft]:
-        """What must be there before traffic refers to it, in order."""
+        """Reference data that must be sent before the traffic, in order."""
         ...
 
     def draw(self, rng: Random) -> Draft:
-        """One more record that needs no other one after it: a change, or a fact that stands alone."""
+        """Another record without a successor: a change, or an independent fact."""
         ...
 
     def outdated(self, rng: Random) -> Draft:
-        """A record as an out-of-date source would send it late. Changes nothing in the world."""
+        """A late record, as from an outdated source. Does not change the world."""
         ...
 
     def breakages(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
-        """`fields` made wrong in different ways: each can be encoded and breaks the contract."""
+        """Invalid variants of `fields`: each can be encoded and breaks the contract."""
         ...
 
 
 def load_maker(entity: str, world: Any) -> EntityMaker:
-    """The maker of `entity`. Raises ConfigurationError when the generator doesn't know it."""
+    """The maker of `entity`. Raises ConfigurationError if the generator has no maker for it."""
     try:
         module = import_module(f"{__name__}.{entity}")
     except ModuleNotFoundError as error:

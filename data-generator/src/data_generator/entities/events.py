@@ -1,4 +1,4 @@
-"""Events: what a visitor does, planned as whole visits so that causes come before effects.
+"""Events: a visitor's actions, planned as whole visits so that causes precede effects.
 
 A visit is a page view, then rounds, then perhaps checkout, then perhaps purchase, which is always the last. A round is
 perhaps a search and the page of its result; then banners, shown from the top slot down until one is clicked or none
@@ -60,7 +60,7 @@ class Visit:
 
 
 class _Planner:
-    """Collects the steps of one visit; the fields that all of them share are said once."""
+    """Collects the steps of one visit; their common fields are given once."""
 
     __slots__ = ("_encode", "_in_app", "_shared", "steps")
 

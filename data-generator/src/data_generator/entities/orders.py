@@ -24,7 +24,7 @@ CARD = "card"
 PAYMENTS = Weighted.of({CARD: 0.5, "kakao_pay": 0.25, "naver_pay": 0.18, "bank_transfer": 0.07})
 QUANTITIES = Weighted.of({1: 0.72, 2: 0.2, 3: 0.08})
 PLACED, PAID, CANCELLED, REFUNDED = "placed", "paid", "cancelled", "refunded"
-#: Addresses reserved for documentation (RFC 5737): they are nobody's.
+#: Addresses reserved for documentation (RFC 5737).
 NETWORKS = ("192.0.2", "198.51.100", "203.0.113")
 
 
@@ -45,12 +45,12 @@ class Order:
 
 
 def fingerprint(profile_id: int) -> str:
-    """The customer's card, as the contract wants it: 64 hex digits."""
+    """The customer's card in the contract's format: 64 hex digits."""
     return hashlib.sha256(b"card of customer %d" % profile_id).hexdigest()
 
 
 def address(profile_id: int) -> str:
-    """Where the customer orders from, IPv4."""
+    """The customer's IPv4 address."""
     return f"{NETWORKS[profile_id % 3]}.{profile_id // 3 % 254 + 1}"
 
 
@@ -94,7 +94,7 @@ class Maker:
         return make_order(self._world.next_order_id(), profile.profile_id, basket, rng)
 
     def next_status(self, status: str, rng: Random) -> tuple[str, float] | None:
-        """What happens to an order in `status` and after how many seconds; None when nothing more does."""
+        """The next status of an order in `status`, and the delay in seconds; None if it is final."""
         funnel, fate = self._funnel, rng.random()
         if status == PLACED:
             if fate < funnel.paid:

@@ -12,7 +12,7 @@ from data_generator.entities import Draft
 if TYPE_CHECKING:
     from data_generator.world import World
 
-#: What a typical piece costs, whole KRW, and how much people want it: both show in the marts.
+#: Typical price in whole KRW, and demand: both are visible in the marts.
 CATEGORIES: dict[str, tuple[int, float]] = {
     "electronics": (320_000, 0.9),
     "fashion": (59_000, 1.25),

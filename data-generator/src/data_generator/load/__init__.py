@@ -1,1 +1,1 @@
-"""When each record is due: the curve of the rate, and the clock that follows it."""
+"""Due times of records: the rate curve, and pacing along it."""

@@ -1,8 +1,8 @@
-"""Open-loop pacing: what is due is due, however late the sender is.
+"""Open-loop pacing: due times do not depend on the sender.
 
-A closed loop waits for the system under test and then measures only the requests it found convenient to send
-(coordinated omission). Here the due times come from the scenario alone. A sender held up for two seconds finds two
-seconds of records due at once, sends them all, and each still carries the time at which it was due.
+A closed loop waits for the system under test and then measures only the requests that it could send
+(coordinated omission). Here the due times come from the scenario alone. A sender delayed by two seconds has two seconds
+of due records, sends them all, and each still has its due time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 TICK_S = 0.01
 #: A sender that is far behind catches up in batches of this size, so that acknowledgements are served in between.
 MAX_BATCH = 500
-#: Longest sleep, seconds: signals, acknowledgements and the ledger's clock are looked at this often.
+#: Longest sleep, seconds: the interval for signals, acknowledgements and the ledger's clock.
 MAX_SLEEP_S = 0.05
 
 
 class Pacer:
-    """Hands out the due times that have come. `clock` counts seconds and only goes forward; `start` (default: now) is
-    the moment on it from which due times count.
+    """Returns due times that have been reached. `clock` is monotonic, in seconds; `start` (default: now) is its value
+    at due time 0.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Pacer:
             upcoming = next(self._due, None)
         self._next = upcoming
         if len(batch) == MAX_BATCH:
-            self._next_tick = now  # more is due: go on at once
+            self._next_tick = now  # more is due: continue at once
         self.behind_s = max(0.0, now - upcoming) if upcoming is not None else 0.0
-        # A tick late is the design, not a delay.
+        # Being one tick late is by design, not a delay.
         if batch and now - batch[0] > 2 * TICK_S:
             self.worst_behind_s = max(self.worst_behind_s, now - batch[0])
         return batch

@@ -1,4 +1,4 @@
-"""A history's days: how many records each has, by weekday and season, and when in the day they are due."""
+"""A history's days: records per day by weekday and season, and their due times within the day."""
 
 from __future__ import annotations
 

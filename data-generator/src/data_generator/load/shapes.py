@@ -1,4 +1,4 @@
-"""The rate over time, records/s, and from it when each record is due.
+"""The rate over time, records/s, and the due time of each record.
 
 `DayCurve` is the ordinary day of a Korean shop: quiet before dawn, a first peak at lunch, the highest in the evening,
 weekends busier by a factor and an hour later. The hours' weights are between 0 and 1 and joined by straight lines.
@@ -170,8 +170,8 @@ def _until(shape: Shape, duration_s: float | None) -> Iterator[Slice]:
 def due_times(shape: Shape, duration_s: float | None, share: Share = ALONE) -> Iterator[float]:
     """Seconds after the start at which each record is due, ascending; endless when `duration_s` is None.
 
-    The n-th is due where the integral of the rate reaches n, so that a minute at 50/s is 3,000 records whatever
-    happens on the way. Senders that share a shape take turns: all of theirs together are the shape's own.
+    The n-th is due where the integral of the rate reaches n, so that a minute at 50/s is always 3,000 records.
+    Senders that share a shape alternate: together they send the shape's records.
     """
     total, number = 0.0, share.number
     for begin, end, rate in _until(shape, duration_s):

@@ -1,4 +1,4 @@
-"""What each phase of a scenario asked for, and what the brokers acknowledged while it was on."""
+"""Records due and records acknowledged in each phase of a scenario."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from data_platform_core.wire.ledger import PhaseCount
 
 #: A sender that was behind by more than this, seconds, has missed its schedule. Pauses of a busy machine are shorter.
 BEHIND_S = 1.0
-#: So has a phase of at least this many seconds in which less than this share was acknowledged: what was not waits in
-#: the producer's buffer, however punctually it was put there.
+#: A phase of at least this many seconds also missed its schedule if less than this share was acknowledged: the rest
+#: waits in the producer's buffer, even if it was queued on time.
 JUDGED_S = 5.0
 ENOUGH = 0.9
 
@@ -61,7 +61,7 @@ def merged(parts: Iterable[dict[str, PhaseCount]]) -> dict[str, PhaseCount]:
 
 
 def shortfall(phases: dict[str, PhaseCount], worst_behind_s: float) -> str | None:
-    """One line when the schedule was missed: rate asked for, rate achieved, seconds behind. None when it was kept."""
+    """One line if the schedule was missed: requested rate, achieved rate, seconds behind. None if it was met."""
     short = [name for name, count in phases.items() if count.seconds >= JUDGED_S and count.acked < ENOUGH * count.due]
     if worst_behind_s <= BEHIND_S and not short:
         return None

@@ -1,6 +1,6 @@
 """Fixtures with identifiers of their own, through Kafka, with source `seed`.
 
-- `plan` is the scenario file; `fixtures` makes the records and the truth about the orders, from the seed alone;
+- `plan` is the scenario file; `fixtures` generates the records and the labels of the orders, from the seed alone;
 - `patterns` is what makes an order suspicious or fraudulent; `run` sends them.
 
 A second run sends the same business keys and event times under new event ids and a later `produced_ts`: newer versions,

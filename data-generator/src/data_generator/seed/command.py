@@ -17,7 +17,7 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.settings import load_settings
 
 SEED = scenario_path("seed")
-Count = Annotated[int | None, typer.Option(min=0, help="How many; default: the scenario's.")]
+Count = Annotated[int | None, typer.Option(min=0, help="Number of records; default: the scenario's.")]
 
 
 def seed(  # noqa: PLR0913 - options of a command
@@ -26,14 +26,14 @@ def seed(  # noqa: PLR0913 - options of a command
     products: Count = None,
     orders: Count = None,
     reviews: Count = None,
-    append: Annotated[bool, typer.Option("--append", help="Add new ones; replace none.")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Add new records; replace none.")] = False,
     run_id: RunId = None,
     env: Env = None,
     scenario: ScenarioFile = SEED,
     metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fixtures: customers, products, orders (some of them fraudulent) and reviews. A second run replaces the first."""
+    """Send fixtures: customers, products, orders (some fraudulent) and reviews. A second run replaces the first."""
     counts = {"profiles": profiles, "products": products, "orders": orders, "reviews": reviews}
     loaded = load_model(SeedScenario, scenario).with_counts(counts)
     settings = load_settings("generator", env)

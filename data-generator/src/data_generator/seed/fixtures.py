@@ -35,7 +35,7 @@ class Fixture:
 
 
 class Fixtures:
-    """What lies above `base`: the same numbers are the same things in every run."""
+    """Fixtures with numbers above `base`: a number has the same content in every run."""
 
     def __init__(self, scenario: SeedScenario, base: Reached) -> None:
         self._scenario, self._base = scenario, base
@@ -71,7 +71,7 @@ class Fixtures:
         return sorted([*found, *self._reviews], key=lambda fixture: fixture.event_ts)
 
     def labels(self) -> list[dict[str, Any]]:
-        """The truth about each order."""
+        """The label of each order."""
         return [
             {
                 "order_id": one.order.order_id,

@@ -1,4 +1,4 @@
-"""scenarios/seed.yaml, and how far the identifiers given out reach."""
+"""scenarios/seed.yaml, and the highest identifiers assigned so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ID_BASE = 900_000_000
 
 
 class Counts(Strict):
-    """How many of each."""
+    """Number of fixtures of each kind."""
 
     profiles: int = Field(ge=1, le=1_000_000)
     products: int = Field(ge=1, le=1_000_000)
@@ -64,7 +64,7 @@ class SeedScenario(Strict):
         return labels
 
     def scenario(self) -> Scenario:
-        """What a run needs to know of it; no traffic is drawn."""
+        """The scenario for a run; it draws no traffic."""
         return Scenario(
             name=self.name,
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""One seed: what lies beneath first, then orders and reviews, with their truth beside the ledger."""
+"""One seed run: reference data first, then orders and reviews, with their labels beside the ledger."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from data_platform_core.errors import ConfigurationError
 from data_platform_core.naming import labels_key
 from data_platform_core.settings import Settings
 
-#: One seed at a time: two would give out the same numbers.
+#: One seed run at a time: two would assign the same numbers.
 PRODUCER_ID = 0
 #: What a seed reserves numbers for, records/s.
 _RATE = 5_000
-#: In the ledger's bucket: the numbers given out, so that --append goes on above them.
+#: In the ledger's bucket: the assigned numbers, so that --append continues above them.
 _REACHED_KEY = "seed/reached.json"
 _LABELS = pa.schema(
     [("order_id", pa.string()), ("profile_id", pa.int64()), ("label", pa.string()), ("pattern", pa.string())]
@@ -76,7 +76,7 @@ class SeedRun(Run):
         self.status.planned = sum(1 for _ in fixtures.initial()) + len(traffic)
         with self._open(load_contracts(), _RATE) as (model, sink, ledger):
             assert isinstance(model, SeedModel)
-            # Given out before they are sent: a seed that dies leaves no number to another.
+            # Assigned before they are sent: a killed run's numbers are not reused.
             self._objects.put(_REACHED_KEY, reached.after(base, self._seed.counts).model_dump_json().encode())
             self._put_labels(fixtures)
             model.fixtures = fixtures

@@ -1,7 +1,7 @@
-"""Kafka: an idempotent producer that tells the ledger what became of every send.
+"""Kafka: an idempotent producer that reports the outcome of every send to the ledger.
 
-Keys are the contract's key as text, values Confluent-framed Avro, and each message carries its number in the header
-`ORIGIN_HEADER`, so that even one that nobody can decode is found again.
+Keys are the contract's key as text, values Confluent-framed Avro, and each message has its number in the header
+`ORIGIN_HEADER`, so that even an undecodable one can be identified.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from data_platform_core.kafka.client import connection
 from data_platform_core.settings import KafkaSettings
 from data_platform_core.wire.ledger import ORIGIN_HEADER, Outcome, origin, record_digest
 
-#: A send without an answer for this long is given up as unknown, ms: brokers restart, leaders move, machines pause.
+#: A send without an answer for this long counts as unknown, ms: brokers restart, leaders move, machines pause.
 DELIVERY_TIMEOUT_MS = 120_000
-#: Records wait this long for company, ms: larger batches, fewer requests; nothing beside the seconds to silver.
+#: Linger, ms: larger batches, fewer requests; negligible compared with the seconds to silver.
 LINGER_MS = 20
 BATCH_BYTES = 512 * 1024
-#: What may wait in memory: 10 s at 50,000 records/s.
+#: Buffer limit in memory: 10 s at 50,000 records/s.
 BUFFER_RECORDS = 500_000
 BUFFER_KB = 512 * 1024
-#: Partitions that are added while we send get their records after at most this long, ms (default: five minutes).
+#: Partitions added during a run receive records after at most this long, ms (default: five minutes).
 METADATA_REFRESH_MS = 10_000
 
-#: Errors that say that the record was never written. Anything else may have been: it is unknown.
+#: Errors that prove that the record was not written. With any other error the outcome is unknown.
 _NEVER_WRITTEN = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -78,7 +78,7 @@ class KafkaSink:
         self._produce = self._producer.produce
 
     def send(self, account: Account, topic: str, seq: int, key: bytes, value: bytes) -> None:
-        """Queue one record; waits while the buffer is full. The account hears of it in either case."""
+        """Queue one record; waits while the buffer is full. The ledger records the send in either case."""
         headers = [(ORIGIN_HEADER, self._prefix + b"%d" % seq)]
         account.digests.append(record_digest(key, value))
         while True:
@@ -86,7 +86,7 @@ class KafkaSink:
                 self._produce(topic, value, key, headers=headers, on_delivery=partial(self._report, account, seq))
                 break
             except BufferError:
-                # The brokers are slower than we are: serve acknowledgements until there is room.
+                # The brokers are slower: serve acknowledgements until there is room.
                 self._producer.poll(0.05)
                 self.check()
             except KafkaException:
@@ -95,7 +95,7 @@ class KafkaSink:
         account.sent = seq + 1
 
     def send_all(self, account: Account, topic: str, seq: int, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Queue many records, numbered from `seq`: `send` without its price per record."""
+        """Queue many records, numbered from `seq`: `send` without its cost per record."""
         produce, prefix, report, bound = self._produce, self._prefix, self._report, partial
         digest, keep = record_digest, account.digests.append
         for key, value in records:
@@ -135,14 +135,14 @@ class KafkaSink:
             raise ServiceError(f"Kafka producer stopped: {self._fatal}")
 
     def drain(self, timeout_s: float) -> int:
-        """Wait until all is settled, at most `timeout_s`; returns how many are not. What is left is dropped."""
+        """Wait until all are settled, at most `timeout_s`; returns the number of unsettled sends, which are dropped."""
         deadline = time.monotonic() + timeout_s
         while len(self._producer) and time.monotonic() < deadline:
             self._producer.flush(min(0.5, max(0.0, deadline - time.monotonic())))
         return len(self._producer)
 
     def abandon(self) -> None:
-        """Stop trying to send what is left; its delivery reports come as unknown."""
+        """Stop sending; the remaining delivery reports are unknown."""
         self._producer.purge()
         self._producer.flush(1)
 

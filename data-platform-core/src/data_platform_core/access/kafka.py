@@ -1,4 +1,4 @@
-"""Rules on Kafka, derived from matrix and contracts: one principal per service, named as the service.
+"""Rules on Kafka, derived from matrix and contracts: one principal per service, with the service's name.
 
 Pure: `kafka/acls.py` applies them to a cluster, the inventory lists them. Super users have no rules.
 """
@@ -17,16 +17,16 @@ from data_platform_core.contracts import Contract
 READER_GROUP = "crm-reader"
 #: Group of the client that reads the ends of topics for lag.
 LAG_GROUP = "crm-lag"
-#: Spark names the groups of its executors' consumers itself; they begin so, and commit nothing.
+#: Spark chooses the groups of its executors' consumers. Their names begin with this, and they commit nothing.
 SPARK_GROUP_PREFIX = "spark-kafka-"
-#: Kafka's one name for the resource `cluster`.
+#: Kafka's name of its single `cluster` resource.
 CLUSTER_NAME = "kafka-cluster"
 #: Kafka's literal name for all topics, or all groups.
 EVERY = "*"
 
 
 class Resource(StrEnum):
-    """Kinds of what a rule is about, in Kafka's words."""
+    """Resource types of Kafka's rules."""
 
     TOPIC = "topic"
     GROUP = "group"
@@ -64,7 +64,7 @@ def wanted_rules(matrix: Matrix, contracts: Iterable[Contract]) -> tuple[Rule, .
 
 
 def super_users(matrix: Matrix) -> tuple[str, ...]:
-    """Principals that no rule binds: the brokers' own, and those of the matrix."""
+    """Principals without rules: the brokers' own, and the matrix's super users."""
     return (BROKER, *(service for service, access in matrix.kafka.items() if access.super_user))
 
 
@@ -91,7 +91,7 @@ def _resources(
 
 
 def as_inventory(rules: Iterable[Rule]) -> Mapping[str, list[dict[str, object]]]:
-    """The rules by principal, operations of one resource together."""
+    """The rules by principal, with the operations of a resource grouped."""
     grouped: dict[str, dict[tuple[Resource, str, Pattern], list[str]]] = {}
     for rule in rules:
         resources = grouped.setdefault(rule.principal, {})

@@ -1,4 +1,4 @@
-"""The matrix of accounts as models: what `services.yaml` may say, read and checked. Unknown keys are refused."""
+"""The matrix of accounts: models that read and check `services.yaml`. Unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from data_platform_core.access.names import RESERVED
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.infrastructure import Frozen
+from data_platform_core.topology.endpoints import Frozen
 
 SERVICES_FILE = Path(__file__).parent / "services.yaml"
 
@@ -21,7 +21,7 @@ ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*$")]
 
 
 class Operation(StrEnum):
-    """What a rule on Kafka allows. READ and WRITE bring DESCRIBE with them."""
+    """Operations of Kafka's rules. READ and WRITE include DESCRIBE."""
 
     READ = "read"
     WRITE = "write"
@@ -30,7 +30,7 @@ class Operation(StrEnum):
 
 
 class StoreAction(StrEnum):
-    """What a service may do with objects."""
+    """Actions on objects."""
 
     READ = "read"
     WRITE = "write"
@@ -38,7 +38,7 @@ class StoreAction(StrEnum):
 
 
 class TablePrivilege(StrEnum):
-    """What a role may do with a table, in PostgreSQL's words."""
+    """PostgreSQL's privileges on a table."""
 
     SELECT = "select"
     INSERT = "insert"
@@ -47,7 +47,7 @@ class TablePrivilege(StrEnum):
 
 
 class Schema(StrEnum):
-    """Schemas of the warehouse by what they are for; `postgres.SCHEMA_NAMES` has their names."""
+    """Schemas of the warehouse by purpose; `postgres.SCHEMA_NAMES` has their names."""
 
     LANDING = "landing"
     PLATFORM = "platform"
@@ -59,8 +59,8 @@ class Schema(StrEnum):
 class KafkaAccess(Frozen):
     """Operations by resource. Topics and query groups: those of every entity.
 
-    `reader_group`, `lag_group` and `spark_groups` are the groups that consumers of the platform share (`kafka.py`).
-    A super user is bound by no rule and so has none.
+    `reader_group`, `lag_group` and `spark_groups` are the shared consumer groups of the platform (`kafka.py`).
+    Rules don't apply to a super user, so it has none.
     """
 
     super_user: bool = False
@@ -82,7 +82,7 @@ class KafkaAccess(Frozen):
 
 
 class ObjectStoreAccess(Frozen):
-    """Actions by place. `landing`: the lake's folder for runs that go straight to it; `metrics`: the figures."""
+    """Actions by location. `landing`: the lake's folder for lake backfills; `metrics`: the store's metrics."""
 
     lake: tuple[StoreAction, ...] = ()
     ledger: tuple[StoreAction, ...] = ()
@@ -93,8 +93,8 @@ class ObjectStoreAccess(Frozen):
 class PostgresAccess(Frozen):
     """Privileges in the warehouse's database; every role may connect to it.
 
-    `landing`, `marts`: on each of their tables; `loads`: on the record of loads. The usage of a table's schema follows.
-    `creates_in`: schemas where the role may make tables of its own. `statistics`: figures of the server, no table.
+    `landing`, `marts`: on each of their tables; `loads`: on the record of loads. Usage of the table's schema is
+    implied. `creates_in`: schemas where the role may create tables. `statistics`: the server's statistics, no table.
     `owner`: owns the database; exactly one service does.
     """
 
@@ -114,7 +114,7 @@ class PostgresAccess(Frozen):
 
     @model_validator(mode="after")
     def _marts_are_only_read(self) -> PostgresAccess:
-        # dbt grants them itself, and grants nothing but reading (dbt_project.yml).
+        # dbt grants them itself, and only SELECT (dbt_project.yml).
         if set(self.marts) - {TablePrivilege.SELECT}:
             raise ValueError("marts are rebuilt by dbt: select is all that may be granted on them")
         return self
@@ -125,7 +125,7 @@ class RedisAccess(Frozen):
 
 
 class ServiceAccess(Frozen):
-    """One service's entry; None: no account in that system."""
+    """One service's entry; None means no account in that system."""
 
     kafka: KafkaAccess | None = None
     object_store: ObjectStoreAccess | None = None

@@ -1,4 +1,4 @@
-"""What an account is called in each system: one identity, one name everywhere."""
+"""Names of accounts in each system, derived from the service's name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ MONITORING: Final = "monitoring"
 #: The streaming driver: its account, and the service that runs it.
 STREAMING: Final = "streaming"
 
-#: Accounts of the servers' own, which no service of the platform uses: the brokers' among themselves, that of
-#: PostgreSQL's replication, and the embedded stack's (superuser of PostgreSQL, root of the object store).
+#: Internal accounts of the servers, which no service of the platform uses: inter-broker, PostgreSQL's replication, and
+#: the embedded stack's (superuser of PostgreSQL, root of the object store).
 BROKER: Final = "broker"
 REPLICATOR: Final = "replicator"
 STACK: Final = "stack"

@@ -1,4 +1,4 @@
-"""Policies of the object store, as AWS writes them, derived from the matrix. Pure."""
+"""Policies of the object store in AWS's format, derived from the matrix. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data_platform_core.access.names import access_key
 from data_platform_core.naming import LANDING_ROOT
 from data_platform_core.topology import Buckets
 
-#: What each action takes in S3.
+#: S3 permissions of each action.
 _ACTIONS: Final = {
     StoreAction.READ: ("s3:GetObject", "s3:GetObjectVersion"),
     StoreAction.WRITE: ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),

@@ -27,10 +27,10 @@ SCHEMA_NAMES: Final = {
 
 @dataclass(frozen=True)
 class Grants:
-    """What one role has, each as the privileges of a GRANT statement; empty: nothing.
+    """Privileges of one role, as in a GRANT statement; empty means none.
 
     `schemas`: by name, every schema of the warehouse. `landing`: on each landing table; `loads`: on the record of
-    loads; `load_numbers`: on the sequence that numbers them. Tables of staging and marts are dbt's own to grant.
+    loads; `load_numbers`: on the sequence that numbers them. dbt grants the tables of staging and marts itself.
     """
 
     role: str
@@ -52,7 +52,7 @@ def roles(matrix: Matrix) -> tuple[str, ...]:
 
 
 def statistics_roles(matrix: Matrix) -> tuple[str, ...]:
-    """Roles that read the server's figures: members of `pg_monitor`."""
+    """Roles that read the server's statistics: members of `pg_monitor`."""
     return tuple(role(service) for service, access in matrix.postgres.items() if access.statistics)
 
 
@@ -62,7 +62,7 @@ def marts_readers(matrix: Matrix) -> tuple[str, ...]:
 
 
 def grants(matrix: Matrix) -> tuple[Grants, ...]:
-    """What each role has in the warehouse; the owner is not among them, everything is its own."""
+    """Privileges of each role in the warehouse, without the owner, which has all."""
     return tuple(_grants(service, access) for service, access in matrix.postgres.items() if not access.owner)
 
 
@@ -72,7 +72,7 @@ def _grants(service: str, access: PostgresAccess) -> Grants:
         schemas={name: _on_schema(schema, access) for schema, name in SCHEMA_NAMES.items()},
         landing=_joined(access.landing),
         loads=_joined(access.loads),
-        # A load's number is drawn before its row is written.
+        # A load draws its number before it writes its row.
         load_numbers="USAGE" if TablePrivilege.INSERT in access.loads else "",
         database="TEMPORARY" if access.temporary_tables else "",
     )

@@ -131,7 +131,7 @@ def a3_offsets(
 
     `positions` are all of bronze's; `kept` is, by partition, the first offset the topic still has and its end, both
     from before bronze was read; `ends_after` the ends from after it, so that a stream under way is no violation.
-    `undelivered` are those of `offset_gaps`, or parts of them, that the topic gives to nobody: ends of transactions,
+    `undelivered` are those of `offset_gaps`, or parts of them, that no consumer receives: ends of transactions,
     and records of aborted ones.
     """
     ends_after = ends_after or {partition: end for partition, (_, end) in kept.items()}
@@ -187,7 +187,7 @@ def _gaps(offsets: Longs, start: int, end: int) -> list[tuple[int, int]]:
     return [(int(fence[i]) + 1, int(fence[i + 1]) - 1) for i in wide]
 
 
-#: Not a position: the last offset of a partition that nobody uses.
+#: Not a position: the last offset of a partition that does not exist.
 NOWHERE = -1
 
 

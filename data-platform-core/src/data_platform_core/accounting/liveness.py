@@ -1,6 +1,6 @@
 """A7: how long until everything that was in the topics is in bronze and silver.
 
-The stream commits its progress to the consumer group `ingest_<entity>`, which is cheap to ask but only tells what it
+The stream commits its progress to the consumer group `ingest_<entity>`, which is cheap to read but only reports what it
 believes; what counts is that the last record of each partition is in bronze, and silver has taken the same batch.
 """
 
@@ -34,7 +34,7 @@ Marks = Mapping[int, tuple[int, int]]
 class Drained:
     """`marks` (first kept offset and end, by entity and partition) are of the moment when waiting began.
 
-    `waiting` has the entities that were not drained after `seconds`, with the lag in records that their group told.
+    `waiting` has the entities that were not drained after `seconds`, with the lag in records of their consumer group.
     """
 
     seconds: float
@@ -61,7 +61,7 @@ def wait_until_drained(
 ) -> Drained:
     """Wait until bronze and silver hold all that the topics hold now, at most `timeout_s` seconds.
 
-    `on_progress` is told the lag in records of each entity that is still waited for. Raises ServiceError when Kafka
+    `on_progress` receives the lag in records of each entity that is not drained yet. Raises ServiceError when Kafka
     or the object store do not answer; not being drained in time is for the caller to judge.
     """
     started = time.monotonic()

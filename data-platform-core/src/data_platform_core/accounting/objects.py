@@ -33,7 +33,7 @@ class TableMissingError(ServiceError):
 
 
 def s3_client(settings: ObjectStoreSettings) -> Minio:
-    """A client with our credentials and accounting's patience; it connects with the first request."""
+    """A client with our credentials and accounting's timeouts; it connects with the first request."""
     pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=REQUEST_TIMEOUT_S),
         retries=urllib3.Retry(total=_TRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),

@@ -42,7 +42,7 @@ from data_platform_core.wire.ledger import Outcome
 DRAIN_WITHIN_S = 60.0
 _MS_PER_MINUTE = 60_000
 
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
 def run(settings: Settings, run_id: str, json_file: Path | None = None, wait_s: float = DRAIN_WITHIN_S) -> Report:
@@ -66,26 +66,26 @@ def reconcile(
     contracts: Mapping[str, Contract],
     run_id: str,
     wait_s: float = DRAIN_WITHIN_S,
-    tell: Tell = lambda what: None,
+    on_step: OnStep = lambda what: None,
 ) -> Report:
-    """Evaluate every equation for a run. `tell` hears what is being done. Raises ServiceError, or AccountingError
+    """Evaluate every equation for a run. `on_step` receives the current step. Raises ServiceError, or AccountingError
     when the run has no ledger."""
     counts, compared, compared_s = [], 0, 0.0
-    # Connected first, though read last: a wrong password is told before anything that takes long.
+    # Connected first, though read last: a wrong password fails before the long steps.
     with connect(settings.postgres, "crm-reconcile", autocommit=True) as warehouse:
-        tell("reading the ledger")
+        on_step("reading the ledger")
         ledger = read_ledger(settings.object_store, run_id)
         drained = wait_until_drained(
-            settings, contracts, wait_s, lambda lags: tell(f"waiting for {', '.join(lags)}" if lags else "drained")
+            settings, contracts, wait_s, lambda lags: on_step(f"waiting for {', '.join(lags)}" if lags else "drained")
         )
         findings = [Finding("A7", entity, (_late(lag, wait_s),)) for entity, lag in drained.waiting.items()]
         findings.append(Finding("A8", "ledger", _overwritten(ledger)))
         for entity, contract in contracts.items():
-            tell(f"accounting for {entity}")
+            on_step(f"accounting for {entity}")
             entity_run = _EntityRun(settings, contract, run_id, ledger, drained.marks[entity], warehouse)
             findings += entity_run.findings()
             counts.append(entity_run.counts())
-            tell(f"comparing the content of {counts[-1].bronze:,} {entity}")
+            on_step(f"comparing the content of {counts[-1].bronze:,} {entity}")
             began = time.monotonic()
             findings.append(Finding("A8", entity, entity_run.content()))
             compared, compared_s = compared + counts[-1].bronze, compared_s + time.monotonic() - began
@@ -178,7 +178,7 @@ class _EntityRun:
         return [Finding(equation, entity, tuple(violations)) for equation, violations in found.items()]
 
     def _undelivered(self, topic: str) -> list[Gap]:
-        """What of the gaps in bronze the topic gives to nobody. Most topics have no gap, and nothing is asked."""
+        """The gaps in bronze that no consumer receives. Most topics have no gap, so Kafka is not queried."""
         gaps = [Gap(*gap) for gap in equations.offset_gaps(self._all_bronze, self._marks)]
         return undelivered(self._settings.kafka, topic, gaps) if gaps else []
 

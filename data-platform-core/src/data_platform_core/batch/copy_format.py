@@ -1,6 +1,6 @@
-"""Rows as lines of PostgreSQL's COPY text format, made by Spark's own expressions.
+"""Rows as lines of PostgreSQL's COPY text format, built with Spark's expressions.
 
-Exact for what PostgreSQL can hold. What it can't hold is replaced, so that one such record does not stop all loads: NUL
+Values that PostgreSQL can store are exact. Others are replaced, so that one such record does not stop all loads: NUL
 characters and invalid UTF-8 become U+FFFD, a day or time before 4713 BC becomes -infinity, a day after the year
 5874897 infinity.
 """
@@ -21,7 +21,7 @@ _REPLACEMENT = "\ufffd"
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 #: PostgreSQL's times begin in 4713 BC, which is year -4712 here; they end after Spark's (int64 microseconds) do.
 _FIRST_YEAR = -4_711
-#: PostgreSQL's days end with this year; Spark's, an int32 of days since 1970, go on for some thousand years.
+#: PostgreSQL's days end with this year; Spark's, an int32 of days since 1970, extend some thousand years beyond.
 _LAST_YEAR_OF_DAYS = 5_874_897
 # The era makes years before 1 readable; the zone makes it independent of the session's.
 _TIMESTAMP_FORMAT = "yyyy-MM-dd HH:mm:ss.SSSSSS'+00' G"
@@ -74,7 +74,7 @@ def _moment(value: Column) -> Column:
 
 
 def _day(value: Column) -> Column:
-    """A day by its parts: `date_format` makes a time of it first, which overflows 292,277 years from 1970."""
+    """A day from its parts: `date_format` converts to a time first, which overflows 292,277 years from 1970."""
     from pyspark.sql import functions as F
 
     year = F.year(value)

@@ -1,8 +1,8 @@
-"""Which rows a Delta table gained between two versions, by its transaction log.
+"""Finds the rows added to a Delta table between two versions, from its transaction log.
 
-Silver is append-only, so what is new is what was added: the files of `add` actions with `dataChange` true. Compaction
-rewrites files with `dataChange` false, and is passed over. The log format is the open Delta protocol's; a table feature
-under which a data file is not simply its rows (deletion vectors, column mapping) is refused.
+Silver is append-only, so new rows are in the files of `add` actions with `dataChange` true. Compaction rewrites files
+with `dataChange` false, which are skipped. The log format is the open Delta protocol's. Table features that change the
+meaning of data files (deletion vectors, column mapping) are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REFUSED_FEATURES = ("columnMapping", "deletionVectors")
 
 
 class LogGapError(Exception):
-    """The log or a data file of the wanted versions has been cleaned up: read the whole table instead."""
+    """The log or a data file of the requested versions was cleaned up: read the whole table instead."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TableState:
 
 @dataclass(frozen=True)
 class LogAction:
-    """An `add` or `remove` of a commit. `rows` is the writer's count of an added file, None when it gave none."""
+    """An `add` or `remove` of a commit. `rows` is the writer's row count of an added file, None if missing."""
 
     version: int
     kind: str
@@ -51,14 +51,14 @@ class LogAction:
 
 @dataclass(frozen=True)
 class AddedFiles:
-    """Paths as in the log, and how many rows the log says they hold; None when a file has no count."""
+    """Paths as in the log, and their row count from the log; None if a file has no count."""
 
     paths: tuple[str, ...]
     rows: int | None
 
 
 def added_files(uri: str, actions: Iterable[LogAction]) -> AddedFiles:
-    """The files that brought new rows. Raises ServiceError when a commit took rows away."""
+    """The files with new rows. Raises ServiceError when a commit removed rows."""
     paths: list[str] = []
     rows: int | None = 0
     for action in actions:
@@ -75,7 +75,7 @@ def added_files(uri: str, actions: Iterable[LogAction]) -> AddedFiles:
 
 
 def table_state(spark: SparkSession, uri: str) -> TableState:
-    """Identity and newest version. Raises ServiceError when there is no such table, or it can't be read by files."""
+    """Identity and newest version. Raises ServiceError if the table does not exist or can't be read by files."""
     from delta.tables import DeltaTable
 
     if not DeltaTable.isDeltaTable(spark, uri):
@@ -94,7 +94,7 @@ def table_state(spark: SparkSession, uri: str) -> TableState:
 
 
 def read_actions(spark: SparkSession, uri: str, first: int, last: int) -> list[LogAction]:
-    """The data-changing actions of versions `first` to `last`. Raises LogGapError when a commit is no longer there."""
+    """The data-changing actions of versions `first` to `last`. Raises LogGapError if a commit no longer exists."""
     from pyspark.errors import AnalysisException
     from pyspark.sql import functions as F
 

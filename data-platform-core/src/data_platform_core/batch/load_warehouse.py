@@ -1,9 +1,9 @@
-"""Carry silver into the warehouse: each row once, whatever is killed, as a Spark job that scales with its executors.
+"""Loads silver into the warehouse: each row once, despite kills, as a Spark job that scales with its executors.
 
-Per entity and step: read what the Delta table gained since the version in `platform.loads`, COPY it from the executors
-into a loading table, then take it over in one transaction that also records the new version. A run that dies before
-that commit has changed nothing; the next one starts from the same version (ADR 0006). So an outage of PostgreSQL or the
-object store during a load is waited for, within bounds, and the entity's load begins again from what is committed.
+Per entity and step: read the Delta table's new rows since the version in `platform.loads`, COPY them from the executors
+into a loading table, then move them in one transaction that also records the new version. A run that is killed before
+that commit has changed nothing. The next run starts from the same version (ADR 0006). So a load waits for PostgreSQL or
+the object store during an outage, within bounds, and restarts the entity from the last commit.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-#: Commits per step: bounds the list of files on the driver and the final transaction, however long no load ran.
+#: Commits per step: bounds the driver's list of files and the final transaction, even after a long pause.
 MAX_COMMITS_PER_STEP = 1_000
 
-#: Classes of SQLSTATE that say the server or the way to it went away.
+#: Classes of SQLSTATE for a lost server or connection.
 _CONNECTION_LOST = ("08", "57")
 
 _Result = TypeVar("_Result")
@@ -67,7 +67,7 @@ def run(settings: Settings, entities: Sequence[str] = (), *, rebuild: bool = Fal
     from data_platform_core.lake.terminal import jvm_output_aside
 
     contracts = [load_contract(entity) for entity in entities] if entities else list(load_contracts().values())
-    # Asked before Spark starts: a wrong password is told in a second, not in twenty.
+    # Checked before Spark starts: a wrong password is reported in a second, not in twenty.
     with connect(settings.postgres, "crm-load", autocommit=True) as connection:
         for contract in contracts:
             loads.last_load(connection, contract.entity)
@@ -89,7 +89,7 @@ def load_all(
     rebuild: bool = False,
     patience_s: float = PATIENCE_S,
 ) -> list[LoadResult]:
-    """`run` in a session that is there already; `patience_s` bounds how long an outage is waited for."""
+    """`run` in an existing session; `patience_s` limits the wait during an outage."""
     if spark.sparkContext.master.startswith("local"):
         # Local workers must be this environment's Python; elsewhere the image decides.
         spark.sparkContext.pythonExec = sys.executable
@@ -107,7 +107,7 @@ def _load_entity(
 ) -> list[LoadResult]:
     entity = contract.entity
     try:
-        # Closing the connection lets go of the lock, whatever happened.
+        # Closing the connection releases the lock in every case.
         with connected(settings.postgres, "crm-load", autocommit=True) as connection:
             loads.lock_entity(connection, entity)
             return list(_steps(spark, settings, contract, connection, load_run, rebuild))
@@ -121,7 +121,7 @@ def _load_entity(
 
 
 def _refusal(postgres: PostgresSettings, entity: str, error: psycopg.Error) -> ServiceError:
-    """One line for an error of the driver's own connection."""
+    """One line for an error of the driver's connection."""
     reason = error.diag.message_primary or one_line(str(error))
     if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in _CONNECTION_LOST:
         return UnreachableError(
@@ -163,7 +163,7 @@ def _steps(
 
 
 def next_mode(state: TableState, last: LastLoad | None, rebuild: bool = False) -> Mode | None:
-    """How to go on from `last` to `state`; None when there is nothing to do.
+    """The next step from `last` to `state`; None if there is nothing to do.
 
     Raises ServiceError when the table is older than what was loaded from it.
     """
@@ -172,12 +172,12 @@ def next_mode(state: TableState, last: LastLoad | None, rebuild: bool = False) -
     if last is None:
         return "snapshot"
     if last.delta_table_id != state.table_id:
-        # Made anew, for instance ingested again from Kafka: known rows are recognised by their key.
+        # Recreated, for example ingested again from Kafka: known rows are recognised by their key.
         return "snapshot"
     if last.delta_version > state.version:
         raise ServiceError(
             f"table {state.uri} is at version {state.version}, but version {last.delta_version} of it has been loaded; "
-            "was it restored from a backup? Load it anew with --rebuild, then run dbt with --full-refresh"
+            "was it restored from a backup? Reload it with --rebuild, then run dbt with --full-refresh"
         )
     return "incremental" if last.delta_version < state.version else None
 
@@ -212,7 +212,7 @@ def _load_step(
 
 
 def _gained(spark: SparkSession, step: Step, uri: str) -> tuple[DataFrame | None, int | None]:
-    """Rows of the files added in the step's versions (None: no file), and how many the log says they are."""
+    """Rows of the files added in the step's versions (None: no file), and their count from the log."""
     added = added_files(uri, read_actions(spark, uri, step.from_version + 1, step.delta_version))
     return (read_files(spark, uri, added.paths) if added.paths else None), added.rows
 
@@ -220,7 +220,7 @@ def _gained(spark: SparkSession, step: Step, uri: str) -> tuple[DataFrame | None
 def _copy(
     spark: SparkSession, settings: Settings, contract: Contract, rows: DataFrame, table: sql.Identifier
 ) -> dict[int, int]:
-    """COPY from the executors. Rows by the task attempts that succeeded: a retried task has one that counts."""
+    """COPY from the executors. Returns rows by successful task attempt: one per task, despite retries."""
     lines = copy_lines(rows, silver_columns(contract))
     copied = lines.mapInArrow(_copy_task(settings.postgres, table), "attempt LONG, rows LONG")
     with JobProgress(spark, f"load {contract.entity}", entity=contract.entity):
@@ -230,7 +230,7 @@ def _copy(
 def _copy_task(
     postgres: PostgresSettings, table: sql.Identifier
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """What an executor does with its partition: one COPY, then one row that says which attempt wrote how much."""
+    """An executor's work on its partition: one COPY, then one row with the attempt and its row count."""
 
     def copy(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -265,13 +265,13 @@ def _report(result: LoadResult) -> None:
 
 
 def _from_lake(settings: Settings, entity: str, action: Callable[[], _Result]) -> _Result:
-    """Run what reads the lake; Spark's errors become one line."""
+    """Run a read of the lake; Spark's errors become one line."""
     with spark_errors(lambda found: _explained(settings, entity, found), POSTGRES):
         return action()
 
 
 def _explained(settings: Settings, entity: str, found: Cause) -> str:
-    """One line that names what failed: PostgreSQL, the object store, or a value of the entity."""
+    """One line that names the cause: PostgreSQL, the object store, or a value of the entity."""
     if found.kind == "ours":
         return found.text
     if found.kind == "postgres":
@@ -287,7 +287,7 @@ def _explained(settings: Settings, entity: str, found: Cause) -> str:
 
 
 def postgres_failure(postgres: PostgresSettings, entity: str, reason: str) -> str:
-    """What PostgreSQL said while it loaded an entity, as itself."""
+    """PostgreSQL's error while it loaded an entity, as one line."""
     return (
         f"PostgreSQL {postgres.host}:{postgres.port} could not load {entity} ({reason}); mend that, then run the load "
         "again"

@@ -1,4 +1,4 @@
-"""Shows that a Spark job moves: a log line every few seconds with the tasks that are done."""
+"""Logs the progress of a Spark job every few seconds: its finished tasks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rules on Kafka as matrix and contracts want them, beside what the cluster has: plan, apply, verify.
+"""Kafka's access rules from matrix and contracts: plan, apply and verify them against the cluster.
 
-`binding` and `compare` are pure. Rules of principals that the matrix does not name, as a person's, are ignored.
+`binding` and `compare` are pure. Rules of principals outside the matrix (a person's, for example) are ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANY_HOST = "*"
 _RESOURCES = {
     Resource.TOPIC: ResourceType.TOPIC,
     Resource.GROUP: ResourceType.GROUP,
-    # librdkafka's word for what Kafka calls the cluster.
+    # librdkafka's name for Kafka's cluster resource.
     Resource.CLUSTER: ResourceType.BROKER,
 }
 
@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One rule to make or to take away."""
+    """One rule to create or to revoke."""
 
     kind: Kind
     binding: AclBinding
@@ -59,7 +59,7 @@ class Change:
 
 
 def binding(rule: Rule) -> AclBinding:
-    """The rule in Kafka's words."""
+    """The rule as Kafka's binding."""
     return AclBinding(
         _RESOURCES[rule.resource],
         rule.name,
@@ -72,7 +72,7 @@ def binding(rule: Rule) -> AclBinding:
 
 
 def compare(wanted: Iterable[Rule], observed: Iterable[AclBinding]) -> tuple[Change, ...]:
-    """What makes `observed` into `wanted`, for the principals of `wanted`; rules are made before others are revoked."""
+    """Changes from `observed` to `wanted`, for the principals of `wanted`. Creations precede revocations."""
     rules = {binding(rule) for rule in wanted}
     found = set(observed)
     principals = {rule.principal for rule in rules}
@@ -84,11 +84,11 @@ def compare(wanted: Iterable[Rule], observed: Iterable[AclBinding]) -> tuple[Cha
 
 
 def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change, ...]:
-    """What `apply` would do. Raises ConfigurationError where Kafka has no security, ServiceError when it is silent."""
+    """The changes of `apply`. Raises ConfigurationError without kafka.security, ServiceError without an answer."""
     if not settings.kafka.secured:
         raise ConfigurationError(
-            f"environment {settings.environment} has no kafka.security in its topology: brokers ask nobody who they "
-            "are, so rules would bind nobody"
+            f"environment {settings.environment} has no kafka.security in its topology: clients don't authenticate, "
+            "so rules would have no effect"
         )
     return compare(wanted_rules(load_matrix(), contracts.values()), observe(settings.kafka))
 
@@ -96,7 +96,7 @@ def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change,
 def apply(
     settings: Settings, contracts: Mapping[str, Contract], on_change: Callable[[Change], None] | None = None
 ) -> tuple[Change, ...]:
-    """Make the rules what the contracts say; returns what was done, and tells `on_change` of each step."""
+    """Apply the rules of the contracts; returns the changes and calls `on_change` after each."""
     changes = plan(settings, contracts)
     if not changes:
         return changes
@@ -116,18 +116,18 @@ def apply(
 
 
 def verify_rules(settings: Settings, contracts: Mapping[str, Contract]) -> None:
-    """Raises ServiceError naming the first rule that is missing, or that is there and must not be."""
+    """Raises ServiceError naming the first missing or surplus rule."""
     for change in plan(settings, contracts):
-        lacks = "is missing" if change.kind is Kind.ALLOW else "is there and the matrix does not want it"
+        lacks = "is missing" if change.kind is Kind.ALLOW else "exists but is not in the matrix"
         raise ServiceError(f"rule {change} {lacks}; correct it with `crm acls apply`")
 
 
 def observe(settings: KafkaSettings) -> tuple[AclBinding, ...]:
-    """Every rule that the cluster has, of every principal."""
+    """Every rule of the cluster, of every principal."""
     everything = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
-    client = admin(settings)  # kept: an answer that is still out dies with its client
+    client = admin(settings)  # kept: pending answers are lost with their client
     with kafka_errors(settings, "asking for rules"):
         answer = client.describe_acls(everything, request_timeout=REQUEST_TIMEOUT_S)
         return tuple(answer.result(timeout=REQUEST_TIMEOUT_S))

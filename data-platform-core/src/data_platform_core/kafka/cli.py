@@ -12,8 +12,8 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.topics import Change, Kind
 from data_platform_core.settings import load_settings
 
-topics = typer.Typer(no_args_is_help=True, help="Topics as contracts and topology want them.")
-acls = typer.Typer(no_args_is_help=True, help="Who may do what on Kafka, as the contracts want it.")
+topics = typer.Typer(no_args_is_help=True, help="Topics from contracts and topology.")
+acls = typer.Typer(no_args_is_help=True, help="Kafka's access rules from the matrix of accounts.")
 registry = typer.Typer(no_args_is_help=True, help="The contracts' schemas in the schema registry.")
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -25,7 +25,7 @@ def _show(change: Change) -> None:
 
 @topics.command("plan")
 def plan_topics(context: typer.Context) -> None:
-    """Show what `apply` would change. Changes nothing; fails when it would refuse."""
+    """Show what `apply` would change. Changes nothing; fails if `apply` would refuse."""
     from data_platform_core.kafka.topics import plan
 
     changes = plan(load_settings("admin", context.obj), load_contracts())
@@ -34,7 +34,7 @@ def plan_topics(context: typer.Context) -> None:
     refused = [change for change in changes if change.kind is Kind.REFUSED]
     if refused:
         raise ServiceError(refused[0].detail)
-    _console.print(f"{len(changes)} changes" if changes else "topics are as contracts and topology say")
+    _console.print(f"{len(changes)} changes" if changes else "topics match contracts and topology")
 
 
 @topics.command("apply")
@@ -43,31 +43,31 @@ def apply_topics(context: typer.Context) -> None:
     from data_platform_core.kafka.topics import apply
 
     changes = apply(load_settings("admin", context.obj), load_contracts(), on_change=_show)
-    _console.print(f"{len(changes)} changes made" if changes else "topics are as contracts and topology say")
+    _console.print(f"{len(changes)} changes made" if changes else "topics match contracts and topology")
 
 
 @topics.command("grow")
 def grow_topic(
     context: typer.Context,
     entity: Annotated[str, typer.Argument(help="Entity whose topic gets more partitions.")],
-    partitions: Annotated[int, typer.Option(min=1, help="How many it shall have in all.")],
+    partitions: Annotated[int, typer.Option(min=1, help="New total number of partitions.")],
 ) -> None:
-    """Add partitions at once, as a cure for a spike; to keep them, write the number into the contract."""
+    """Add partitions now, for example during a spike. To keep them, write the number into the contract."""
     from data_platform_core.kafka.topics import grow
 
     contract = load_contract(entity)
     before = grow(load_settings("admin", context.obj), contract, partitions)
-    _console.print(f"{contract.names.topic}  {before} -> {partitions} partitions; order per key begins anew")
+    _console.print(f"{contract.names.topic}  {before} -> {partitions} partitions; order per key starts over")
 
 
 @topics.command("verify")
 def verify(context: typer.Context) -> None:
-    """Fail when a topic is missing or has fewer partitions or replicas than it must."""
+    """Fail when a topic is missing or has too few partitions or replicas."""
     from data_platform_core.kafka.topics import verify_topics
 
     contracts = load_contracts()
     verify_topics(load_settings("admin", context.obj), contracts)
-    _console.print(f"topics of {', '.join(contracts)} are there, with their partitions and replicas")
+    _console.print(f"topics of {', '.join(contracts)} exist, with their partitions and replicas")
 
 
 @acls.command("plan")
@@ -78,12 +78,12 @@ def plan_rules(context: typer.Context) -> None:
     changes = plan(load_settings("admin", context.obj), load_contracts())
     for change in changes:
         _console.print(f"{change.kind.value:>15}  {change}")
-    _console.print(f"{len(changes)} changes" if changes else "rules are as contracts say")
+    _console.print(f"{len(changes)} changes" if changes else "rules match the contracts")
 
 
 @acls.command("apply")
 def apply_rules(context: typer.Context) -> None:
-    """Make missing rules, take surplus ones of our principals away. A second call changes nothing."""
+    """Create missing rules, revoke surplus ones of our principals. A second call changes nothing."""
     from data_platform_core.kafka.acls import apply
 
     changes = apply(
@@ -91,16 +91,16 @@ def apply_rules(context: typer.Context) -> None:
         load_contracts(),
         on_change=lambda change: _console.print(f"{change.kind.value:>15}  {change}"),
     )
-    _console.print(f"{len(changes)} changes made" if changes else "rules are as contracts say")
+    _console.print(f"{len(changes)} changes made" if changes else "rules match the contracts")
 
 
 @acls.command("verify")
 def verify_acls(context: typer.Context) -> None:
-    """Fail when a rule is missing, or one is there that no contract wants."""
+    """Fail when a rule is missing or surplus."""
     from data_platform_core.kafka.acls import verify_rules
 
     verify_rules(load_settings("admin", context.obj), load_contracts())
-    _console.print("rules are as contracts say")
+    _console.print("rules match the contracts")
 
 
 @registry.command("apply")

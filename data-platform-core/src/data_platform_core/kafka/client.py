@@ -1,4 +1,4 @@
-"""How we connect to Kafka: one configuration, named timeouts, and errors in one line."""
+"""Kafka clients: one configuration, named timeouts, and errors in one line."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from data_platform_core.waiting import ask_until
 KAFKA = "Kafka"
 #: One request to a broker, seconds. A healthy cluster answers in milliseconds, a restarting one within a few seconds.
 REQUEST_TIMEOUT_S = 10.0
-#: A change of topics is carried through all brokers, seconds.
+#: Limit for a change of topics to reach all brokers, seconds.
 CHANGE_TIMEOUT_S = 30.0
-#: A broker may learn of a new topic this much later than the controller that created it, seconds; measured below 0.3.
+#: Limit for a new topic to reach a broker after the controller created it, seconds; measured below 0.3.
 METADATA_LAG_S = 2.0
-#: Pause between looks at something that is about to change, seconds.
+#: Poll interval while waiting for a change, seconds.
 POLL_S = 0.2
-#: How librdkafka names a broker that can't be reached or does not answer.
+#: librdkafka's errors for a broker that can't be reached or does not answer.
 _SILENCE = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
-    """librdkafka's configuration that every client of ours shares."""
+    """librdkafka's configuration for all our clients."""
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         **librdkafka_security(settings),
-        # librdkafka would write each failed connection to stderr; what matters comes back as an error.
+        # librdkafka would log each failed connection to stderr; relevant failures are raised.
         "log_level": 0,
         "error_cb": _swallow,
     }
 
 
 def _swallow(_error: Any) -> None:
-    """Connection troubles are retried by librdkafka; a request that fails for good raises."""
+    """Ignore connection errors: librdkafka retries, and a request that fails for good raises."""
 
 
 def admin(settings: KafkaSettings) -> AdminClient:
-    """An admin client; it connects with the first request."""
+    """An admin client; it connects at the first request."""
     return AdminClient(connection(settings))
 
 
@@ -69,7 +69,7 @@ def reader(settings: KafkaSettings, group: str = READER_GROUP) -> Iterator[Consu
 
 @contextmanager
 def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
-    """Turn Kafka's exceptions into a ServiceError that says what we were `doing`."""
+    """Turn Kafka's exceptions into a ServiceError that names the failed step, `doing`."""
     try:
         yield
     except KafkaException as error:
@@ -77,7 +77,7 @@ def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
         cause = error.args[0] if error.args else error
         if hasattr(cause, "name") and cause.name() in _SILENCE:
             silence = f"no answer within {REQUEST_TIMEOUT_S:g} s; is the stack up? `make status`"
-            # A refused login looks like a broker that does not answer: librdkafka goes on trying.
+            # A refused login has the same symptom as a silent broker: librdkafka keeps retrying.
             password = f"; is the password of {settings.username} right?" if settings.secured else ""
             raise UnreachableError(KAFKA, f"{where}: {silence}{password}") from None
         text = cause.str() if hasattr(cause, "str") else str(cause)
@@ -85,7 +85,7 @@ def kafka_errors(settings: KafkaSettings, doing: str) -> Iterator[None]:
 
 
 def partitions(consumer: Consumer, topic: str) -> list[int]:
-    """The partitions of `topic`, sorted; empty when there is no such topic."""
+    """The partitions of `topic`, sorted; empty if it does not exist."""
     found = ask_until(
         lambda metadata: metadata.error is None,
         lambda: consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic],
@@ -96,15 +96,15 @@ def partitions(consumer: Consumer, topic: str) -> list[int]:
 
 
 def topic_id(settings: KafkaSettings, topic: str) -> str:
-    """Kafka's id of the topic: one that is deleted and made anew gets another. Raises ServiceError."""
-    client = admin(settings)  # kept until the answer is here: with it goes its connection
+    """Kafka's id of the topic: a recreated topic has a new id. Raises ServiceError."""
+    client = admin(settings)  # kept until the answer arrives: the connection closes with it
     with kafka_errors(settings, f"asking for the id of {topic}"):
         answer = client.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_S)[topic]
         return str(answer.result(REQUEST_TIMEOUT_S).topic_id)
 
 
 def watermarks(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-    """By partition: the first offset still kept, and the offset that the next record will get."""
+    """By partition: the first retained offset, and the offset of the next record."""
     return {
         number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=REQUEST_TIMEOUT_S)
         for number in partitions(consumer, topic)

@@ -1,7 +1,7 @@
-"""What a reader of committed records is given. Transactions leave offsets that it is not: each end of one is a record
-of the broker's own, and the records of one that was aborted stay in the log.
+"""Offsets that a reader of committed records does not receive. Transactions leave such gaps: the end of each is a
+control record of the broker, and the records of an aborted transaction stay in the log.
 
-Clients here read committed records only: librdkafka by default, the stream by `READ_COMMITTED`.
+Our clients read committed records only: librdkafka by default, the stream by `READ_COMMITTED`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from data_platform_core.settings import KafkaSettings
 
 #: For Spark's source.
 READ_COMMITTED: Final = {"kafka.isolation.level": "read_committed"}
-#: Records that are read of one gap: a topic that has so many of a gap has shown that they are missing elsewhere.
+#: Limit of records read in one gap: that many delivered records prove that bronze lacks them.
 MOST_READ: Final = 10_000
-#: Without a record, seconds: a long aborted transaction is fetched and thrown away by the client.
+#: Timeout without a record, seconds: the client fetches and discards a long aborted transaction.
 _SILENCE_S: Final = 60.0
 
 
 class Gap(NamedTuple):
-    """Offsets of a partition, from `first` to `last`, both included."""
+    """Offsets of a partition, from `first` to `last`, inclusive."""
 
     partition: int
     first: int
@@ -32,9 +32,9 @@ class Gap(NamedTuple):
 
 
 def undelivered(settings: KafkaSettings, topic: str, gaps: Iterable[Gap]) -> list[Gap]:
-    """The parts of `gaps` that no reader of committed records is given. Asks the broker for each gap.
+    """The parts of `gaps` that no reader of committed records receives. Reads each gap from the broker.
 
-    What retention has removed, and what lies behind MOST_READ records of a gap, counts as delivered. Raises
+    Offsets removed by retention, and those after MOST_READ records of a gap, count as delivered. Raises
     ServiceError when Kafka does not answer.
     """
     found: list[Gap] = []
@@ -55,7 +55,7 @@ def undelivered(settings: KafkaSettings, topic: str, gaps: Iterable[Gap]) -> lis
 
 
 def last_delivered(settings: KafkaSettings, topic: str, partition: int, start: int, end: int) -> int | None:
-    """Offset of the last record below `end` that a reader of committed records is given; None for none from `start` on.
+    """Offset of the last committed record below `end`; None if there is none from `start` on.
 
     Raises ServiceError when Kafka does not answer.
     """

@@ -1,4 +1,4 @@
-"""Reading a dead-letter topic; `wire.dead_letters` says what lies on it."""
+"""Reads a dead-letter topic; `wire.dead_letters` describes its records."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, rea
 from data_platform_core.settings import Settings
 from data_platform_core.wire.dead_letters import DeadLetter, Source, parse
 
-# `consume` waits until it has this many or its time is over: few and short, so that the end is noticed at once.
+# `consume` waits for this many records or its timeout: small and short, so that the end is noticed at once.
 _FETCH = 500
 _FETCH_S = 0.2
 
 
 def read_dlq(settings: Settings, contract: Contract, run_id: str | None = None) -> list[DeadLetter]:
-    """Every dead letter that the entity's DLQ holds now (of `run_id` only, when given), one per source.
+    """Every dead letter in the entity's DLQ now (only of `run_id`, if given), one per source.
 
     Raises ServiceError when the topic is missing, Kafka doesn't answer, or a record on it is no dead letter.
     """
@@ -44,7 +44,7 @@ def read_dlq(settings: Settings, contract: Contract, run_id: str | None = None) 
 
 
 def _messages(consumer: Consumer, topic: str, marks: dict[int, tuple[int, int]]) -> Iterable[Any]:
-    """The messages from the beginning up to the end that `marks` tell."""
+    """The messages from the beginning up to the ends in `marks`."""
     open_ = {number for number, (start, end) in marks.items() if end > start}
     consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(open_)])
     silent_since = time.monotonic()

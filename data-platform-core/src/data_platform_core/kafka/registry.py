@@ -1,4 +1,4 @@
-"""The contracts' schemas in the registry, by confluent-kafka's client of its Confluent API."""
+"""The contracts' schemas in the registry, through confluent-kafka's client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from data_platform_core.settings import RegistrySettings
 REGISTRY = "registry"
 #: A new connection, seconds: loopback or home network.
 CONNECT_TIMEOUT_S = 3.0
-#: One answer, seconds: a registry that just started compiles its first queries for a while.
+#: Timeout of an answer, seconds: a registry that just started is slow at its first queries.
 ANSWER_TIMEOUT_S = 15.0
 #: Every call may be repeated: the same schema is registered once. Pauses have jitter, milliseconds at most.
 _RETRY = {"max.retries": 2, "retries.wait.ms": 500, "retries.max.wait.ms": 2000}
@@ -37,15 +37,15 @@ class RegistryClient:
     def __init__(self, settings: RegistrySettings) -> None:
         self._url = settings.url.rstrip("/")
         self._client = SchemaRegistryClient({"url": self._url, **_RETRY})
-        # The library knows no way to leave the shell's proxy out, which is not for our own services (ADR 0002).
+        # The library can't ignore the shell's proxy, which must not be used for our own services (ADR 0002).
         self._client._rest_client.session = httpx2.Client(
             trust_env=False, timeout=httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         )
 
     def apply(self, contracts: Iterable[Contract]) -> dict[str, int]:
-        """Set BACKWARD compatibility and register each contract's schema as it stands; schema ids by entity.
+        """Set BACKWARD compatibility and register each contract's schema unchanged; schema ids by entity.
 
-        Nothing is registered when one of the schemas is incompatible with what its subject holds.
+        Nothing is registered when one of the schemas is incompatible with its subject.
         """
         wanted = list(contracts)
         for contract in wanted:
@@ -53,7 +53,7 @@ class RegistryClient:
         return {contract.entity: self._register(contract) for contract in wanted}
 
     def schema_id(self, contract: Contract) -> int:
-        """The registry's id of exactly the contract's schema."""
+        """The registry's id of the contract's exact schema."""
         subject = contract.names.subject
         schema = Schema(contract.avro_json, _AVRO)
         found = self._found(f"subject {subject}", lambda: self._client.lookup_schema(subject, schema))
@@ -68,8 +68,8 @@ class RegistryClient:
     def writer_schemas(self, contract: Contract, on_unreadable: Literal["raise", "skip"] = "raise") -> dict[int, str]:
         """Every version of the contract's subject: schema JSON by id.
 
-        A version that can't be read as the contract's schema raises, or is left out with a warning (`skip`: for a
-        stream under way, where its records are dead letters like any unknown id).
+        A version that can't be read as the contract's schema raises, or is skipped with a warning (`skip`: for a
+        running stream, where its records become dead letters like any unknown id).
         """
         subject = contract.names.subject
         versions = self._versions(subject)
@@ -121,7 +121,7 @@ class RegistryClient:
         return self._found(f"subject {subject}", lambda: self._client.get_versions(subject)) or []
 
     def _found(self, what: str, call: Callable[[], _Answer]) -> _Answer | None:
-        """None where the registry has no such thing."""
+        """The registry's answer; None for HTTP 404."""
         try:
             return self._called(call)
         except SchemaRegistryError as error:
@@ -136,7 +136,7 @@ class RegistryClient:
             raise self._unexpected(error, what) from None
 
     def _called(self, call: Callable[[], _Answer]) -> _Answer:
-        """Raises UnreachableError for silence, SchemaRegistryError for an answer that refuses."""
+        """Raises UnreachableError for no answer, SchemaRegistryError for a refusal."""
         try:
             return call()
         except httpx2.TimeoutException:
@@ -158,5 +158,5 @@ class RegistryClient:
 
 
 def _message(error: SchemaRegistryError) -> str:
-    """What the registry said, on one line."""
+    """The registry's message on one line."""
     return " ".join(str(error.error_message).split())[:500] or "no message"

@@ -1,7 +1,7 @@
 """Whether data written with one Avro schema can be read as another: Apache Avro's own check of schema resolution.
 
-The registry answers this only by the compatibility level a subject happens to have, and only in one direction; a
-stream that reads with the contract's schema has to know for certain, or one producer's new version stops it.
+The registry checks only the subject's current compatibility level, and only in one direction. A stream that reads with
+the contract's schema needs certainty; otherwise one producer's new version would stop it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def unreadable(reader: Any, writer: Any) -> str | None:
 
 
 def _field(ours: Schema, theirs: Schema) -> str | None:
-    """The first field that can't be read: where a branch of a union is at fault, Avro reports no place."""
+    """The first field that can't be read: for a branch of a union, Avro reports no location."""
     if not isinstance(ours, RecordSchema) or not isinstance(theirs, RecordSchema):
         return None
     written = {field.name: field.type for field in theirs.fields}
@@ -39,7 +39,7 @@ def _field(ours: Schema, theirs: Schema) -> str | None:
 
 
 def _why(ours: Schema, theirs: Schema) -> str:
-    """What Avro finds; empty when it can read."""
+    """Avro's findings; empty if it can read."""
     checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
     found: SchemaCompatibilityResult = checker.get_compatibility(ours, theirs)
     if found.compatibility is SchemaCompatibilityType.compatible:

@@ -1,6 +1,6 @@
-"""How our clients prove who they are, for librdkafka and for Spark: the one place that knows both spellings.
+"""Authentication options of our clients, in librdkafka's and in Spark's syntax.
 
-Nothing is added where the cluster speaks plaintext, as the embedded stack's does on loopback.
+No options are added for a plaintext cluster, such as the embedded stack's on loopback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def spark_connection(settings: KafkaSettings) -> dict[str, str]:
     return servers | {
         "kafka.security.protocol": settings.security_protocol,
         "kafka.sasl.mechanism": settings.sasl_mechanism,
-        # Kafka logs its clients' configuration, and hides the value of this one.
+        # Kafka logs its clients' configuration, but hides this value.
         "kafka.sasl.jaas.config": f"{_LOGIN_MODULE} required username={user} password={password};",
         "kafka.ssl.truststore.type": "PEM",
         "kafka.ssl.truststore.location": settings.ca_file,
@@ -51,7 +51,7 @@ def _require_all(settings: KafkaSettings) -> None:
     ):
         if not value:
             raise ConfigurationError(
-                f"setting {ENV_PREFIX}KAFKA__{name.upper()} is empty, and Kafka wants {settings.security_protocol}; "
+                f"setting {ENV_PREFIX}KAFKA__{name.upper()} is empty, but Kafka requires {settings.security_protocol}; "
                 "set it in the environment or in the service's file of secrets"
             )
 

@@ -1,6 +1,6 @@
-"""Records as framed Avro and back, by fastavro.
+"""Encodes and decodes records as framed Avro, with fastavro.
 
-This is the plain and certain way; the generator's hot path writes the same bytes faster.
+This is the simple implementation. The generator's hot path writes the same bytes faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data_platform_core.wire.frame import FRAME_BYTES, frame, framed_id
 
 
 class DecodeError(ValueError):
-    """The bytes are not a record of ours; `reason` is the dead letter's."""
+    """The bytes are not one of our records; `reason` is the dead letter's."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ def schema_id_of(value: bytes | None) -> int:
 
 
 def decode(value: bytes | None, schemas: Mapping[int, str], reader: str | None = None) -> dict[str, Any]:
-    """The record in `value`. `schemas` are writer schemas by id (JSON); `reader`, when given, is what to read it as.
+    """The record in `value`. `schemas` are writer schemas by id (JSON); `reader`, if given, is the reader schema.
 
     Times come as aware datetimes. Raises DecodeError with the reason a dead letter would have.
     """
@@ -64,7 +64,7 @@ def decode(value: bytes | None, schemas: Mapping[int, str], reader: str | None =
     body.seek(FRAME_BYTES)
     try:
         record = fastavro.schemaless_reader(body, _parsed(schemas[schema_id]), _parsed(reader) if reader else None)
-    except Exception as error:  # whatever garbage makes the decoder stumble over, it is garbage
+    except Exception as error:  # fastavro raises many types on garbage
         raise DecodeError(Reason.UNDECODABLE, f"not a body of schema {schema_id}: {type(error).__name__}") from None
     if not isinstance(record, dict):
         raise DecodeError(Reason.UNDECODABLE, f"schema {schema_id} is not a record")

@@ -1,6 +1,6 @@
-"""Topics as contracts and topology want them, beside what the brokers have: plan, apply, verify.
+"""Topics from contracts and topology: plan, apply and verify them against the brokers.
 
-`wanted_topics` and `compare` are pure; only `observe` and `apply` talk to Kafka.
+`wanted_topics` and `compare` are pure; only `observe` and `apply` connect to Kafka.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One step from observed to wanted. REFUSED stands for what no command of ours may do; `detail` says why."""
+    """One step from observed to wanted. REFUSED: a change that no command may make; `detail` has the reason."""
 
     kind: Kind
     wanted: Topic
@@ -75,7 +75,7 @@ def wanted_topics(settings: KafkaSettings, contracts: Iterable[Contract]) -> tup
             RETENTION: str(spec.retention_hours * _MS_PER_HOUR),
             MIN_ISR: str(settings.min_insync_replicas),
             CLEANUP: "delete",
-            # Lateness and deduplication go by arrival, so by the broker's clock, not by each producer's.
+            # Lateness and deduplication use the arrival time, so the broker's clock, not each producer's.
             TIMESTAMPS: "LogAppendTime",
         }
         return Topic(name, spec.partitions, settings.replication_factor, config)
@@ -88,7 +88,7 @@ def wanted_topics(settings: KafkaSettings, contracts: Iterable[Contract]) -> tup
 
 
 def compare(wanted: Iterable[Topic], observed: Mapping[str, Topic]) -> tuple[Change, ...]:
-    """The changes that make `observed` (by name) into `wanted`; empty when it is so already."""
+    """The changes from `observed` (by name) to `wanted`; empty if they are equal."""
     return tuple(change for topic in wanted for change in _changes(topic, observed.get(topic.name)))
 
 
@@ -108,13 +108,13 @@ def _changes(wanted: Topic, found: Topic | None) -> Iterable[Change]:
             Kind.REFUSED,
             wanted,
             f"topic {wanted.name} has {found.partitions} partitions, its contract says {wanted.partitions}; "
-            f"partitions can't be taken away: correct the contract, or make a new topic version",
+            f"partitions can't be removed: correct the contract, or create a new topic version",
         )
     if found.partitions < wanted.partitions:
         yield Change(
             Kind.PARTITIONS,
             wanted,
-            f"{found.partitions} -> {wanted.partitions}; keys move, so order per key begins anew",
+            f"{found.partitions} -> {wanted.partitions}; keys move, so order per key starts over",
         )
     differing = {key: value for key, value in wanted.config.items() if found.config.get(key) != value}
     if differing:
@@ -123,7 +123,7 @@ def _changes(wanted: Topic, found: Topic | None) -> Iterable[Change]:
 
 
 def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change, ...]:
-    """What `apply` would do, and what it would refuse. Raises ServiceError when Kafka doesn't answer."""
+    """The changes of `apply`, including those it would refuse. Raises ServiceError when Kafka doesn't answer."""
     wanted = wanted_topics(settings.kafka, contracts.values())
     return compare(wanted, observe(settings.kafka, [topic.name for topic in wanted]))
 
@@ -131,7 +131,7 @@ def plan(settings: Settings, contracts: Mapping[str, Contract]) -> tuple[Change,
 def apply(
     settings: Settings, contracts: Mapping[str, Contract], on_change: Callable[[Change], None] | None = None
 ) -> tuple[Change, ...]:
-    """Make topics what contracts and topology say; returns what was done, and tells `on_change` of each step.
+    """Apply contracts and topology to the topics; returns the changes and calls `on_change` after each.
 
     Raises ServiceError, before anything is changed, when a topic has more partitions or another number of replicas.
     """
@@ -150,10 +150,10 @@ def apply(
 
 
 def grow(settings: Settings, contract: Contract, partitions: int) -> int:
-    """Give the entity's topic more partitions than its contract says, for now; returns how many it had.
+    """Temporarily raise the partitions of the entity's topic above its contract; returns the previous number.
 
-    Keys move to other partitions, so order per key begins anew. Raises ConfigurationError, before anything is changed,
-    when the topic has as many or more: partitions can't be taken away.
+    Keys move to other partitions, so order per key starts over. Raises ConfigurationError, before anything is changed,
+    when the topic has as many or more: partitions can't be removed.
     """
     name = contract.names.topic
     found = observe(settings.kafka, [name]).get(name)
@@ -161,7 +161,7 @@ def grow(settings: Settings, contract: Contract, partitions: int) -> int:
         raise ServiceError(f"topic {name} does not exist; create it with `crm topics apply`")
     if partitions <= found.partitions:
         raise ConfigurationError(
-            f"topic {name} has {found.partitions} partitions, {partitions} are asked for: partitions can only be "
+            f"topic {name} has {found.partitions} partitions, {partitions} are requested: partitions can only be "
             "added; nothing was changed"
         )
     wanted = Topic(name, partitions, found.replicas)
@@ -190,13 +190,13 @@ def _carry_out(client: AdminClient, change: Change) -> None:
         try:
             future.result(timeout=CHANGE_TIMEOUT_S)
         except KafkaException as error:
-            # Another `apply` was faster, or a broker did not know yet: whether it is as wanted is looked at next.
+            # Another `apply` was faster, or a broker was not up to date: the result is checked next.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
 
 def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -> None:
-    """A topic is created by the controller first, and known to each broker a moment later."""
+    """Wait until every broker has the changes, which the controller makes first."""
     left = ask_until(operator.not_, lambda: plan(settings, contracts), within_s=CHANGE_TIMEOUT_S, every_s=POLL_S)
     if left:
         raise ServiceError(
@@ -206,7 +206,7 @@ def _wait_until_visible(settings: Settings, contracts: Mapping[str, Contract]) -
 
 
 def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
-    """What the brokers have, by name, of the topics `wanted`; one that does not exist is left out."""
+    """The existing topics among `wanted`, by name, as the brokers report them."""
     client = admin(settings)
     with kafka_errors(settings, "asking for topics"):
         known = client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
@@ -224,7 +224,7 @@ def observe(settings: KafkaSettings, wanted: Iterable[str]) -> dict[str, Topic]:
 
 
 def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """By name; without a topic that the broker which answers has not heard of yet, or no longer."""
+    """By name; without topics that are unknown to the answering broker."""
     if not names:
         return {}
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
@@ -246,7 +246,7 @@ def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None
     """Check that producers and streams may start on these topics.
 
     Raises ServiceError naming the first topic that is missing, has fewer partitions or replicas than contract and
-    topology say, or promises less than its `min.insync.replicas`. More of anything is good enough here.
+    topology require, or a lower `min.insync.replicas`. Higher numbers are accepted here.
     """
     wanted = wanted_topics(settings.kafka, contracts.values())
     names = [topic.name for topic in wanted]
@@ -262,7 +262,7 @@ def verify_topics(settings: Settings, contracts: Mapping[str, Contract]) -> None
 
 
 def shortfall(wanted: Topic, found: Topic | None) -> str | None:
-    """What a topic lacks and what corrects it; None when producers and streams may start on it."""
+    """What a topic lacks and how to fix it; None if producers and streams may start on it."""
     if found is None:
         return "does not exist; create it with `crm topics apply`"
     if found.partitions < wanted.partitions:

@@ -69,7 +69,7 @@ def values(topology: Topology, matrix: Matrix, jobs: Iterable[Job]) -> dict[str,
             "podSecurityContext": pods.pod_security(),
             "securityContext": pods.container_security(),
             "priorityClasses": {"service": names.SERVICE_PRIORITY, "job": names.JOB_PRIORITY},
-            "topology": {"name": names.TOPOLOGY, "files": _topology_files(topology.environment)},
+            "topology": {"name": names.TOPOLOGY, "files": _topology_files(topology)},
             "knownSettings": sorted(known_variables()),
             "services": {name: _service(each, jobs) for name, each in accounts.items()},
             "jobs": {
@@ -139,8 +139,18 @@ def _block(host: str) -> str:
         return "0.0.0.0/0"
 
 
-def _topology_files(environment: str) -> dict[str, str]:
-    """The files that the environment's topology is read from: its own, and those that it extends."""
+def _topology_files(topology: Topology) -> dict[str, str]:
+    """The files that the environment's topology is read from: its own, and those that it extends.
+
+    Where pods reach services at other addresses than this machine does, a single file with those.
+    """
+    if topology.pods is None:
+        return _files_as_written(topology.environment)
+    keys = topology.model_dump(mode="json", exclude={"environment", "data_path", "pods"}, exclude_none=True)
+    return {f"{topology.environment}.yaml": manifest(keys)}
+
+
+def _files_as_written(environment: str) -> dict[str, str]:
     keys = yaml.safe_load((TOPOLOGY_DIR / f"{environment}.yaml").read_text(encoding="utf-8"))
     parent = keys.get("extends")
-    return {f"{environment}.yaml": manifest(keys), **(_topology_files(parent) if parent else {})}
+    return {f"{environment}.yaml": manifest(keys), **(_files_as_written(parent) if parent else {})}

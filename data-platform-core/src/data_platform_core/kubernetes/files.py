@@ -14,8 +14,8 @@ from data_platform_core.topology import Topology, load_topology
 
 
 def topologies(folder: Path = TOPOLOGY_DIR) -> list[Topology]:
-    """Those with a cluster."""
-    every = (load_topology(path.stem, folder) for path in sorted(folder.glob("*.yaml")))
+    """Those with a cluster, with the addresses that its pods connect to."""
+    every = (load_topology(path.stem, folder).seen_by_pods() for path in sorted(folder.glob("*.yaml")))
     return [topology for topology in every if topology.kubernetes is not None]
 
 

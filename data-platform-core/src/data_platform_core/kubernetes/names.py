@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from data_platform_core import __version__
-from data_platform_core.cluster import Kubernetes
 from data_platform_core.jobs import Job, Kind
+from data_platform_core.topology.cluster import Kubernetes
 
 #: Our own labels; a node's or a person's tools never set them.
 SERVICE_LABEL: Final = "crm.platform/service"

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from data_platform_core.access.matrix import Matrix
 from data_platform_core.access.names import kubernetes_name
-from data_platform_core.cluster import Quota
 from data_platform_core.jobs import Job
 from data_platform_core.kubernetes import names
 from data_platform_core.kubernetes.services import kubernetes_of, services
 from data_platform_core.kubernetes.text import generated
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Topology
+from data_platform_core.topology.cluster import Quota
 
 OBJECTS_DIR: Final[Path] = REPOSITORY_ROOT / "home-server-infra" / "kubernetes"
 

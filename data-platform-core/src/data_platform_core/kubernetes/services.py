@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from data_platform_core.access.matrix import Matrix
 from data_platform_core.access.names import access_key, kubernetes_name, role
-from data_platform_core.cluster import API_PORT, Kubernetes
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.jobs import Job, Kind, System
 from data_platform_core.kubernetes import names
 from data_platform_core.paths import HOME_VARIABLE, STATE_VARIABLE
 from data_platform_core.settings import ENV_NESTING, ENV_PREFIX
 from data_platform_core.topology import Address, Topology
+from data_platform_core.topology.cluster import API_PORT, Kubernetes
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import re
 from typing import Any, Final
 
 from data_platform_core.access.names import kubernetes_name
-from data_platform_core.cluster import SparkPods
 from data_platform_core.elasticity import dynamic_allocation
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.jobs import Job, Kind
@@ -18,6 +17,7 @@ from data_platform_core.kubernetes import names, pods
 from data_platform_core.kubernetes.services import Service, kubernetes_of, secret_variables, variable
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Topology
+from data_platform_core.topology.cluster import SparkPods
 
 API: Final = "sparkoperator.k8s.io/v1beta2"
 #: The one job that runs until it is stopped; the others end.

@@ -1,8 +1,8 @@
-"""A class data archive for Spark's JVM: most of what a short job costs is loading and checking the same 20,000 classes.
+"""A class data archive for Spark's JVM: a short job spends most of its time loading the same 20,000 classes.
 
-`python -m data_platform_core.lake.class_archive` makes it (a step of `make setup`): a session that does what jobs do,
-whose JVM writes its classes to a file when it ends. An archive belongs to one class path and one JVM, so its name holds
-their hash. A JVM that finds none, or one that does not fit, starts without (ADR 0019).
+`python -m data_platform_core.lake.class_archive` creates it (a step of `make setup`): it runs a typical session whose
+JVM writes its classes to a file at exit. An archive is valid for one class path and one JVM, so its name has their
+hash. A JVM without a matching archive starts without one (ADR 0019).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ARCHIVES = INSTALLED_DIR / "class-archives"
-# An unfit archive is no matter for a user's eyes: the JVM starts without it.
+# Users need no message about an unusable archive: the JVM starts without it.
 _QUIET = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
 _DUMP_TIMEOUT_S = 300
 
 
 def archive_options() -> tuple[str, ...]:
-    """JVM options that use the archive; none when there is no archive for this class path and JVM."""
+    """JVM options that use the archive; empty if there is none for this class path and JVM."""
     path = archive_path()
     return (f"-XX:SharedArchiveFile={path}", *_QUIET) if path is not None and path.is_file() else ()
 
 
 def archive_path() -> Path | None:
-    """Where the archive of this class path and JVM is or would be; None without a JVM."""
+    """The path of the archive for this class path and JVM, existing or not; None without a JVM."""
     java = shutil.which(os.path.join(os.environ["JAVA_HOME"], "bin", "java") if "JAVA_HOME" in os.environ else "java")
     if java is None:
         return None
@@ -51,7 +51,7 @@ def archive_path() -> Path | None:
 
 
 def _hash(files: Iterable[Path]) -> str:
-    """Of paths, sizes and times, by which the JVM itself judges whether a class path is the archive's."""
+    """Hash of paths, sizes and times: the properties by which the JVM validates an archive's class path."""
     found = hashlib.sha256()
     for file in files:
         with suppress(OSError):
@@ -61,7 +61,7 @@ def _hash(files: Iterable[Path]) -> str:
 
 
 def make_archive() -> Path | None:
-    """Make the archive unless it is there; None where it can't be had. Two at once: the second waits for the first."""
+    """Create the archive if missing; None if that fails. A concurrent second call waits for the first."""
     path = archive_path()
     if path is None:
         return None
@@ -76,33 +76,33 @@ def make_archive() -> Path | None:
                 return None
             aside.rename(path)
             for other in ARCHIVES.glob("*.jsa"):
-                if other != path:  # one that a JVM has mapped stays until that ends
+                if other != path:  # a file mapped by a JVM remains until that JVM exits
                     other.unlink(missing_ok=True)
     return path
 
 
 def _train(aside: Path) -> None:
-    """Run a session with the class path of every job, and have its JVM write its classes when it ends."""
+    """Run a session with the class path of every job; its JVM writes its classes at exit."""
     from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, spark_session
     from data_platform_core.settings import load_settings
 
     settings = load_settings("streaming", "local")
     options = f"-XX:ArchiveClassesAtExit={aside} {' '.join(_QUIET)} -XX:TieredStopAtLevel=1"
     conf = {"spark.driver.extraJavaOptions": options, "spark.driver.memory": "1g", "spark.master": "local[1]"}
-    conf[CHECKPOINT_FILES] = LOCAL_CHECKPOINT_FILES  # ours writes to an object store only
+    conf[CHECKPOINT_FILES] = LOCAL_CHECKPOINT_FILES  # our manager writes to an object store only
     engine = settings.spark.model_copy(update={"conf": conf})
     spark = spark_session(settings.model_copy(update={"spark": engine}), "class-archive")
     with tempfile.TemporaryDirectory() as folder:
         _do_what_jobs_do(spark, folder)
     process = spark.sparkContext._gateway.proc
     spark.stop()
-    process.stdin.close()  # the JVM ends with its input, and writes the archive
+    process.stdin.close()  # at the end of its input the JVM exits and writes the archive
     with suppress(subprocess.TimeoutExpired):
         process.wait(_DUMP_TIMEOUT_S)
 
 
 def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
-    """Write and read a Delta table, hash and join; the classes of store and Kafka as far as they go without servers."""
+    """Write and read a Delta table, hash and join; load the store's and Kafka's classes as far as possible offline."""
     from pyspark.sql import functions as F
 
     table = f"{folder}/table"
@@ -114,7 +114,7 @@ def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
     read.withColumn("key", F.unhex(F.md5("name"))).groupBy("day").agg(F.max("id")).collect()
     spark.sql(f"DESCRIBE HISTORY delta.`{table}`").collect()
     spark.readStream.format("kafka").option("kafka.bootstrap.servers", "none:1").option("subscribe", "none").load()
-    with suppress(Exception):  # nobody answers there
+    with suppress(Exception):  # no server listens there
         conf = spark.sparkContext._jsc.hadoopConfiguration()
         for key, value in (("endpoint", "http://127.0.0.1:9"), ("attempts.maximum", "1"), ("retry.limit", "1")):
             conf.set(f"fs.s3a.{key}", value)
@@ -123,7 +123,7 @@ def _do_what_jobs_do(spark: SparkSession, folder: str) -> None:
 
 
 def main() -> None:
-    """For `make setup`: it never fails for want of an archive."""
+    """Entry point for `make setup`: a missing archive is not an error."""
     began = time.monotonic()
     path = make_archive()
     if path is None:

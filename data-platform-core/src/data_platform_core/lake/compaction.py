@@ -1,7 +1,7 @@
-"""Merging a Delta table's small files, partition by partition; rows stay as they are (`dataChange` false).
+"""Merges a Delta table's small files, partition by partition; rows are unchanged (`dataChange` false).
 
-A stream leaves a file per batch and table. Only the process that writes a table may compact it (house rule), which
-this module leaves to its caller.
+A stream writes a file per batch and table. Only the process that writes a table may compact it. The caller must ensure
+that.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _BYTES_PER_MB = 2**20
-#: A file of this part of the wanted size is left alone, so that no row is rewritten again and again.
+#: A file of this fraction of the target size is skipped, so that no row is rewritten repeatedly.
 _LARGE_ENOUGH = 0.5
-#: A day that is over gets few more files: it is worth a last pass sooner than a day that still grows.
+#: A past day gets few more files, so its threshold for a last pass is lower than for the current day.
 _CLOSED_DAY_SHARE = 5
-#: Files that no version of the table needs stay this long, hours: a reader may be under way, and the warehouse's load
-#: reads what was added since its last run. Delta's own minimum.
+#: Retention of unreferenced files, hours: a reader may still be running, and the warehouse's load reads what was added
+#: since its last run. Delta's own minimum.
 VACUUM_KEEPS_HOURS = 168
 
 
 @dataclass(frozen=True)
 class TableFiles:
-    """A table's live files: how many in all, and how many small ones by partition value (a day, ISO)."""
+    """A table's live files: the total, and the number of small ones by partition value (a day, ISO)."""
 
     files: int
     small: dict[str, int]
@@ -38,7 +38,7 @@ class TableFiles:
 
 def table_files(adds: pa.Table, partition: str, target_mb: int) -> TableFiles:
     """Count the files of `adds`: delta-rs's `get_add_actions(flatten=True)`."""
-    if not adds.num_rows:  # then delta-rs leaves the partition out, too
+    if not adds.num_rows:  # then delta-rs omits the partition column too
         return TableFiles(0, {})
     days = adds[f"partition.{partition}"].cast("string")
     small = pc.less(adds["size_bytes"], int(target_mb * _BYTES_PER_MB * _LARGE_ENOUGH))
@@ -46,7 +46,7 @@ def table_files(adds: pa.Table, partition: str, target_mb: int) -> TableFiles:
 
 
 def partitions_to_compact(found: TableFiles, min_files: int, today: date) -> list[str]:
-    """Days that hold at least `min_files` small files, the worst first; of a day that is over, a fifth will do."""
+    """Days with at least `min_files` small files, the worst first; for a past day a fifth is enough."""
     closed = max(2, min_files // _CLOSED_DAY_SHARE)
     due = {
         day: count for day, count in found.small.items() if count >= (closed if day < today.isoformat() else min_files)
@@ -55,21 +55,21 @@ def partitions_to_compact(found: TableFiles, min_files: int, today: date) -> lis
 
 
 class TableCompactor:
-    """Compacts and vacuums tables in a session of its own, whose settings touch no other writer's."""
+    """Compacts and vacuums tables in a separate session, so that its settings affect no other writer."""
 
     def __init__(self, spark: SparkSession, target_mb: int) -> None:
         self._spark = spark.newSession()
         optimize = "spark.databricks.delta.optimize"
         self._spark.conf.set(f"{optimize}.maxFileSize", str(target_mb * _BYTES_PER_MB))
         self._spark.conf.set(f"{optimize}.minFileSize", str(int(target_mb * _BYTES_PER_MB * _LARGE_ENOUGH)))
-        # One file at a time: the other cores go on with the stream.
+        # One file at a time: the other cores continue with the stream.
         self._spark.conf.set(f"{optimize}.maxThreads", "1")
 
     def compact(self, uri: str, partition: str, day: str, mark: str) -> None:
-        """Merge the small files of one day. `mark` is that of the newest batch that the table has."""
+        """Merge the small files of one day. `mark` is the commit tag of the table's newest batch."""
         from delta.tables import DeltaTable
 
-        # So the mark stays within the newest commits, and within the log, however long the stream is silent.
+        # So the tag stays in the newest commits, and in the log, even when the stream is idle for long.
         self._spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", mark)
         DeltaTable.forPath(self._spark, uri).optimize().where(f"{partition} = '{day}'").executeCompaction()
 

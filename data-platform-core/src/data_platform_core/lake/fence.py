@@ -1,8 +1,8 @@
-"""Fencing a writer that may still be there, and finding out whether one of its writes came through (ADR 0021).
+"""Fences a previous writer that may still be running, and detects writes of it that succeeded (ADR 0021).
 
 A new writer changes a property of each table. Delta fails every transaction that began before such a change and
-commits after it. Two moments are left, because the log's put on S3 is not conditional: a writer that was paused between
-Delta's look for the next version and its put overwrites the fencing commit itself; one that was paused between its
+commits after it. Two gaps remain, because the log's put on S3 is not conditional. A writer that was paused between
+Delta's listing of the next version and its put overwrites the fencing commit. A writer that was paused between its
 check of the lease and Delta's first read of the table begins after it. Both are visible in the log afterwards.
 """
 
@@ -23,9 +23,9 @@ from data_platform_core.settings import ObjectStoreSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: The property that is changed; its value is a word that no other writer has.
+#: The property that is changed; its value is unique to this writer.
 FENCE_PROPERTY = "crm.fence"
-#: The fencing commit is the newest one of ours, and nearly always of all.
+#: The fencing commit is our newest one, and nearly always the table's newest.
 _RECENT = 20
 
 
@@ -37,14 +37,14 @@ class _Fenced:
 
 
 class Fence:
-    """The fence of the writer with `epoch`. It reads the tables' logs by delta-rs, apart from Spark's caches."""
+    """The fence of the writer with `epoch`. It reads the tables' logs with delta-rs, bypassing Spark's caches."""
 
     def __init__(self, store: ObjectStoreSettings, epoch: int, token: str) -> None:
         self._store, self._epoch, self._token = store, epoch, token
         self._tables: list[_Fenced] = []
 
     def raise_over(self, spark: SparkSession, contracts: Iterable[Contract]) -> None:
-        """Fence the tables that exist; those that do not have no other writer."""
+        """Fence the existing tables; a missing table has no other writer."""
         from delta.tables import DeltaTable as SparkTable
 
         for contract in contracts:
@@ -63,7 +63,7 @@ class Fence:
         raise ServiceError(f"table {folder}: {self._overwritten}")
 
     def broken(self) -> str | None:
-        """What an earlier writer wrote in spite of the fence, in one line; None when there is nothing."""
+        """One line about an earlier writer's writes despite the fence; None if there are none."""
         for fenced in self._tables:
             content = lake_object(self._store, f"{fenced.folder}/_delta_log/{fenced.version:020d}.json")
             if content is not None and self._token.encode() not in content:

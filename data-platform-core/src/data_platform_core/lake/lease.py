@@ -1,8 +1,8 @@
-"""The lease of the one writer of bronze and silver: taken, renewed, checked before each commit, released (ADR 0021).
+"""The writer lease of bronze and silver: acquired, renewed, checked before each commit, released (ADR 0021).
 
-A holder renews it from a thread of its own. One that could not for most of the time to live ends itself before anybody
-may take over; one that was paused past that finds out before it writes. How another process judges is in
-`lease_record.py`.
+A holder renews it in a separate thread. A holder that could not renew for most of the time to live exits before another
+process may take over. A holder that was paused beyond that detects it before it writes. `lease_record.py` decides when
+another process may take over.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from data_platform_core.lake.process_marks import ProcessMark, all_ended, kernel
 from data_platform_core.settings import LeaseSettings
 
 TAKE_OVER = "crm lake lease --take-over"
-#: Between two reads of a lease that another process holds, and two tries of a renewal that failed, seconds.
+#: Between two reads of a lease held by another process, and between retries of a failed renewal, seconds.
 _POLL_S = 0.5
-#: Between two lines about a wait, seconds.
+#: Between two log lines while waiting, seconds.
 _REPORT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
-#: Called once when the lease is lost, with what finds out why: first stop whatever writes, then ask. For a process
-#: that must not go on it does not return.
+#: Called once when the lease is lost, with a function that returns the reason. It must first stop all writes, then call
+#: that function. If the process must not continue, it does not return.
 OnLost = Callable[[Callable[[], LeaseLostError]], None]
 
 
@@ -53,7 +53,7 @@ def boot_clock() -> float:
 
 
 def this_process(job: str, settings: LeaseSettings) -> LeaseRecord:
-    """What this process writes as holder of the lease; `job` is its command, for people."""
+    """This process's record as holder of the lease; `job` is its command, for messages."""
     now, own = datetime.now(UTC), process_mark(os.getpid())
     return LeaseRecord(
         epoch=0,
@@ -68,9 +68,9 @@ def this_process(job: str, settings: LeaseSettings) -> LeaseRecord:
 
 
 class WriterLease:
-    """The lease as one process sees it.
+    """The lease from the view of one process.
 
-    `acquire`, then `keep`; then `check` before each commit; `release` at the end. After `keep`, threads may share it.
+    Call `acquire`, then `keep`, then `check` before each commit, and `release` at the end. Thread-safe after `keep`.
     """
 
     def __init__(self, files: LeaseStore, holder: LeaseRecord, clock: Callable[[], float] = boot_clock) -> None:
@@ -79,26 +79,27 @@ class WriterLease:
         self._confirmed_at = 0.0
         self._on_lost: OnLost = _raise
         self._lost: LeaseLostError | None = None
-        self._ending = threading.Lock()  # taken once, when the lease is lost
+        self._ending = threading.Lock()  # acquired once, when the lease is lost
         self._changing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_always, name="lease", daemon=True)
 
     @property
     def epoch(self) -> int:
-        """Grows with each holder."""
+        """The lease's epoch; each new holder has a higher one."""
         return self._mine.epoch
 
     @property
     def fence_token(self) -> str | None:
-        """A word that no other holder has, while what an earlier holder has under way must be made to fail."""
+        """A token unique to this holder while an earlier holder's pending writes must be fenced; otherwise None."""
         return f"{self._mine.epoch}-{self._mine.token}" if self._mine.fence_due else None
 
     def acquire(self, stopping: threading.Event | None = None) -> bool:
-        """Take the lease; False when `stopping` was set meanwhile.
+        """Acquire the lease; False when `stopping` was set meanwhile.
 
-        A holder that is not proven to have ended is watched: until it renews, or for a whole time to live without.
-        Raises LeaseHeldError when it renews, or another process takes the lease first; ServiceError as LeaseStore.
+        Unless its holder is proven to have ended, the lease is watched until it is renewed, or for one time to live
+        without a renewal. Raises LeaseHeldError when it is renewed or another process acquires it first; ServiceError
+        as LeaseStore does.
         """
         stopping = stopping or threading.Event()
         watch: _Watch | None = None
@@ -118,34 +119,34 @@ class WriterLease:
                 if self._write(taken, found.etag if found else None, asked):
                     self._report_taken(current, ended)
                     return True
-                watch.first = None  # another process was first: whatever is read next is its record
+                watch.first = None  # another process was first: the next read returns its record
                 continue
             watch.report(asked)
             stopping.wait(_POLL_S)
         return False
 
     def keep(self, on_lost: OnLost) -> None:
-        """Renew from now on; `on_lost` is called, from whatever thread finds out, when that has become impossible."""
+        """Start renewing. `on_lost` is called from the detecting thread when the lease is lost."""
         self._on_lost = on_lost
         self._thread.start()
 
     def add_process(self, process: ProcessMark | None) -> None:
-        """Another process that writes for this holder: it must have ended, too, before the lease is free."""
+        """Add another process that writes for this holder: it must have ended too before the lease is free."""
         if process is not None:
             self._change(processes=(*self._mine.processes, process))
 
     def fenced(self) -> None:
-        """No write of an earlier holder can succeed any more."""
+        """Record that no write of an earlier holder can succeed any more."""
         self._change(fence_due=False)
 
     def block(self, reason: str) -> None:
-        """Give the lease back so that nobody takes it before a person has repaired the tables."""
+        """Release the lease but block it until a person has repaired the tables."""
         self._change(released=True, blocked=f"{reason}; then clear this with `{TAKE_OVER}`")
         self._stop.set()
         self._etag = None
 
     def check(self) -> None:
-        """Make sure, by a read of the store, that this process may commit now. Raises LeaseLostError."""
+        """Verify by a read of the store that this process may commit now. Raises LeaseLostError."""
         if self._lost is None and self._overdue() is None:
             found = self._files.read()
             if found is not None and found.record.is_of(self._mine) and not found.record.released:
@@ -153,12 +154,12 @@ class WriterLease:
         self._lose()
 
     def release(self) -> None:
-        """Stop renewing and give the lease back, so that the next process need not wait. Never raises."""
+        """Stop renewing and release the lease, so that the next process need not wait. Never raises."""
         self._stop.set()
         with self._changing:
             if self._etag is None or self._lost is not None:
                 return
-            with suppress(ServiceError):  # then the next one waits, or finds that this process has ended
+            with suppress(ServiceError):  # then the next process waits, or detects that this process has ended
                 released = self._mine.renewed_at(datetime.now(UTC)).model_copy(update={"released": True})
                 self._write(released, self._etag, self._clock())
             self._etag = None
@@ -176,7 +177,7 @@ class WriterLease:
                 pause = _POLL_S
 
     def _change(self, **values: object) -> None:
-        """Write the next record. Raises LeaseLostError when that has become impossible, ServiceError as LeaseStore."""
+        """Write the next record. Raises LeaseLostError when the lease is lost, ServiceError as LeaseStore does."""
         with self._changing:
             if self._stop.is_set():
                 return
@@ -188,9 +189,9 @@ class WriterLease:
         self._lose()
 
     def _write(self, record: LeaseRecord, etag: str | None, asked: float) -> bool:
-        """Replace the record with that ETag by ours, begun at `asked`; False when another process's is there."""
+        """Replace the record with that ETag by ours, requested at `asked`; False if another process was first."""
         written = self._files.replace(record, etag)
-        if written is None:  # perhaps by our own put before, whose answer was lost
+        if written is None:  # perhaps our own previous put, whose answer was lost
             found = self._files.read()
             if found is None or found.record.released or not found.record.is_of(record):
                 return False
@@ -200,12 +201,12 @@ class WriterLease:
         return written is not None
 
     def _overdue(self) -> float | None:
-        """Seconds since the last renewal, once they are too many; None before."""
+        """Seconds since the last renewal if the renewal is overdue; otherwise None."""
         since = self._clock() - self._confirmed_at
         return since if since >= self._mine.ttl_s * GIVES_UP_AFTER else None
 
     def _lose(self) -> None:
-        """End what writes, once, and raise LeaseLostError."""
+        """Stop the writes, once, and raise LeaseLostError."""
         overdue = self._overdue()
         if self._ending.acquire(blocking=False):
             self._stop.set()
@@ -233,13 +234,13 @@ class WriterLease:
         if found.record.blocked:
             return found.record.blocked
         if found.record.is_of(self._mine):
-            return f"{paused}and nobody has taken it since: the next start takes it again"
+            return f"{paused}and no process has taken it since: the next start acquires it again"
         return f"{paused}taken by {found.record.described}"
 
     def _held(self, by: LeaseRecord) -> LeaseHeldError:
         return LeaseHeldError(
             f"{self._files.lake} is being written by {by.described}, renewed {moment(by.renewed)}; one process writes "
-            f"bronze and silver: stop that one first, or if it can't be stopped take the lease away with `{TAKE_OVER}`"
+            f"bronze and silver: stop that one first; if it can't be stopped, revoke the lease with `{TAKE_OVER}`"
         )
 
     def _report_taken(self, current: LeaseRecord | None, ended: bool) -> None:
@@ -250,7 +251,7 @@ class WriterLease:
 
 @dataclass
 class _Watch:
-    """What was read first, and when, by this process's own clock."""
+    """The first record read, and the time of that by this process's own clock."""
 
     first: Found | None
     since: float
@@ -263,7 +264,7 @@ class _Watch:
 
 
 def take_away(files: LeaseStore, person: LeaseRecord) -> LeaseRecord | None:
-    """Take the lease from its holder, for nobody; returns the record before, None when nobody holds it."""
+    """Revoke the lease from its holder; returns the previous record, None if no process holds it."""
     while (found := files.read()) is not None and (found.record.blocked or not found.record.released):
         if files.replace(taken_away(found.record, person), found.etag) is not None:
             return found.record
@@ -271,7 +272,7 @@ def take_away(files: LeaseStore, person: LeaseRecord) -> LeaseRecord | None:
 
 
 def this_person(settings: LeaseSettings) -> LeaseRecord:
-    """What a person's command writes when it takes the lease away."""
+    """The record that the command for revoking the lease writes."""
     record = this_process(TAKE_OVER, settings)
     return record.model_copy(update={"holder": f"{getpass.getuser()} with `{TAKE_OVER}` on {socket.gethostname()}"})
 

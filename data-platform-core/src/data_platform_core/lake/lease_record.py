@@ -1,7 +1,7 @@
-"""What the lease says, and what follows from it: who may take it, and what its next record is. Pure (ADR 0021).
+"""The lease's record and its rules: when it may be acquired, and the next record. Pure (ADR 0021).
 
-The lease is one object of the lake. Each change is a new record that replaces the one before it by a conditional put,
-so that of two processes that act on the same record one fails.
+The lease is one object of the lake. Each change replaces the record by a conditional put, so that of two
+processes that act on the same record one fails.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from pydantic import BaseModel, ConfigDict
 
 from data_platform_core.lake.process_marks import ProcessMark
 
-#: Renewals per time to live: two may fail before the holder gives up.
+#: Renewals per time to live: two may fail before the holder exits.
 RENEWALS_PER_TTL = 3
-#: Part of the time to live after which a holder without a renewal ends itself: sooner than anybody takes over.
+#: Fraction of the time to live after which a holder without a renewal exits, before another may take over.
 GIVES_UP_AFTER = 5 / 6
 
 
 class LeaseRecord(BaseModel):
-    """The lease as it lies in the store. Unknown keys are ignored: a newer version may add some.
+    """The lease as stored. Unknown keys are ignored: a newer version may add some.
 
-    `since` and `renewed` are by the holder's clock, for people; nothing is decided by them. `token` is random, one for
-    each acquisition, and `renewals` counts, so that no two records are equal and each has an ETag of its own.
+    `since` and `renewed` use the holder's clock, for display only; no decision depends on them. `token` is random, one
+    for each acquisition, and `renewals` counts, so that no two records are equal and each has an ETag of its own.
     """
 
     model_config = ConfigDict(frozen=True)
 
     epoch: int
-    #: For people: what it is, and where.
+    #: For messages: the holder's command, process and host.
     holder: str
     token: str
     since: datetime
     renewed: datetime
     ttl_s: float
     renewals: int = 0
-    #: By which a process of the same machine can prove that the holder has ended.
+    #: With these, a process of the same machine can prove that the holder has ended.
     kernel: str = ""
     processes: tuple[ProcessMark, ...] = ()
-    #: Nobody holds it: its holder has ended cleanly, or a person has taken it away.
+    #: No process holds it: its holder exited cleanly, or a person revoked it.
     released: bool = False
     #: An earlier holder was not proven to have ended: its writes must be made to fail before anything is read.
     fence_due: bool = False
-    #: Why nobody may take it before a person has taken it away; empty: nothing is wrong.
+    #: Why it can't be acquired until a person has revoked it; empty if nothing is wrong.
     blocked: str = ""
 
     def renewed_at(self, now: datetime) -> LeaseRecord:
@@ -55,17 +55,17 @@ class LeaseRecord(BaseModel):
 
     @property
     def described(self) -> str:
-        """The holder, its epoch and since when, for a message."""
+        """Holder, epoch and start time, for a message."""
         return f"{self.holder} (epoch {self.epoch}, since {moment(self.since)})"
 
 
 def moment(when: datetime) -> str:
-    """A moment for people: UTC, to the second."""
+    """A time for messages: UTC, to the second."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def is_free(current: LeaseRecord | None, unchanged_s: float, ended: bool) -> bool:
-    """Whether the lease may be taken.
+    """Whether the lease may be acquired.
 
     `unchanged_s`: how long the caller has watched it without a change, by the caller's own clock, so that no two
     clocks are compared; `ended`: whether all the holder's processes are proven to have ended.
@@ -74,9 +74,9 @@ def is_free(current: LeaseRecord | None, unchanged_s: float, ended: bool) -> boo
 
 
 def successor(current: LeaseRecord | None, holder: LeaseRecord, ended: bool) -> LeaseRecord:
-    """The record with which `holder` takes the lease: the next epoch.
+    """The record with which `holder` acquires the lease: the next epoch.
 
-    A holder that neither released it nor is proven to have ended may wake up and go on with what it was writing.
+    A holder that neither released it nor is proven to have ended may resume and finish a pending write.
     """
     if current is None:
         return holder.model_copy(update={"epoch": 1})
@@ -85,5 +85,5 @@ def successor(current: LeaseRecord | None, holder: LeaseRecord, ended: bool) -> 
 
 
 def taken_away(current: LeaseRecord, person: LeaseRecord) -> LeaseRecord:
-    """The record with which a person takes the lease from its holder: nobody holds it, and its writes are fenced."""
+    """The record with which a person revokes the lease: no process holds it, and the holder's writes are fenced."""
     return person.model_copy(update={"epoch": current.epoch + 1, "released": True, "fence_due": True})

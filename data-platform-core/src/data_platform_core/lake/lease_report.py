@@ -1,4 +1,4 @@
-"""The lease for people: who holds it, and taking it away from a holder that can't be stopped."""
+"""The lease for operators: its holder, and revoking it from a holder that can't be stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def show(settings: Settings) -> str:
     files = LeaseStore(settings.object_store, settings.lease)
     found = files.read()
     if found is None:
-        return f"lease of {files.lake}: nobody has ever held it"
+        return f"lease of {files.lake}: no process has held it yet"
     record = found.record
     lines = {
         f"lease of {files.lake}": _state(found),
@@ -28,11 +28,11 @@ def show(settings: Settings) -> str:
 
 
 def take_over(settings: Settings) -> str:
-    """Take the lease from its holder; what was done, as a line. Raises ServiceError as LeaseStore."""
+    """Revoke the lease from its holder; returns one line about it. Raises ServiceError as LeaseStore does."""
     files = LeaseStore(settings.object_store, settings.lease)
     before = take_away(files, this_person(settings.lease))
     if before is None:
-        return f"lease of {files.lake}: nobody holds it, so there is nothing to take over; start the writer"
+        return f"lease of {files.lake}: no process holds it, so there is nothing to take over; start the writer"
     return (
         f"lease of {files.lake}: taken from {before.described}; its next commit fails and it ends. The next writer "
         "that starts takes the lease, and fences the tables first"

@@ -1,4 +1,4 @@
-"""The lease's object in the store: read, and replaced by conditional puts alone (ADR 0021)."""
+"""The lease's object in the store: read, and replaced only by conditional puts (ADR 0021)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Found:
 class LeaseStore:
     """One lake's lease. Raises ServiceError in one line, UnreachableError when the store does not answer.
 
-    A call ends within the time that is left between a holder's giving up and the end of its lease: one that begins
-    before the former ends before the latter.
+    A call ends within the time between the holder's own deadline and the end of its lease. So a call that begins before
+    the former ends before the latter.
     """
 
     def __init__(self, store: ObjectStoreSettings, lease: LeaseSettings) -> None:
@@ -52,7 +52,7 @@ class LeaseStore:
         return self._store.lake_uri("").rstrip("/")
 
     def read(self) -> Found | None:
-        """The lease as it is; None before the first one. Raises ServiceError also when it is not readable."""
+        """The current lease; None before the first one. Raises ServiceError also when it is not readable."""
         with refusals(self._store):
             found = read_object(self._client, self._store.lake_bucket, LEASE_KEY)
         if found is None:
@@ -68,7 +68,7 @@ class LeaseStore:
         return Found(record, headers["ETag"].strip('"'), _age_s(headers["Last-Modified"], headers["Date"]))
 
     def replace(self, record: LeaseRecord, etag: str | None) -> str | None:
-        """Write `record` in place of the object with that ETag (None: where there is none).
+        """Write `record` in place of the object with that ETag (None: if there is no object).
 
         Returns the new ETag; None when another record is there.
         """

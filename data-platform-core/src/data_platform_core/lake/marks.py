@@ -1,15 +1,15 @@
-"""The note that each commit of a stream carries in Delta's `userMetadata`: which micro-batch it holds (ADR 0003)."""
+"""The tag in Delta's `userMetadata` of each stream commit: its micro-batch (ADR 0003)."""
 
 from __future__ import annotations
 
 import json
 
-#: Commits that are looked at first: a writer's mark is in its newest ones. Maintenance carries the mark along.
+#: Commits that are searched first: a writer's tag is in its newest ones. Maintenance copies the tag.
 RECENT_COMMITS = 20
 
 
 def batch_mark(query: str, batch_id: int, epoch: int = 0) -> str:
-    """The note of a commit, so that a replayed batch is known, and under which lease it was written (ADR 0021).
+    """The tag of a commit. It identifies a replayed batch, and the lease under which it was written (ADR 0021).
 
     `epoch` is the lease's; 0 for a commit without one.
     """
@@ -17,16 +17,16 @@ def batch_mark(query: str, batch_id: int, epoch: int = 0) -> str:
 
 
 def batch_of(metadata: object, query: str) -> int:
-    """The micro-batch of `query` that a commit's note tells of; -1 when it tells of none."""
+    """The micro-batch of `query` in a commit's tag; -1 if there is none."""
     try:
         mark = json.loads(str(metadata or "{}"))
         return int(mark["batch"]) if mark["query"] == query else -1
-    except (ValueError, TypeError, KeyError):  # another writer's note
+    except (ValueError, TypeError, KeyError):  # another writer's metadata
         return -1
 
 
 def epoch_of(metadata: object) -> int:
-    """The epoch of the lease under which a commit was written; 0 when its note has none."""
+    """The epoch of the lease under which a commit was written; 0 if its tag has none."""
     try:
         return int(json.loads(str(metadata or "{}"))["epoch"])
     except (ValueError, TypeError, KeyError):

@@ -1,7 +1,7 @@
-"""Marks of processes of this machine, by which another process can prove that they have ended.
+"""Identifies processes of this machine, so that another process can prove that they have ended.
 
-A process id alone proves nothing: it is used again, and means another process on another machine or in another
-container. Together with the boot of the kernel, the PID namespace and the moment of the start it is unique.
+A process id alone proves nothing: it is reused, and identifies another process on another machine or in another
+container. Together with the kernel's boot id, the PID namespace and the start time it is unique.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 _PROC = Path("/proc")
 #: Fields of /proc/<pid>/stat after the name in brackets: the state, and the start in clock ticks since boot.
 _STATE, _STARTED = 0, 19
-_ENDED = frozenset("ZXx")  # zombie or dead: it runs no more
+_ENDED = frozenset("ZXx")  # zombie or dead: no longer running
 
 
 class ProcessMark(BaseModel):
-    """One process; `started` in clock ticks since boot, which no change of the clock moves."""
+    """One process; `started` in clock ticks since boot, independent of clock changes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +28,7 @@ class ProcessMark(BaseModel):
 
 
 def kernel_mark() -> str:
-    """The boot of this kernel and this process's PID namespace; empty where the system does not show them."""
+    """The kernel's boot id and this process's PID namespace; empty if the system hides them."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink(_PROC / 'self/ns/pid')}"
@@ -37,7 +37,7 @@ def kernel_mark() -> str:
 
 
 def process_mark(pid: int) -> ProcessMark | None:
-    """The mark of a process that runs; None when it does not, or the system does not show it."""
+    """The mark of a running process; None if it does not run or the system hides it."""
     found = _stat(pid)
     return None if found is None or found[0] in _ENDED else ProcessMark(pid=pid, started=found[1])
 
@@ -45,7 +45,7 @@ def process_mark(pid: int) -> ProcessMark | None:
 def all_ended(kernel: str, marks: Iterable[ProcessMark]) -> bool:
     """Whether all these processes, of the kernel with that mark, are proven to have ended.
 
-    False for processes of another machine or container, of which nothing can be proven here.
+    False for processes of another machine or container: nothing can be proven about them here.
     """
     known = tuple(marks)
     if not kernel or not known or kernel != kernel_mark():
@@ -65,7 +65,7 @@ def _ended(mark: ProcessMark) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
-    """State and start of a process; None when they can't be read."""
+    """State and start time of a process; None if they can't be read."""
     try:
         # The name may hold spaces and brackets: the fields come after its last bracket.
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")

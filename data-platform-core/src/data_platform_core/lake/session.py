@@ -1,6 +1,6 @@
-"""The Spark session: Delta on S3A, jars from the folder that set-up filled, from the image's classpath elsewhere.
+"""The Spark session: Delta on S3A, with jars from the set-up's folder, or from the image's classpath elsewhere.
 
-What was tried, and its effect, is in ADR 0005.
+ADR 0005 has the settings tried and their effects.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
-#: Spark's own, for any file system.
+#: Spark's default manager, for any file system.
 LOCAL_CHECKPOINT_FILES = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 _STANDALONE = "spark://"
 
-# Large pages: a miss of the page tables costs a virtual machine most (ADR 0012).
+# Large pages: page table misses are most expensive in a virtual machine (ADR 0012).
 _DRIVER_JVM = ("-XX:+UseParallelGC", "-XX:+UseTransparentHugePages")
-# The second compiler pays only in a process that does the same for long: it is half of a short job's CPU.
+# The C2 compiler pays off only in long-running processes. It uses half of a short job's CPU.
 _SHORT_JVM = ("-XX:TieredStopAtLevel=1",)
 #: A JVM's exit code under ExitOnOutOfMemoryError.
 OUT_OF_MEMORY_EXIT = 3
-# A JVM without memory may answer nobody and not end either; one that ends is started again.
+# A JVM without memory may neither answer nor exit. A JVM that exits is restarted.
 _ANY_JVM = ("-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
-# A poison record may claim a string of a gigabyte: the decoder refuses before it allocates.
+# A poison record may declare a string of a gigabyte: the decoder refuses before it allocates.
 AVRO_LIMITS = (
     "-Dorg.apache.avro.limits.string.maxLength=1048576",
     "-Dorg.apache.avro.limits.bytes.maxLength=1048576",
@@ -45,7 +45,7 @@ AVRO_LIMITS = (
 def spark_session(settings: Settings, app_name: str, *, short: bool = False) -> SparkSession:
     """A session for the lake of `settings`; `short` for a job of minutes.
 
-    Raises ConfigurationError when there are no jars, or no folder for scratch space can be written.
+    Raises ConfigurationError if there are no jars, or the folder for scratch space is not writable.
     """
     from pyspark.sql import SparkSession
 
@@ -61,11 +61,11 @@ def spark_session(settings: Settings, app_name: str, *, short: bool = False) -> 
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
-    # Not part of `session_conf`: PySpark hands that to the JVM on a command line, which every user can read.
+    # Not part of `session_conf`: PySpark passes that on the JVM's command line, which every user can read.
     hadoop = session.sparkContext._jsc.hadoopConfiguration()
     hadoop.set("fs.s3a.access.key", settings.object_store.access_key.get_secret_value())
     hadoop.set("fs.s3a.secret.key", settings.object_store.secret_key.get_secret_value())
-    # Freeing a batch's stored rows is meant; Spark warns each time that they can't be computed again.
+    # Freeing a batch's stored rows is intended; Spark warns each time that they can't be recomputed.
     levels = session._jvm.org.apache.logging.log4j
     levels.core.config.Configurator.setLevel("org.apache.spark.rdd.MapPartitionsRDD", levels.Level.ERROR)
     return session
@@ -79,7 +79,7 @@ def jvm_process(spark: SparkSession) -> psutil.Process | None:
 
 
 def start_options(*, short: bool) -> tuple[str, ...]:
-    """What makes a JVM of this machine's class path start sooner (ADR 0019)."""
+    """Options that speed up the start of a JVM with this machine's class path (ADR 0019)."""
     return (*archive_options(), *(_SHORT_JVM if short else ()))
 
 
@@ -96,15 +96,24 @@ def _engine_conf(settings: Settings, short: bool) -> dict[str, str]:
         "spark.executor.extraJavaOptions": " ".join((*_ANY_JVM, *AVRO_LIMITS)),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
-        # Micro-batches are small: adaptive re-planning costs more than it wins.
+        # Micro-batches are small: adaptive re-planning costs more than it saves.
         "spark.sql.adaptive.enabled": "false",
-        # Arithmetic on a record's values must not fail a batch: it gives null or wraps, and the check says no.
+        # Arithmetic on a record's values must not fail a batch: it gives null or wraps, and the check fails.
         "spark.sql.ansi.enabled": "false",
-        # A query whose batch hangs in a service that is away: the driver ends without it. Else it would wait for ever.
+        # When a query's batch hangs in an unavailable service, the driver exits without it. Otherwise it would wait
+        # forever.
         "spark.sql.streaming.stopTimeout": "5s",
+        # How often a query that runs back to back asks Kafka while nothing comes; Spark's 10 ms keep a core busy.
+        "spark.sql.streaming.pollingDelay": "100ms",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.ui.retainedExecutions": "5",
+        # Every plan is written out as text for that UI: in the shortest form, and cut off.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.maxPlanStringLength": "1000",
+        # Four entities' batches and their tables' checkpoints need more than Spark's 100 compiled classes: generated
+        # code was compiled anew, and C2 began again, for as long as a driver ran (ADR 0012).
+        "spark.sql.codegen.cache.maxEntries": "1000",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.warehouse.dir": str(settings.data_path / "spark-warehouse"),
@@ -124,7 +133,7 @@ def _engine_conf(settings: Settings, short: bool) -> dict[str, str]:
 
 
 def _executor_conf(spark: SparkSettings) -> dict[str, str]:
-    """Executors of a standalone cluster. Locally the driver's threads do the work, on Kubernetes the operator says."""
+    """Executors of a standalone cluster. Locally the driver does the work; on Kubernetes the operator decides."""
     if not spark.master.startswith(_STANDALONE):
         return {}
     return {
@@ -141,11 +150,13 @@ def _delta_conf() -> dict[str, str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # A table's log is small: one partition reads it without a shuffle over 50.
         "spark.databricks.delta.snapshotPartitions": "1",
-        # Checksum files list a small table's files again in every commit; nothing here reads that.
+        # Checksum files repeat a small table's file list in every commit; nothing reads them.
         "spark.databricks.delta.allFilesInCrc.enabled": "false",
-        # A batch of dead letters only leaves its mark in silver too: what waits for the batch sees it there.
+        # Nor the metrics of a write in the log, for which every new file is asked for its size.
+        "spark.databricks.delta.history.metricsEnabled": "false",
+        # A batch with only dead letters writes its tag to silver too, where waiting readers find it.
         "spark.databricks.delta.skipRecordingEmptyCommits": "false",
-        # One driver writes each table (house rule), so S3 needs no coordinator.
+        # One driver writes each table (by design), so S3 needs no coordinator.
         "spark.delta.logStore.s3a.impl": "io.delta.storage.S3SingleDriverLogStore",
     }
 
@@ -158,13 +169,14 @@ def _s3a_conf(settings: Settings) -> dict[str, str]:
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.connection.ssl.enabled": str(store.url.startswith("https")).lower(),
         "spark.hadoop.fs.s3a.aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
-        # Wrong credentials or a dead store are told within seconds, not minutes.
+        # Wrong credentials or a dead store are reported within seconds, not minutes.
         "spark.hadoop.fs.s3a.attempts.maximum": "3",
         "spark.hadoop.fs.s3a.retry.limit": "3",
         "spark.hadoop.fs.s3a.connection.maximum": "64",
-        # New objects only, never overwritten: the checks before each write are round trips without a use.
+        # Objects are only created, never overwritten: the checks before each write are useless round trips.
         "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",
         "spark.hadoop.fs.s3a.fast.upload.buffer": "bytebuffer",
-        # A checkpoint's file appears whole with one PUT; written aside and renamed it is a dozen requests (ADR 0012).
+        # One PUT writes a checkpoint's file atomically; a temporary file and rename would be a dozen requests (ADR
+        # 0012).
         CHECKPOINT_FILES: "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
     }

@@ -1,4 +1,4 @@
-"""What a Spark error says, as one line: the cause at its root, wherever it was raised."""
+"""Turns a Spark error into one line: its root cause."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LONGEST = 300
 _OURS = re.compile(r"data_platform_core\.errors\.\w+: (.*)")
 _POSTGRES = re.compile(r"^\s*(psycopg\.(?:errors\.)?\w+): (.*)", re.MULTILINE)
 _CALLED = re.compile(r"^: ([\w.$]+: .*)", re.MULTILINE)
-#: What the JVM raises when the object store is away, refuses us or lacks a file.
+#: The JVM's exceptions when the object store is down, refuses us or lacks a file.
 _STORE_CLASSES = (
     "org.apache.hadoop.fs.s3a.", "software.amazon.", "java.net.", "java.nio.file.AccessDenied", "java.io.FileNotFound",
     "org.apache.http.",
 )  # fmt: skip
-#: In what the store says when it refuses us.
+#: Fragments of the store's messages when it refuses us.
 _REFUSED = ("AccessDenied", "Forbidden", "403", "InvalidAccessKeyId", "Signature")
-#: psycopg's errors of a server that went away, or is coming or going.
+#: psycopg's errors for a lost server, or one that is starting or stopping.
 _POSTGRES_LOST = ("OperationalError", "ConnectionTimeout", "AdminShutdown", "CrashShutdown", "CannotConnectNow")
 
 
 class Cause(NamedTuple):
-    """Where an error comes from: `ours` (a UserError of this project), `postgres`, `store` or `value`; and its text."""
+    """The origin of an error: `ours` (a UserError of this project), `postgres`, `store` or `value`; and its text."""
 
     kind: str
     text: str
@@ -36,8 +36,8 @@ class Cause(NamedTuple):
 def cause(error: BaseException) -> Cause:
     """The root cause of a Py4JJavaError or PySparkException.
 
-    An executor's Python error arrives as the text of a traceback, the JVM's own as a chain of causes. What is neither
-    a service of ours nor the store is a value or an expression that failed on one.
+    An executor's Python error arrives as the text of a traceback, the JVM's own as a chain of causes. Everything else
+    is attributed to a value, or an expression that failed on one.
     """
     text = str(error)
     ours = _OURS.findall(text)
@@ -56,7 +56,7 @@ def cause(error: BaseException) -> Cause:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error says that a service was away, so that the same work may succeed once it is back."""
+    """Whether an error means that a service was down, so that the same work may succeed once it is back."""
     found = cause(error)
     if found.kind == "ours":
         return f"{UnreachableError.__name__}: " in str(error)

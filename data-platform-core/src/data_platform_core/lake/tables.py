@@ -1,6 +1,6 @@
 """The Delta tables of the lake: their schemas, their creation, and what their logs say was written.
 
-Bronze holds the raw bytes and Kafka coordinates; silver holds the contract's columns plus where each row came from.
+Bronze has the raw bytes and Kafka coordinates. Silver has the contract's columns and each row's Kafka coordinates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 _PROPERTIES = {
-    # A checkpoint reads the whole state; every 10 commits (the default) is every few seconds of a stream.
+    # A checkpoint reads the whole state; every 10 commits (the default) would be every few seconds of a stream.
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 7 days",
 }
@@ -28,7 +28,7 @@ _SILVER_STATISTICS = "event_ts,run_id,kafka_partition,kafka_offset,kafka_ts"
 
 
 def silver_schema(spark: SparkSession, contract: Contract) -> StructType:
-    """Silver's Spark schema: what `from_avro` makes of the contract's schema, then silver's own columns."""
+    """Silver's Spark schema: `from_avro`'s types for the contract's schema, then silver's own columns."""
     from pyspark.sql import functions as F
     from pyspark.sql.avro.functions import from_avro
 
@@ -43,7 +43,7 @@ def silver_schema(spark: SparkSession, contract: Contract) -> StructType:
 
 
 def ensure_tables(spark: SparkSession, settings: Settings, contract: Contract) -> None:
-    """Create the entity's bronze and silver tables where they are missing.
+    """Create the entity's bronze and silver tables if they are missing.
 
     Raises ServiceError when the object store refuses us, or an existing table lacks a column of the contract.
     """
@@ -78,16 +78,16 @@ def _ensure_table(spark: SparkSession, uri: str, schema: StructType, partition: 
 
 
 def last_batch(spark: SparkSession, uri: str, query: str) -> int:
-    """The newest batch of `query` that the table has taken, by the marks in its log; -1 when there is none.
+    """The newest batch of `query` that the table has committed, from the tags in its log; -1 if there is none.
 
-    Read once at start instead of `txnVersion` at each commit, which rebuilds the table's state (ADR 0003). It fences no
-    second writer: it holds because one driver writes each table, held by the lease (ADR 0021), and its batch ids only
+    Read once at start instead of `txnVersion` at each commit, which rebuilds the table's state (ADR 0003). It does not
+    fence a second writer. It is safe because the lease allows one driver per table (ADR 0021), whose batch ids only
     grow.
     """
     from delta.tables import DeltaTable
 
     table = DeltaTable.forPath(spark, uri)
-    for commits in (RECENT_COMMITS, None):  # the newest commits nearly always tell; else the whole log
+    for commits in (RECENT_COMMITS, None):  # the newest commits nearly always suffice; otherwise the whole log
         history = table.history(commits) if commits else table.history()
         notes = history.select("userMetadata").collect()
         newest = max((batch_of(note[0], query) for note in notes), default=-1)

@@ -1,4 +1,4 @@
-"""Keeps Spark's own log lines off a person's terminal: the JVM writes beside it, into a file."""
+"""Keeps Spark's own log lines off the terminal: the JVM writes to a file instead."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from data_platform_core.settings import Settings
 def jvm_output_aside(settings: Settings, app_name: str) -> Iterator[None]:
     """A JVM started in this context writes to `<data_path>/logs/<app_name>.log` when stderr is a terminal.
 
-    It keeps the file for its life; this process has its terminal back afterwards. Where stderr is no terminal all
-    stays together: there it is the log.
+    The JVM keeps the file until it exits; this process gets its terminal back afterwards. If stderr is not a terminal,
+    it is the log, and nothing is redirected.
     """
     if not sys.stderr.isatty():
         yield
@@ -28,7 +28,7 @@ def jvm_output_aside(settings: Settings, app_name: str) -> Iterator[None]:
 
 @contextmanager
 def outputs_to(path: Path) -> Iterator[None]:
-    """Standard output and error, as children started now inherit them, go to the end of `path`."""
+    """Append the standard output and error of children started in this context to `path`."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [(number, os.dup(number)) for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""What a landing table looks like: PostgreSQL columns derived from a contract's Avro fields."""
+"""Columns of a landing table: PostgreSQL types derived from a contract's Avro fields."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LAKE: Final = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a landing table. `sql_type` is spelled as PostgreSQL's `format_type` prints it."""
+    """A column of a landing table. `sql_type` is in the format of PostgreSQL's `format_type`."""
 
     name: str
     sql_type: str
@@ -45,7 +45,7 @@ class Column:
 
     @property
     def comment(self) -> str:
-        """Comment on the column; starts with `PII` where the contract says so."""
+        """Comment on the column; starts with `PII` if the contract marks it so."""
         return f"PII. {self.doc}" if self.pii else self.doc
 
 
@@ -63,9 +63,9 @@ LOAD_COLUMNS: Final = (
 
 
 def postgres_type(avro_type: Any) -> tuple[str, bool]:
-    """PostgreSQL type and nullability of an Avro type as it stands in `schema.avsc`.
+    """PostgreSQL type and nullability of an Avro type of `schema.avsc`.
 
-    Raises ValueError for a type that the warehouse has no exact place for.
+    Raises ValueError for a type without an exact PostgreSQL type.
     """
     if isinstance(avro_type, list):
         branches = [branch for branch in avro_type if branch != "null"]
@@ -110,7 +110,7 @@ def contract_columns(contract: Contract) -> tuple[Column, ...]:
 
 
 def silver_columns(contract: Contract) -> tuple[Column, ...]:
-    """What a load carries over: the contract's columns, then silver's."""
+    """The columns that a load copies: the contract's, then silver's."""
     return contract_columns(contract) + SILVER_COLUMNS
 
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, with errors that say which setting to look at."""
+"""Connections to PostgreSQL, with errors that name the setting to check."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from data_platform_core.settings import PostgresSettings
 
 #: The service's name in messages and metrics.
 POSTGRES = "PostgreSQL"
-#: A server that doesn't answer within this is reported, not waited for.
+#: A server that doesn't answer within this time is reported, seconds.
 CONNECT_TIMEOUT_S = 10
-#: libpq's options with which a backend lets go of its locks within seconds when its client was killed, though a
-#: statement of it is running, or when the client's machine vanished.
+#: libpq's options with which a backend releases its locks within seconds after its client was killed, even during a
+#: statement, or after the client's machine vanished.
 DEAD_CLIENT_CHECK = (
     "-c client_connection_check_interval=2000 -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "
     "-c tcp_keepalives_count=3"
@@ -22,14 +22,14 @@ _REFUSALS = ("password authentication failed", "no password supplied", "authenti
 
 
 def connect(postgres: PostgresSettings, application: str, *, autocommit: bool = False) -> psycopg.Connection:
-    """A connection whose session speaks UTC and UTF-8.
+    """A connection whose session uses UTC and UTF-8.
 
-    Raises ServiceError when the server is away, refuses the credentials or lacks the database, and ConfigurationError
+    Raises ServiceError when the server is down, refuses the credentials or lacks the database, and ConfigurationError
     when no user is set. The password is never part of a message.
     """
     where = f"PostgreSQL {postgres.host}:{postgres.port}"
     if not postgres.user:
-        raise ConfigurationError(f"CRM_POSTGRES__USER is not set, so {where} can't be asked; `make up` writes it")
+        raise ConfigurationError(f"CRM_POSTGRES__USER is not set, so {where} can't be used; `make up` writes it")
     try:
         return psycopg.connect(
             host=postgres.host,
@@ -42,7 +42,7 @@ def connect(postgres: PostgresSettings, application: str, *, autocommit: bool = 
             client_encoding="UTF8",
             options=f"-c TimeZone=UTC {DEAD_CLIENT_CHECK}",
             autocommit=autocommit,
-            # A server whose machine vanished is noticed: probes after 10 s of silence, three at 5 s.
+            # Detects a server whose machine vanished: probes after 10 s of silence, three at 5 s.
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,

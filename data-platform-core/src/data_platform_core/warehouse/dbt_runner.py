@@ -1,4 +1,4 @@
-"""Runs dbt, which lives in an environment of its own, as a child process with the dbt role's credentials."""
+"""Runs dbt from its own environment, as a child process with the dbt role's credentials."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_platform_core.commands import interrupts_held
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
 from data_platform_core.paths import DBT_DIR, INSTALLED_DIR, require_folder, writable_folder
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse.connections import DEAD_CLIENT_CHECK, POSTGRES, connect
 from data_platform_core.warehouse.outage import resumed, watch
 
-#: On a laptop `make setup` makes this one; in an image dbt is on the PATH.
+#: On a laptop `make setup` creates this one; in an image dbt is on the PATH.
 _VENV_DBT = INSTALLED_DIR / "venvs" / "dbt" / "bin" / "dbt"
 #: Failures named in the error line; the rest are in dbt's own output above it.
 _NAMED_FAILURES = 3
@@ -33,7 +34,7 @@ _LOST = (
 
 
 def dbt_build(settings: Settings, arguments: Sequence[str] = ()) -> None:
-    """`dbt build`: models, then their tests. `settings` are the dbt role's; `arguments` go to dbt as they are.
+    """`dbt build`: models, then their tests. `settings` are the dbt role's; `arguments` are passed to dbt unchanged.
 
     Raises ServiceError naming the first failures when anything fails.
     """
@@ -41,28 +42,27 @@ def dbt_build(settings: Settings, arguments: Sequence[str] = ()) -> None:
 
 
 def dbt_docs(settings: Settings, arguments: Sequence[str] = ()) -> Path:
-    """`dbt docs generate`; the one HTML file that holds the whole site."""
+    """Run `dbt docs generate`; returns the path of the single HTML file with the whole site."""
     run_dbt(settings, ("docs", "generate", "--static"), arguments)
     return _output(settings) / "target" / "static_index.html"
 
 
 def dbt_parse(settings: Settings) -> None:
-    """`dbt parse`: whether the project can be read; it connects to nothing. Raises ServiceError when it can't."""
+    """Run `dbt parse`, without connections. Raises ServiceError if the project can't be parsed."""
     require_folder(DBT_DIR, "the dbt project")
     output = _output(settings)
-    command = _command(output, ("--quiet", "parse"))
-    if subprocess.run(command, env=_environment(settings, output), cwd=DBT_DIR, check=False).returncode:
+    if _wait(_start(settings, output, ("--quiet", "parse"))):
         raise ServiceError(f"dbt parse failed; its log is {output / 'logs' / 'dbt.log'}")
 
 
 def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str] = ()) -> None:
-    """One dbt command in the project, its output passed through. Raises as `dbt_build` does.
+    """Run one dbt command in the project, its output passed through. Raises the same errors as `dbt_build`.
 
-    An outage of PostgreSQL in the middle is waited for, within bounds, and the command is run again from its beginning:
-    each model is replaced in a transaction of its own, so a repetition is safe.
+    During an outage of PostgreSQL it waits, within bounds, and then runs the command again from the beginning. That is
+    safe, because each model is replaced in its own transaction.
     """
     require_folder(DBT_DIR, "the dbt project")
-    # Asked first: dbt's own word on a wrong password is a page long.
+    # Checked first: dbt's own message about a wrong password is a page long.
     connect(settings.postgres, "crm-dbt-check").close()
     resumed(lambda: _run_once(settings, command, arguments))
 
@@ -74,14 +74,10 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     results.unlink(missing_ok=True)
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
-    child = subprocess.Popen((*_command(output, command), *arguments), env=_environment(settings, output), cwd=DBT_DIR)
-    # dbt sets no limit to a statement: with a frozen server it would wait for ever.
+    child = _start(settings, output, (*command, *arguments))
+    # dbt sets no statement timeout: with a frozen server it would wait forever.
     with watch(settings.postgres, child.kill):
-        try:
-            code = child.wait()
-        except BaseException:  # an interrupt: dbt has it too, and ends by itself
-            child.wait()
-            raise
+        code = _wait(child)
     if not code:
         return
     failed = f"dbt {command[0]} failed{_failures(results)}; its log is {log}"
@@ -91,24 +87,40 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
     raise ServiceError(failed)
 
 
+def _start(settings: Settings, output: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """dbt never sees Ctrl-C: while it starts it would answer with a traceback. `_wait` ends it instead."""
+    with interrupts_held():
+        return subprocess.Popen(_command(output, command), env=_environment(settings, output), cwd=DBT_DIR)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """dbt's exit code. An interrupt ends dbt at once; its server rolls back what was not committed."""
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+
+
 def connection_lost(log: str) -> bool:
-    """Whether dbt's log tells of a server that went away, in the words of libpq and PostgreSQL."""
+    """Whether dbt's log has messages of libpq or PostgreSQL about a lost server."""
     return any(words in log for words in _LOST)
 
 
 def _since(log: Path, logged: int) -> str:
-    """What dbt has logged beyond the first `logged` bytes; all of it when it has begun a new file."""
+    """dbt's log after the first `logged` bytes; all of it after a log rotation."""
     content = log.read_bytes() if log.is_file() else b""
     return content[logged if len(content) >= logged else 0 :].decode(errors="replace")
 
 
 def _output(settings: Settings) -> Path:
-    """Where dbt writes: beside the environment's other run-time files, so that two environments don't meet."""
+    """dbt's output folder, below the environment's data, so that two environments don't collide."""
     return writable_folder(settings.data_path / "dbt")
 
 
 def _command(output: Path, command: Sequence[str]) -> tuple[str, ...]:
-    """A dbt command in the project that writes below `output` alone."""
+    """A dbt command line that writes only below `output`."""
     return (
         str(_dbt()),
         *command,
@@ -125,7 +137,7 @@ def _dbt() -> Path:
 
 
 def _environment(settings: Settings, home: Path) -> dict[str, str]:
-    """The child's whole environment: what `profiles.yml` asks for, and nothing of ours."""
+    """The child's complete environment: the variables of `profiles.yml`, without ours."""
     postgres = settings.postgres
     return {
         "CRM_POSTGRES__HOST": postgres.host,
@@ -134,17 +146,17 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
         "CRM_POSTGRES__USER": postgres.user,
         "CRM_POSTGRES__PASSWORD": postgres.password.get_secret_value(),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        # Not the user's own: an ~/.dbt or a .pgpass there must not change what a build does.
+        # Not the user's home: its ~/.dbt or .pgpass must not affect a build.
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "PATH": os.defpath,
-        # Backends of a dbt that was killed end within seconds, though a statement of theirs is running.
+        # Backends of a killed dbt exit within seconds, even during a statement.
         "PGOPTIONS": DEAD_CLIENT_CHECK,
     }
 
 
 def _failures(results: Path) -> str:
-    """Which nodes failed, from dbt's own report."""
+    """The failed nodes, from dbt's report."""
     try:
         nodes = json.loads(results.read_text(encoding="utf-8"))["results"]
     except (OSError, ValueError, KeyError):

@@ -1,7 +1,7 @@
 """PostgreSQL's side of a load: lock, loading table, COPY, and the one transaction that makes rows visible.
 
-A load puts rows down in an UNLOGGED table of its own, in parallel, and takes them over in one transaction together with
-its row in `platform.loads`. Before that transaction commits nothing has happened; after it the load is done.
+A load copies rows into its own UNLOGGED table, in parallel. One transaction then moves them and inserts the load's row
+into `platform.loads`. Before that commit nothing has changed; after it the load is complete.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from data_platform_core.warehouse.outage import connected
 
 Mode = Literal["snapshot", "incremental", "rebuild"]
 
-#: Column of the loading table: which task attempt wrote the row.
+#: Column of the loading table: the task attempt that wrote the row.
 ATTEMPT_COLUMN: Final = "_attempt"
-#: A killed load's backend lets go within seconds (`connections.py`), so a rerun waits this long for its lock.
+#: A killed load's backend releases its lock within seconds (`connections.py`), so a rerun waits this long for it.
 LOCK_WAIT_S: Final = 10.0
 _LOCK_POLL_S = 0.5
 #: First key of our advisory locks; the second is the table's hash.
@@ -37,7 +37,7 @@ _LOCK_CLASS = 7_302_027
 
 @dataclass(frozen=True)
 class LastLoad:
-    """What the warehouse holds of an entity: a version of a Delta table."""
+    """The loaded state of an entity: a version of a Delta table."""
 
     delta_table_id: str
     delta_version: int
@@ -67,7 +67,7 @@ class LoadResult:
 
 
 def lock_entity(connection: psycopg.Connection, entity: str, wait_s: float = LOCK_WAIT_S) -> None:
-    """Hold the entity for this connection until it closes. Raises ServiceError when another load holds it."""
+    """Lock the entity for this connection until it closes. Raises ServiceError if another load has the lock."""
     key = (_LOCK_CLASS, f"{LANDING_SCHEMA}.{entity}")
 
     def locked() -> bool:
@@ -111,7 +111,7 @@ def create_loading_table(connection: psycopg.Connection, contract: Contract) -> 
     ).fetchall()
     for (name,) in leftovers:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(LOADING_SCHEMA, name)))
-    # A name of its own: an executor that outlived its driver must not write into the next load's table.
+    # A unique name: an executor that outlives its driver must not write into the next load's table.
     table = sql.Identifier(LOADING_SCHEMA, f"{contract.entity}_{uuid.uuid4().hex[:12]}")
     columns = sql.SQL(", ").join(
         [sql.SQL("{} " + column.sql_type).format(sql.Identifier(column.name)) for column in silver_columns(contract)]
@@ -122,7 +122,7 @@ def create_loading_table(connection: psycopg.Connection, contract: Contract) -> 
 
 
 def copy_lines(postgres: PostgresSettings, table: sql.Identifier, attempt: int, chunks: Iterable[Sequence[str]]) -> int:
-    """COPY rows into a loading table in one transaction and return how many; all of them or, on an error, none.
+    """COPY rows into a loading table in one transaction, all or none, and return their number.
 
     `chunks` hold lines in COPY's text format, columns in the order of `silver_columns`, without the line end.
     """
@@ -146,10 +146,10 @@ def commit_load(
     table: sql.Identifier,
     attempts: dict[int, int],
 ) -> LoadResult:
-    """Take the rows over, record the load and drop the loading table: one transaction.
+    """Move the rows, record the load and drop the loading table, in one transaction.
 
-    `attempts` are the task attempts that count and their rows; a task that was retried left rows of attempts that
-    don't. Runs on the connection that holds the entity's lock, so that losing the lock fails the transaction too.
+    `attempts` has the successful task attempts and their rows; retried tasks leave rows of failed attempts. Runs on the
+    connection with the entity's lock, so that losing the lock also fails the transaction.
     """
     expected = sum(attempts.values())
     names = [sql.Identifier(column.name) for column in silver_columns(contract)]

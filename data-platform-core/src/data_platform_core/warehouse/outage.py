@@ -1,8 +1,8 @@
-"""PostgreSQL away in the middle of a batch job: noticed though it is silent, waited for, and for a bounded time.
+"""Outages of PostgreSQL during a batch job: detects them, even without an error, and waits for a bounded time.
 
-A server that died or vanished ends its connections. One whose processes are frozen keeps them: its kernel answers, the
-server never does, and a client without a limit waits for ever. A statement may rightly take minutes, so silence alone
-proves nothing: `watch` asks the server for a new connection meanwhile.
+A server that died or vanished closes its connections. A server with frozen processes keeps them: its kernel answers,
+the server never does, and a client without a timeout waits forever. A statement may legitimately run for minutes, so
+silence alone proves nothing. `watch` tests the server with new connections meanwhile.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from data_platform_core.errors import UnreachableError, UserError
 from data_platform_core.settings import PostgresSettings
 from data_platform_core.warehouse.connections import connect
 
-#: A batch job that an outage caught waits this long for its end, seconds; then it fails, and its next run resumes.
+#: During an outage a batch job waits this long, seconds; then it fails, and its next run resumes.
 PATIENCE_S = 900.0
-#: Between two tries, seconds: doubled from the first up to the last.
+#: Delay between attempts, seconds: doubles from the first value up to the last.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
-#: Between two questions whether the server lives, seconds.
+#: Between two probes of the server, seconds.
 WATCH_EVERY_S = 15.0
-#: So many questions in a row without an answer, and the server is given up: one may meet a checkpoint on a slow disk.
+#: Consecutive unanswered probes until the server counts as lost: one may coincide with a checkpoint on a slow disk.
 MISSES = 2
 
 _Result = TypeVar("_Result")
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def watch(postgres: PostgresSettings, on_silence: Callable[[], None], every_s: float = WATCH_EVERY_S) -> Iterator[None]:
-    """While the context lasts, call `on_silence` once when the server stops to take connections."""
+    """In this context, call `on_silence` once if the server stops accepting connections."""
     ended = threading.Event()
 
     def ask() -> None:
@@ -59,7 +59,7 @@ def watch(postgres: PostgresSettings, on_silence: Callable[[], None], every_s: f
 
 
 def answers(postgres: PostgresSettings) -> bool:
-    """Whether the server takes a connection, or refuses one for a reason of its own."""
+    """Whether the server accepts a connection, or refuses one explicitly."""
     try:
         connect(postgres, "crm-watch").close()
     except UserError as error:
@@ -71,10 +71,10 @@ def answers(postgres: PostgresSettings) -> bool:
 def connected(
     postgres: PostgresSettings, application: str, *, autocommit: bool = False, every_s: float = WATCH_EVERY_S
 ) -> Iterator[psycopg.Connection]:
-    """A watched connection: what waits on it fails with psycopg.OperationalError when the server falls silent."""
+    """A watched connection: pending calls fail with psycopg.OperationalError when the server stops answering."""
     with (
         connect(postgres, application, autocommit=autocommit) as connection,
-        # A descriptor of our own: libpq may have closed the connection's, and its number may be another file by then.
+        # A duplicate descriptor: libpq may have closed the connection's, and its number may have been reused.
         socket.socket(fileno=os.dup(connection.fileno())) as line,
         watch(postgres, lambda: _cut(line), every_s),
     ):
@@ -84,14 +84,14 @@ def connected(
 def _cut(line: socket.socket) -> None:
     try:
         line.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it ended by itself
+    except OSError:  # it has ended already
         return
 
 
 def resumed(job: Callable[[], _Result], patience_s: float = PATIENCE_S) -> _Result:
-    """Run `job`, again after each UnreachableError, for `patience_s` at most; the job must be one that may be repeated.
+    """Run `job`, and again after each UnreachableError, for at most `patience_s`. The job must be repeatable.
 
-    Raises what the job raises, UnreachableError when the patience is over.
+    Raises the job's errors, UnreachableError after `patience_s`.
     """
     attempts = Retrying(
         retry=retry_if_exception_type(UnreachableError),

@@ -1,8 +1,8 @@
-"""The warehouse's schemas, tables and grants, brought up to date in one transaction.
+"""Updates the warehouse's schemas, tables and grants in one transaction.
 
 Two parts: what the platform itself needs (Alembic revisions in `migrations/versions`), and the landing tables, which
-follow the contracts. A new entity or a new nullable field is added; a changed type is refused, because rows that are
-there already were stored as the old one.
+follow the contracts. A new entity or a new nullable field is added; a changed type is refused, because stored rows
+have the old one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None) -> None:
-    """Bring the database of `settings` (of the admin role) up to date with revisions and contracts; idempotent.
+    """Update the database of `settings` (of the admin role) to revisions and contracts; idempotent.
 
     All or nothing: one transaction. Raises ServiceError when the server refuses us, a role is missing, or a contract
     changed the type of a stored column; ConfigurationError when a contract can't be stored at all.
@@ -44,7 +44,7 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
     contracts = load_contracts() if contracts is None else contracts
     import sqlalchemy
 
-    # SQLAlchemy (for Alembic) holds the transaction; everything else runs on its connection.
+    # SQLAlchemy (for Alembic) owns the transaction; everything else runs on its connection.
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(settings.postgres, "crm-migrate"),
@@ -80,7 +80,7 @@ def _require_roles(connection: psycopg.Connection) -> None:
 
 
 def _create_schema(connection: psycopg.Connection, schema: str) -> None:
-    # Not `IF NOT EXISTS`: that asks for the right to create even where there is nothing to do.
+    # Not `IF NOT EXISTS`: that requires the privilege to create even if the schema exists.
     if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
 
@@ -98,7 +98,7 @@ def _upgrade(transaction: Connection) -> None:
 
 
 def _follow_contract(connection: psycopg.Connection, contract: Contract) -> None:
-    """Create the entity's landing table, or add what the contract has gained."""
+    """Create the entity's landing table, or add the contract's new fields."""
     wanted = landing_columns(contract)
     found = _stored_columns(connection, contract.entity)
     if not found:
@@ -115,7 +115,7 @@ def _follow_contract(connection: psycopg.Connection, contract: Contract) -> None
 
 
 def _stored_columns(connection: psycopg.Connection, table: str) -> dict[str, tuple[str, bool]]:
-    """Type and nullability by column of a landing table; empty when there is no such table."""
+    """Type and nullability by column of a landing table; empty if it does not exist."""
     rows = connection.execute(
         """
         SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull
@@ -137,7 +137,7 @@ def _create_table(connection: psycopg.Connection, name: str, columns: tuple[Colu
     definitions = sql.SQL(", ").join([_definition(column) for column in columns])
     key = sql.Identifier(IDEMPOTENCY_KEY)
     connection.execute(sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, definitions, key))
-    # Rows arrive in the order of load_id: a block range index finds the new ones at no cost to a load.
+    # Rows arrive in the order of load_id: a block range index finds new ones at almost no cost to a load.
     connection.execute(sql.SQL("CREATE INDEX ON {} USING brin (load_id) WITH (pages_per_range = 32)").format(table))
 
 
@@ -157,7 +157,7 @@ def _alter_table(
             )
         if column.nullable and not stored_nullable:
             _drop_not_null(connection, table, column.name)
-    # A field that left the contract keeps its column, so that no stored value is lost; new rows have null there.
+    # A field removed from the contract keeps its column, so that no stored value is lost; new rows have null in it.
     gone = set(found) - {column.name for column in wanted}
     for name in sorted(gone):
         if not found[name][1]:
@@ -180,7 +180,7 @@ def _drop_not_null(connection: psycopg.Connection, table: sql.Identifier, column
 
 
 def _grant(connection: psycopg.Connection, contracts: Mapping[str, Contract]) -> None:
-    """Exactly the privileges of the matrix: what a role had beyond them on our schemas and tables is taken away."""
+    """Grant exactly the matrix's privileges: others on our schemas and tables are revoked."""
     landing = [sql.Identifier(LANDING_SCHEMA, entity) for entity in contracts]
     loads = sql.Identifier(*LOADS_TABLE.split("."))
     load_numbers = sql.Identifier(PLATFORM_SCHEMA, "loads_load_id_seq")
@@ -193,7 +193,7 @@ def _grant(connection: psycopg.Connection, contracts: Mapping[str, Contract]) ->
             _set_privileges(connection, sql.SQL("TABLE {}").format(table), grants.landing, grantee)
         _set_privileges(connection, sql.SQL("TABLE {}").format(loads), grants.loads, grantee)
         _set_privileges(connection, sql.SQL("SEQUENCE {}").format(load_numbers), grants.load_numbers, grantee)
-        if grants.database:  # CONNECT is the servers' set-up's to give, so nothing is taken away here
+        if grants.database:  # the servers' set-up grants CONNECT, so nothing is revoked here
             target = sql.SQL("DATABASE {}").format(database)
             connection.execute(sql.SQL("GRANT " + grants.database + " ON {} TO {}").format(target, grantee))
 

@@ -1,4 +1,4 @@
-"""What travels between the stations: the frame and headers of a record, ledgers, landed files, dead letters, columns.
+"""Data formats between the stages: a record's frame and headers, ledgers, landed files, dead letters, columns.
 
-No module here talks to a service, so that generator, stream, batch and accounting share one description.
+No module here connects to a service, so generator, stream, batch and accounting can share these definitions.
 """

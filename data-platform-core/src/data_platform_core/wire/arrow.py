@@ -1,4 +1,4 @@
-"""The lake's own columns as Arrow has them; apart, so that who reads only names and types needs no Arrow."""
+"""The lake's own columns as Arrow types; a separate module, so that readers of names and types need no Arrow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The columns that bronze and silver have of their own; each system derives its types and comments from here.
+"""Bronze's and silver's own columns; each system derives its types and comments from them.
 
-Bronze is a record as it arrived, the same for every entity. Silver is the contract's columns, then those that say
-where the row came from.
+Bronze has records as they arrived, with the same columns for every entity. Silver has the contract's columns, then the
+row's Kafka coordinates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from data_platform_core.contracts import Contract
 
 
 class ColumnType(StrEnum):
-    """A column's type, as Spark spells it in DDL."""
+    """A column's type in Spark's DDL."""
 
     BINARY = "BINARY"
     STRING = "STRING"
@@ -28,7 +28,7 @@ class ColumnType(StrEnum):
 
 @dataclass(frozen=True)
 class LakeColumn:
-    """A column of a Delta table. `doc` is for people who read the tables."""
+    """A column of a Delta table. `doc` documents the tables for their readers."""
 
     name: str
     type: ColumnType
@@ -38,7 +38,7 @@ class LakeColumn:
 BRONZE_PARTITION: Final = "ingest_date"
 SILVER_PARTITION: Final = "event_date"
 
-#: Of the columns from the origin header: null for a foreign producer.
+#: Doc of columns from the origin header: null for a foreign producer.
 BRONZE_COLUMNS: Final = (
     LakeColumn("key", ColumnType.BINARY, "The record's key, byte for byte."),
     LakeColumn("value", ColumnType.BINARY, "The record's value, byte for byte."),

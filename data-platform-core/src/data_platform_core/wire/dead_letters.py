@@ -1,14 +1,14 @@
-"""The dead-letter envelope: what a record on `crm.<entity>.v1.dlq` looks like.
+"""The dead-letter envelope: the format of a record on `crm.<entity>.v1.dlq`.
 
-Key and value are the original's, byte for byte; both are null when they are too large to be sent on with headers
-(bronze has the bytes). Headers say the rest:
+Key and value are the original's, byte for byte. Both are null when they are too large to forward with headers (bronze
+has the bytes). The headers:
 
 - `dlq-reason`: a Reason; for CONTRACT with the check's name, as in `contract:has_lines`;
 - `dlq-source`: `topic/partition/offset` of the original. It is the dead letter's identity: the topic is written at
   least once, so a reader counts distinct sources;
 - `dlq-timestamp`: the original's Kafka timestamp, ms;
-- `dlq-too-large`: the original's size in bytes, empty when key and value are there;
-- ORIGIN_HEADER as it came, empty when there was none of ours.
+- `dlq-too-large`: the original's size in bytes, empty when key and value are present;
+- ORIGIN_HEADER unchanged, empty when the record had none.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def contract_reason(check: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """Where the original record lies."""
+    """The coordinates of the original record."""
 
     topic: str
     partition: int

@@ -1,6 +1,6 @@
 """Confluent's frame before each Avro body: a zero byte, then the schema's id in four bytes, big-endian.
 
-Source: Confluent's "wire format" page. Everything that writes or reads a framed value takes it from here.
+Source: Confluent's "wire format" page. All code that writes or reads a framed value uses this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def frame(schema_id: int) -> bytes:
 
 
 def framed_id(value: bytes | None) -> int | None:
-    """The schema id of a framed value; None when it has no frame, or nothing after it."""
+    """The schema id of a framed value; None if it has no frame or no body."""
     if value is None or len(value) <= FRAME_BYTES or not value.startswith(MAGIC):
         return None
     return int.from_bytes(value[len(MAGIC) : FRAME_BYTES], "big")

@@ -1,8 +1,8 @@
-"""The shape of a run that goes straight to the lake: files with bronze's columns, and a manifest when all are there.
+"""The format of a lake backfill: files with bronze's columns, and a manifest after the last file.
 
-Files lie below `naming.landing_prefix(run_id)` of the lake bucket, one per entity and chunk, rows in the order of their
-numbers. Where a record from Kafka has topic, partition and offset, one of these has the prefix, `partition_of` the
-run's landing number, and its send number: partitions below 0, which Kafka never uses, and each run's own.
+Files are below `naming.landing_prefix(run_id)` of the lake bucket, one per entity and chunk, with rows in the order of
+their numbers. Instead of topic, partition and offset, a record has the prefix, `partition_of` the run's landing number,
+and its send number. These partitions are below 0, which Kafka never uses, and unique to the run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_platform_core.wire.arrow import arrow_fields
 from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION
 
-#: A packed position has 19 bits for a partition, its sign among them.
+#: A packed position has 19 bits for a partition, including its sign.
 HIGHEST_NUMBER = 1 << 18
 
-#: What a record may lack; our producers fill in the rest.
+#: Optional columns; our producers fill in the rest.
 _NULLABLE = ("key", "value")
-#: Bronze's columns but for the partition, which the import derives. `kafka_ts` is when the file was made.
+#: Bronze's columns without the partition, which the import derives. `kafka_ts` is the file's creation time.
 LANDED_FILE = pa.schema(
     [
         field.with_nullable(field.name in _NULLABLE)
@@ -29,7 +29,7 @@ LANDED_FILE = pa.schema(
 
 
 class Manifest(BaseModel):
-    """What a finished run laid down: `rows` by entity, in files numbered 1 to `chunks` (an entity may skip some)."""
+    """Content of a finished run: `rows` by entity, in files numbered 1 to `chunks` (an entity may skip some)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,5 +40,5 @@ class Manifest(BaseModel):
 
 
 def partition_of(number: int) -> int:
-    """The partition that stands for a landing number. -1 is left out: readers use it for `nowhere`."""
+    """The partition for a landing number. -1 is not used: readers use it for `nowhere`."""
     return -number - 1

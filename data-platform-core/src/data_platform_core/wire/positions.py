@@ -1,4 +1,4 @@
-"""A (partition, offset) as one whole number, so that large sets of them are small arrays."""
+"""Packs (partition, offset) into one integer, so that large sets are small arrays."""
 
 from __future__ import annotations
 

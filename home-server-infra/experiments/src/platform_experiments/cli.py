@@ -25,7 +25,7 @@ def demo(
     env: Environment = "local",
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic.")] = 60,
 ) -> None:
-    """Traffic through the whole platform, then the proof that every record is accounted for."""
+    """Send traffic through the whole platform, then reconcile every record."""
     from platform_experiments import demo as steps
 
     raise typer.Exit(steps.run(EmbeddedRuntime(env), seconds))
@@ -34,9 +34,9 @@ def demo(
 @app.command()
 def drill(
     env: Environment = "local",
-    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Times every wait of rules and routes.")] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Factor on every wait of rules and routes.")] = 1.0,
 ) -> None:
-    """Break things for real, and follow each alert to its message and back; exit code 1 unless each came once."""
+    """Cause real failures and follow each alert to its message and back; exit code 1 unless each arrived once."""
     from platform_experiments import drill as steps
 
     began = time.monotonic()
@@ -53,6 +53,7 @@ def drill(
 
 @app.command()
 def bench(
+    *,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this part; may be repeated.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Records of the backlog.")] = 500_000,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of each measurement at a rate.")] = 90,
@@ -60,16 +61,17 @@ def bench(
     setting: Annotated[
         list[str] | None, typer.Option(help="Beginning of a setting to compare in part settings; may be repeated.")
     ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often part settings measures each, in shuffled order.")] = 1,
     keys: Annotated[
         list[int] | None, typer.Option(min=1, help="Keys of the window in part restart; repeated, in rising order.")
     ] = None,
 ) -> None:
-    """What this machine sustains, on a fresh stack of its own."""
+    """Benchmark this machine on a separate fresh stack."""
     from platform_experiments.bench import runner
     from platform_experiments.bench.load import Load
     from platform_experiments.bench.measuring import ENVIRONMENT
 
-    load = Load(backlog, seconds, warm_up, tuple(setting or ()))
+    load = Load(backlog, seconds, warm_up, rounds=rounds, settings=tuple(setting or ()))
     load = replace(load, keys=tuple(sorted(keys))) if keys else load
     runner.run(EmbeddedRuntime(ENVIRONMENT), load, only or ())
 
@@ -87,7 +89,7 @@ def spike(  # noqa: PLR0913 - options of a command
     seed: Annotated[int, typer.Option(help="Same seed, same spike.")] = 20261121,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default: by date.")] = None,
 ) -> None:
-    """The same spike against several remedies on a stack of its own; writes a measured report with curves."""
+    """Run the same spike against several remedies on a separate stack; writes a report with curves."""
     from platform_experiments.spike import command
     from platform_experiments.spike.arms import choose
     from platform_experiments.spike.experiment import ENVIRONMENT, Plan
@@ -99,5 +101,5 @@ def spike(  # noqa: PLR0913 - options of a command
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

@@ -1,6 +1,6 @@
-"""`make demo`: traffic through the whole platform, then the proof that every record is accounted for.
+"""`make demo`: traffic through the whole platform, then the reconciliation of every record.
 
-Each step is a command that people can type themselves; it is shown before it runs.
+Each step is a command that users can run themselves; it is shown before it runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Step:
 
 
 def steps(environment: str, run_id: str, seconds: int) -> tuple[Step, ...]:
-    """What happens to a run once the platform is up, in order; the last step is the proof."""
+    """The steps of a run once the platform is up, in order; the last one reconciles it."""
 
     def command(name: str, *options: str, run_id: str | None = None) -> tuple[str, ...]:
         return job(name).in_environment(environment, *options, run_id=run_id)
@@ -70,7 +70,7 @@ def run(runtime: Runtime, seconds: int) -> int:
 
 @contextmanager
 def _only_demo(runtime: Runtime) -> Iterator[None]:
-    """Two demos would load and build the same tables at the same time. Raises ServiceError for the second."""
+    """Lock: two demos would load and build the same tables concurrently. Raises ServiceError for the second."""
     runtime.folder.mkdir(parents=True, exist_ok=True)
     with (runtime.folder / "demo.lock").open("a+") as lock:
         try:

@@ -1,10 +1,10 @@
 """The alert drill: real breaches on a running platform, followed to the message and back.
 
-1. A broker is stopped: BrokerDown, by Slack and mail. Partitions lack replicas then, which brings no message.
-2. Records are sent while no streaming driver runs: StreamingDown, by webhook too, since it breaks a promise.
+1. A broker is stopped: BrokerDown, by Slack and mail. The missing replicas cause no message.
+2. Records are sent while no streaming driver runs: StreamingDown, also by webhook, because it breaks a service level.
 
-Each breach must bring one message by each of its ways, and its end one more. The receivers are the environment's alert
-sink.
+Each breach must cause one message by each of its routes, and its end one more. The receivers are the environment's
+alert sink.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from rich.table import Table
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
 from data_platform_core.jobs import job
+from data_platform_core.waiting import ask_until
 from platform_experiments.runtime import AlertMessage, Running, Runtime
 
 SLACK, EMAIL, WEBHOOK = "slack", "email", "webhook"
-#: On top of the waits that the rules ask for; a busy machine of 2 cores needs most of it to start a broker.
+#: In addition to the rules' waits; a busy machine of 2 cores needs most of it to start a broker.
 PATIENCE_SECONDS = 240.0
 _POLL_SECONDS = 0.2
 #: Fewer than the 1,000 a minute from which on low throughput would be a fault of its own.
 _RECORDS_PER_SECOND = 10
 
-#: Called with one line for the person watching.
+#: Called with one progress line.
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Leg:
-    """One breach by one way. Seconds since the breach, or since its cure, and how many messages came of each kind."""
+    """One breach by one route. Seconds since the breach, or since its cure, and the number of messages of each kind."""
 
     alert: str
     via: str
@@ -67,7 +68,7 @@ def drill_table(legs: list[Leg]) -> Table:
 def run(runtime: Runtime, scale: float, report: Report) -> list[Leg]:
     """Both breaches, one after the other, with every wait of rules and routes times `scale`.
 
-    Raises ServiceError when the platform is not fit for it, or when nothing arrives.
+    Raises ServiceError if the platform is not ready for it, or if nothing arrives.
     """
     _require_quiet(runtime)
     broker = runtime.brokers[-1]
@@ -139,7 +140,7 @@ class _Breach:
         return sum(message.via == way for message in self._messages(since, resolved=resolved))
 
     def _wait_messages(self, since: float, *, resolved: bool) -> dict[str, float]:
-        """When each way's first message of this kind arrived, in epoch seconds."""
+        """Arrival of each route's first message of this kind, in epoch seconds."""
 
         def first() -> dict[str, float]:
             found: dict[str, float] = {}
@@ -153,14 +154,11 @@ class _Breach:
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> float:
         """Epoch seconds at which it held."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not holds():
-            if time.monotonic() > deadline:
-                raise ServiceError(
-                    f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s in vain until it {what}; see "
-                    f"{self._alerting.place}"
-                )
-            time.sleep(_POLL_SECONDS)
+        if not ask_until(bool, holds, within_s=PATIENCE_SECONDS, every_s=_POLL_SECONDS):
+            raise ServiceError(
+                f"alert {self._alert}: waited {PATIENCE_SECONDS:.0f} s without success until it {what}; see "
+                f"{self._alerting.place}"
+            )
         return time.time()
 
 

@@ -1,7 +1,7 @@
-"""How long a record takes from `produced_ts` to the commit that makes it visible in silver.
+"""Latency of records from `produced_ts` to the commit that makes them visible in silver.
 
-Read from the table's own log, with no code shared with the writer: a commit's moment is the time the object store gave
-its log entry, a record's is the `produced_ts` it carries.
+Read from the table's own log, with no code shared with the writer: a commit's time is the object store's time of
+its log entry, a record's time is its `produced_ts`.
 """
 
 from __future__ import annotations

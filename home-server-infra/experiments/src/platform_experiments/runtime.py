@@ -1,6 +1,6 @@
-"""What experiments need of the platform that they run on, whatever runs it.
+"""The interface of experiments to the platform, independent of the system that runs it.
 
-`embedded` implements it for the embedded stack. On Kubernetes it becomes a second module; each method says what it is
+`embedded` implements it for the embedded stack. Kubernetes will be a second module; each method documents its meaning
 there. A service has the same name in both: a supervised process here, a workload there.
 
 Experiments reach servers at the addresses of the topology, in both: an experiment on Kubernetes runs in a pod.
@@ -18,9 +18,9 @@ from typing import Literal, Protocol
 from data_platform_core.errors import ServiceError
 from data_platform_core.topology import Topology
 
-#: Called with (service, what it is doing now) while services start.
+#: Called with (service, current step) while services start.
 Progress = Callable[[str, str], None]
-#: What a person can ask a command for.
+#: Actions for which `command` returns a command line.
 Wish = Literal["up", "down", "status", "logs", "stream", "psql", "reconcile"]
 
 
@@ -37,7 +37,7 @@ class Part(StrEnum):
 class Process:
     """A running process. CPU seconds since its start, user and system; resident memory in MB, now and at its peak.
 
-    `id` is never given twice. On Kubernetes: a container, with the figures of its cgroup.
+    `id` is never reused. On Kubernetes: a container, with the figures of its cgroup.
     """
 
     id: str
@@ -45,6 +45,8 @@ class Process:
     cpu_s: float
     memory_mb: float
     peak_mb: float
+    #: Of `cpu_s`, what a JVM's compilers used: much of it means that the JVM is not warm. 0 for other programs.
+    compiler_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ class Running(Protocol):
 
     @property
     def place(self) -> str:
-        """Where a person reads its output: a file, or the command that shows it."""
+        """Location of its output: a file, or the command that shows it."""
 
     def exit_code(self) -> int | None:
         """None while it runs."""
 
     def output(self) -> str:
-        """What it has printed so far, stdout and stderr."""
+        """Its output so far, stdout and stderr."""
 
     def processes(self) -> list[Process]:
         """The command and its children, the command first; none when it has ended."""
@@ -89,7 +91,7 @@ class Running(Protocol):
         """As `Runtime.paused`, for this command."""
 
     def end(self) -> None:
-        """Ask it to end (SIGTERM) and wait until it has. Repeatable. On Kubernetes: delete the Job."""
+        """Terminate it (SIGTERM) and wait for its end. Repeatable. On Kubernetes: delete the Job."""
 
 
 class Alerting(Protocol):
@@ -97,16 +99,16 @@ class Alerting(Protocol):
 
     @property
     def place(self) -> str:
-        """Where a person sees alerts and messages."""
+        """Location of alerts and messages, for people."""
 
     def is_firing(self, alert: str) -> bool:
-        """Whether it fires, not only pends. Raises ServiceError when Prometheus does not answer."""
+        """Whether it fires, not only is pending. Raises ServiceError when Prometheus does not answer."""
 
     def messages(self) -> list[AlertMessage]:
         """What the alert sink has received, oldest first. On Kubernetes: from the sink's volume."""
 
     def real_receivers(self) -> list[str]:
-        """Receivers beside the sink, which an experiment would alarm; each as its file, Secret or address."""
+        """Real receivers besides the sink, which an experiment would notify; each as its file, Secret or address."""
 
     def waits(self, scale: float) -> AbstractContextManager[None]:
         """Every wait of rules and routes times `scale` inside the block.
@@ -127,7 +129,7 @@ class Runtime(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where an experiment keeps its own files about the environment, on the machine that runs it."""
+        """Folder of an experiment's own files about the environment, on the machine that runs it."""
 
     @property
     def brokers(self) -> Sequence[str]:
@@ -138,12 +140,12 @@ class Runtime(Protocol):
         """Alerts of the environment."""
 
     def command(self, wish: Wish, **variables: str) -> str:
-        """The command a person types, such as `command("logs", SERVICE="streaming")`. On Kubernetes: kubectl's."""
+        """The command line for users, such as `command("logs", SERVICE="streaming")`. On Kubernetes: kubectl's."""
 
     def up(self, progress: Progress | None = None, *, room_for: Sequence[str] = ()) -> None:
         """Start the services that always run, wait until they are healthy, apply topics, schemas and tables.
 
-        `room_for`: services that the experiment will start; it is refused now when they would not fit beside the rest.
+        `room_for`: services that the experiment will start; refused now if they would not fit beside the rest.
         On Kubernetes: `helm upgrade --install --wait`; room is a matter of quota.
         """
 
@@ -164,7 +166,7 @@ class Runtime(Protocol):
         """Stop a service until the next `start`. On Kubernetes: suspend the SparkApplication, or scale to zero."""
 
     def kill(self, service: str) -> None:
-        """End its processes at once (SIGKILL); it is started again by itself.
+        """Kill its processes (SIGKILL); it is restarted automatically.
 
         On Kubernetes: delete the pod with a grace period of 0.
         """
@@ -179,7 +181,13 @@ class Runtime(Protocol):
         """What runs of a part, its main process first. On Kubernetes: the containers that a label selects."""
 
     def paused(self, part: Part) -> AbstractContextManager[None]:
-        """Stop its processes where they are (SIGSTOP) inside the block. On Kubernetes: by exec in the container."""
+        """Freeze its processes (SIGSTOP) inside the block. On Kubernetes: by exec in the container."""
+
+    def recorded(self, part: Part, path: Path) -> AbstractContextManager[None]:
+        """A flight recording of the part's first JVM inside the block, into `path` of this machine.
+
+        On Kubernetes: by exec in the container, and a copy.
+        """
 
     def executor_room(self) -> AbstractContextManager[Mapping[str, str]]:
         """Room for executors beside the driver inside the block; yields the driver's settings that use it.
@@ -190,13 +198,13 @@ class Runtime(Protocol):
     def run(self, command: Sequence[str], settings: Mapping[str, str] | None = None, *, check: bool = True) -> Finished:
         """Run a command (`crm`, `crm-generator`, `python`, or of the path) to its end, under a run's settings.
 
-        Raises ServiceError with its last words when it fails, unless `check` is False. On Kubernetes: a Job.
+        Raises ServiceError with the end of its output when it fails, unless `check` is False. On Kubernetes: a Job.
         """
 
     def follow(self, command: Sequence[str]) -> int:
         """Run a command to its end and show its output as it comes; its exit code.
 
-        Ctrl-C reaches the command, which gets time to settle what it began. On Kubernetes: a Job, its log followed.
+        Ctrl-C reaches the command, which gets time to finish cleanly. On Kubernetes: a Job, its log followed.
         """
 
     def begin(self, name: str, command: Sequence[str]) -> Running:
@@ -204,6 +212,12 @@ class Runtime(Protocol):
 
     def kafka_tool(self, program: str) -> tuple[str, ...]:
         """Beginning of a command that runs one of Kafka's own Java programs. On Kubernetes: of Kafka's image."""
+
+
+def compiler_since(before: Sequence[Process], now: Sequence[Process]) -> float:
+    """Of `cpu_since`, what the compilers of the part's JVMs used."""
+    used = {process.id: process.compiler_s for process in before}
+    return sum(process.compiler_s - used.get(process.id, 0.0) for process in now)
 
 
 def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:

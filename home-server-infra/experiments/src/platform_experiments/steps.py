@@ -1,4 +1,4 @@
-"""What every experiment does with the platform."""
+"""Steps shared by all experiments."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from platform_experiments.runtime import Runtime
 
 
 def begin_anew(runtime: Runtime) -> None:
-    """An empty platform that runs: what was there is stopped and deleted."""
+    """Start an empty platform: the existing one is stopped and its data deleted."""
     runtime.down()
     runtime.clean()
     runtime.up()
 
 
 def drain(runtime: Runtime, timeout_s: float) -> float:
-    """Seconds until bronze and silver hold what the topics hold. Raises ServiceError after `timeout_s`."""
+    """Seconds until bronze and silver have the topics' records. Raises ServiceError after `timeout_s`."""
     from data_platform_core.accounting.liveness import wait_until_drained
 
     settings = load_settings("accounting", runtime.topology.environment)

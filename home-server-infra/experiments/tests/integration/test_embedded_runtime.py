@@ -68,7 +68,7 @@ def test_a_paused_part_does_not_answer(runtime: EmbeddedRuntime) -> None:
 
 def test_a_command_of_ours_runs_against_the_environment(runtime: EmbeddedRuntime) -> None:
     planned = runtime.run(["crm", "--env", "test", "topics", "plan"])
-    assert planned.output == "topics are as contracts and topology say\n"
+    assert planned.output == "topics match contracts and topology\n"
     assert planned.cpu_s > 0
     with pytest.raises(
         ServiceError, match=r"`crm --env nowhere topics plan` ended with 2: error: topology .* does not"

@@ -25,7 +25,7 @@ def wait_until_silent(runtime: EmbeddedRuntime) -> None:
         time.sleep(2)
 
 
-def test_a_breach_is_told_once_and_ends_once(running_stack: Topology) -> None:
+def test_a_breach_is_notified_once_and_resolved_once(running_stack: Topology) -> None:
     runtime = EmbeddedRuntime(running_stack.environment)
     runtime.stop(STREAMING)
     wait_until_silent(runtime)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -40,7 +42,7 @@ def test_a_command_gives_its_output_and_sees_the_settings_of_the_run() -> None:
     assert "CRM_RUN" not in os.environ
 
 
-def test_a_command_that_fails_is_named_with_its_last_words() -> None:
+def test_a_failed_command_is_named_with_the_end_of_its_output() -> None:
     failing = python("raise SystemExit('the disk is full')")
     with pytest.raises(ServiceError, match=r"^`python -c .*` ended with 1: the disk is full$"):
         commands.run(failing, {}, check=True)
@@ -55,7 +57,7 @@ def test_the_cpu_of_a_child_that_outlives_its_command_counts() -> None:
     assert commands.run(python(leaves_it), {}, check=True).cpu_s >= 0.45
 
 
-def test_what_a_counting_process_is_told_to_end_ends(tmp_path: Path) -> None:
+def test_a_counting_process_ends_its_command_on_request(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     program = f"import os, pathlib, time; pathlib.Path({str(marker)!r}).write_text(str(os.getpid())); time.sleep(600)"
     counting = [sys.executable, "-m", "platform_experiments.embedded.counting", "1", sys.executable, "-c", program]
@@ -129,3 +131,31 @@ def test_a_meter_keeps_the_cpu_of_executors_that_were_given_back() -> None:
         ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 1}),
         ({Part.EXECUTORS: 6}, {Part.EXECUTORS: 0}),
     ]
+
+
+#: Follows a command, and reports a traceback of its own apart from the command's.
+FOLLOWING = """
+import signal
+import subprocess
+import sys
+from platform_experiments.embedded.commands import follow
+print("begun", flush=True)
+try:
+    follow(sys.argv[1:])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.15, 0.6, 1.2])
+def test_ctrl_c_ends_a_followed_command_without_a_traceback_while_it_still_starts(after_s: float) -> None:
+    command = [sys.executable, "-c", FOLLOWING, "crm", "--env", "local", "dbt", "parse"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (130, "")

@@ -39,7 +39,7 @@ def results() -> Sequence[ArmResult]:
 def folder(tmp_path_factory: pytest.TempPathFactory, results: Sequence[ArmResult]) -> Path:
     """A report, written once: drawing it takes seconds."""
     written = tmp_path_factory.mktemp("reports") / "spike"
-    report.write(written, report.Told("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
+    report.write(written, report.Facts("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
     return written
 
 
@@ -109,7 +109,7 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     assert balance.depth == 0
 
 
-def test_the_report_tells_setting_summary_conclusion_and_each_equation(folder: Path) -> None:
+def test_the_report_has_setting_summary_conclusion_and_each_equation(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     for part in ("## Setting", "## Summary", "## Conclusion", "## Order per key", "crm-experiment spike --hold 60"):
         assert part in text
@@ -118,7 +118,7 @@ def test_the_report_tells_setting_summary_conclusion_and_each_equation(folder: P
     assert "2026-01-02" in text
 
 
-def test_every_plot_of_the_report_lies_beside_it(folder: Path) -> None:
+def test_every_plot_of_the_report_is_beside_it(folder: Path) -> None:
     named = re.findall(r"\]\((\S+\.svg)\)", (folder / "report.md").read_text())
     assert sorted(named) == sorted(path.name for path in folder.glob("*.svg"))
 
@@ -132,7 +132,7 @@ def test_the_samples_are_kept_one_row_a_second(folder: Path, results: Sequence[A
 
 def test_the_same_results_make_the_same_bytes(folder: Path, results: Sequence[ArmResult]) -> None:
     again = folder.parent / "again"
-    report.write(again, report.Told("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
+    report.write(again, report.Facts("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
     for path in folder.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 

@@ -148,7 +148,7 @@ def test_the_conclusion_turns_when_the_numbers_turn() -> None:
     assert "First choice: executors" in said
 
 
-def test_a_baseline_that_keeps_up_is_told_as_such() -> None:
+def test_a_baseline_that_keeps_up_is_reported_as_such() -> None:
     said = conclusions([arm_result(ARMS["baseline"], capacity=2000)])
     assert "kept up" in said[0]
 

@@ -1,1 +1,1 @@
-"""A Proxmox host with its VMs, on one Linux machine: what the playbooks are tried against."""
+"""A Proxmox host with its VMs, on one Linux machine: against which the playbooks are tested."""

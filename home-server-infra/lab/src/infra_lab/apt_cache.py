@@ -1,7 +1,7 @@
-"""A reverse proxy with a disk cache, through which hosts reach the machine's package mirror.
+"""A reverse proxy with a disk cache, through which hosts use the machine's package mirror.
 
-What is upstream is whatever the machine's apt is configured for, and apt's own client fetches it: mirror, proxy and
-certificates apply as they do for the machine, and no host name is written anywhere. It listens on the lab's gateway.
+It fetches with the machine's own apt client, so the machine's mirror, proxy and certificates apply, and no host name is
+configured here. It listens on the lab's gateway.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from infra_lab.image import mirrors
 _HELPER = "/usr/lib/apt/apt-helper"
 _PATH = re.compile(r"^/([^/]+)(/[\w./+~%:@-]+)$")
 _CHUNK = 1 << 20
-#: Packages never change under their name, indices do.
+#: A package never changes under its name; indices do.
 INDEX_SECONDS = 6 * 3600.0
 Fetch = Callable[[str, Path], bool]
 
@@ -35,7 +35,7 @@ def fetch_by_apt(url: str, target: Path) -> bool:
 
 
 class PackageCache:
-    """Files of the mirrors, by path; each is fetched once, also when several hosts ask at the same moment."""
+    """Files of the mirrors, by path; each is fetched once, even for concurrent requests."""
 
     def __init__(self, folder: Path, upstream: dict[str, str], fetch: Fetch = fetch_by_apt) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class PackageCache:
         self._guard = threading.Lock()
 
     def file(self, path: str) -> Path | None:
-        """The cached file of `/debian/...`; None for what no mirror has, or what is no path of a mirror."""
+        """The cached file of `/debian/...`; None if no mirror has it."""
         match = _PATH.match(path)
         if match is None or match[1] not in self._upstream or ".." in path:
             return None
@@ -81,7 +81,7 @@ def server(address: str, port: int, cache: PackageCache) -> http.server.Threadin
             self._answer(with_body=False)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Quiet: the clients are apt."""
+            """Suppress the access log: the clients are apt."""
 
         def _answer(self, with_body: bool) -> None:
             found = cache.file(self.path)

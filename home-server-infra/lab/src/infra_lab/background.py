@@ -1,4 +1,4 @@
-"""Processes that outlive the command that began them: a pid file, a log, an end that hits only them."""
+"""Processes that outlive the command that started them, with a pid file, a log and a safe stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.1
 class Background:
     """One such process, by its name in `folder`.
 
-    The pid file holds pid and start time: a number that was given away again is never taken for ours.
+    The pid file has pid and start time, so that a reused pid is never mistaken for ours.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -40,7 +40,7 @@ class Background:
             return None
 
     def start(self, command: Sequence[str]) -> None:
-        """In a session of its own, so that the terminal's signals don't reach it. Does nothing when it runs."""
+        """Start it in a new session, so that the terminal's signals don't reach it. Does nothing if it runs."""
         if self.process() is not None:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Background:
         return True
 
     def stop(self, timeout_s: float = _STOP_SECONDS) -> None:
-        """TERM, then KILL. Raises ServiceError when even that does not end it."""
+        """TERM, then KILL. Raises ServiceError if that fails too."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             process = self.process()
             if process is None:

@@ -1,6 +1,6 @@
-"""`crm-lab test`: from bare templates to a running cluster, everything that may go wrong, and back; with timings.
+"""`crm-lab test`: from bare templates to a running cluster, injected faults, and teardown; with timings.
 
-Steps stand in their order: each needs those before it. The first that is not as it must be ends the chain.
+Steps run in order: each needs those before it. The first failure ends the chain.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _RATE = 200.0
 _CALM_SECONDS = 5.0
 _PORT_SECONDS = 120.0
 _POLL_SECONDS = 0.2
-#: The task at which a host loses its power: Java is there, the broker's programs are not.
+#: The task at which a host loses its power: Java is installed, the broker's programs are not.
 _DIES_AT = "kafka_broker : Make folders of the broker"
 _TASK_SECONDS = 900.0
 #: Seconds of the generator's traffic.
 _RUN_SECONDS = 30
 _VERDICT = re.compile(r"A\d (PASS|FAIL)")
-#: The machines and the parts of site.yml of each chain.
+#: Machines and tags of site.yml for each chain.
 _KAFKA = (*BROKERS, "--tags", "proxmox,common,kafka,schema_registry")
 _OTHERS = ("--limit", "proxmox_vms:!kafka", "--tags", "proxmox,common,postgresql,minio,redis,monitoring")
-#: The last line of Kafka that knows ZooKeeper, and its quorum.
+#: The last release line of Kafka with ZooKeeper, and its quorum.
 _ON_ZOOKEEPER = (*_KAFKA, "-e", "kafka_broker_quorum=zookeeper", "-e", f"kafka_broker_version={LINES[-1].version}")
-#: Told the seconds and what was seen.
+#: Called with the seconds and the result.
 Report = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True)
 class Step:
-    """`action` returns what is worth telling, and raises a UserError when something is not as it must be."""
+    """`action` returns a result line, and raises a UserError on a failure."""
 
     name: str
     action: Callable[[Lab], str]
@@ -62,12 +62,12 @@ def _kafka_steps() -> list[Step]:
         Step("address in use is refused", refusals.address_in_use),
         Step("a clone that fails stops the run", refusals.failing_clone),
         Step("a boot that fails stops the run", refusals.failing_start),
-        Step("proxmox.yml goes on where it was", lambda lab: _told(run_playbook(lab, "proxmox", *BROKERS))),
+        Step("proxmox.yml resumes", lambda lab: _recap(run_playbook(lab, "proxmox", *BROKERS))),
         Step("more replicas than brokers is refused", refusals.too_few_brokers),
         Step("a host that dies in the middle of site.yml", _dies_midway),
-        Step("site.yml goes on", lambda lab: _site(lab, *_KAFKA)),
-        Step("topics.yml", lambda lab: _told(run_playbook(lab, "topics"))),
-        Step("validate.yml", lambda lab: _told(run_playbook(lab, "validate"))),
+        Step("site.yml resumes", lambda lab: _site(lab, *_KAFKA)),
+        Step("topics.yml", lambda lab: _recap(run_playbook(lab, "topics"))),
+        Step("validate.yml", lambda lab: _recap(run_playbook(lab, "validate"))),
         Step("site.yml again: changed=0", lambda lab: _site_again(lab, *_KAFKA)),
         Step("site.yml --check: changed=0", lambda lab: _site_check(lab, *_KAFKA)),
         Step("topics.yml again: changed=0", _topics_again),
@@ -106,8 +106,8 @@ def _stores_steps() -> list[Step]:
     ]
 
 
-#: What `crm-lab test --chain` takes: KRaft cluster and everything that may go wrong; the same roles on ZooKeeper; the
-#: machines beside Kafka.
+#: Chains of `crm-lab test --chain`: KRaft cluster with injected faults; the same roles on ZooKeeper; the machines
+#: besides Kafka.
 CHAINS: Mapping[str, Callable[[], list[Step]]] = {
     "kafka": _kafka_steps,
     "zookeeper": _zookeeper_steps,
@@ -116,7 +116,7 @@ CHAINS: Mapping[str, Callable[[], list[Step]]] = {
 
 
 def steps(name: str, first: str | None = None) -> list[Step]:
-    """The steps of a chain, or those from the one whose name begins with `first`. Raises ConfigurationError."""
+    """The steps of a chain, from the one whose name begins with `first` if given. Raises ConfigurationError."""
     if name not in CHAINS:
         raise ConfigurationError(f"chain {name} is unknown; one of: {', '.join(CHAINS)}")
     chain = CHAINS[name]()
@@ -129,14 +129,14 @@ def steps(name: str, first: str | None = None) -> list[Step]:
 
 
 def run(lab: Lab, report: Report, chain: Sequence[Step]) -> None:
-    """Every step of `chain`, in order. Raises what the first failing step raises."""
+    """Run every step of `chain`, in order. Raises the first failing step's error."""
     for step in chain:
         began = time.monotonic()
         seen = step.action(lab)
         report(step.name, time.monotonic() - began, seen)
 
 
-def _told(done: PlaybookRun) -> str:
+def _recap(done: PlaybookRun) -> str:
     done.require_success()
     hosts = ", ".join(f"{host} ok={counts[0]} changed={counts[1]}" for host, counts in done.recap.items())
     return f"{done.seconds:.0f} s: {hosts}"
@@ -147,19 +147,19 @@ def _run_site(lab: Lab, log: str, *options: str) -> PlaybookRun:
 
 
 def _site(lab: Lab, *options: str) -> str:
-    return _told(_run_site(lab, "site", *options))
+    return _recap(_run_site(lab, "site", *options))
 
 
 def _site_again(lab: Lab, *options: str) -> str:
-    return _told(_run_site(lab, "site-again", *options).require_unchanged())
+    return _recap(_run_site(lab, "site-again", *options).require_unchanged())
 
 
 def _site_check(lab: Lab, *options: str) -> str:
-    return _told(_run_site(lab, "site-check", *options, "--check", "--diff").require_unchanged())
+    return _recap(_run_site(lab, "site-check", *options, "--check", "--diff").require_unchanged())
 
 
 def _dies_midway(lab: Lab) -> str:
-    """A host loses its power while the roles work on it: the run ends with its name, the others are whole."""
+    """A host loses its power while the roles run on it: the run fails with its name, the other hosts complete."""
     name, log = refusals.last_broker(lab), lab.layout.logs / "site-host-dies.log"
     log.unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as pool:
@@ -174,7 +174,7 @@ def _dies_midway(lab: Lab) -> str:
 
 
 def _wait_for_task(log: Path, task: str) -> None:
-    """Until a playbook that is running has begun `task`."""
+    """Wait until a running playbook has started `task`."""
     _until(
         lambda: log.is_file() and task in log.read_text(encoding="utf-8"),
         _TASK_SECONDS,
@@ -183,30 +183,30 @@ def _wait_for_task(log: Path, task: str) -> None:
 
 
 def _until(ready: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Raises ServiceError(`otherwise`) when it takes longer."""
+    """Wait for a condition. Raises ServiceError(`otherwise`) after the timeout."""
     if not ask_until(bool, ready, within_s=seconds, every_s=_POLL_SECONDS):
         raise ServiceError(otherwise)
 
 
 def _normal_run(lab: Lab) -> str:
-    """The generator's traffic through the lab's brokers and this machine's stores, down to the marts."""
+    """Run the generator's traffic through the lab's brokers and this machine's stores, up to the marts."""
     log = lab.layout.logs / "normal-run.log"
     command = [str(CORE_BIN / "crm-experiment"), "demo", "--env", ENVIRONMENT, "--seconds", str(_RUN_SECONDS)]
     began = time.monotonic()
     try:
         with log.open("w", encoding="utf-8") as file:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
-        told = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
-        verdicts = [found[0] for line in told if (found := _VERDICT.match(line))]
-        if done.returncode != 0 or "PASS" not in told:
-            raise ServiceError(f"the run is not accounted for: {verdicts or told[-1:]}; see {log}")
+        lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
+        verdicts = [found[0] for line in lines if (found := _VERDICT.match(line))]
+        if done.returncode != 0 or "PASS" not in lines:
+            raise ServiceError(f"the run is not accounted for: {verdicts or lines[-1:]}; see {log}")
     finally:
         subprocess.run([str(CORE_BIN / "crm-stack"), "down", "--env", ENVIRONMENT], check=False, capture_output=True)
     return f"{', '.join(verdicts)} in {time.monotonic() - began:.0f} s"
 
 
 def _topics_again(lab: Lab) -> str:
-    return _told(run_playbook(lab, "topics", log="topics-again").require_unchanged())
+    return _recap(run_playbook(lab, "topics", log="topics-again").require_unchanged())
 
 
 def _replicated(lab: Lab) -> str:
@@ -221,7 +221,7 @@ def _replicated(lab: Lab) -> str:
 
 
 def _client(lab: Lab, principal: str) -> dict[str, Any]:
-    """How a principal speaks to the brokers, by librdkafka's names."""
+    """librdkafka's configuration of a principal."""
     password = read_vault(lab.layout)["vault_kafka_passwords"][principal]
     return {
         "bootstrap.servers": ",".join(f"{broker.host}:{broker.port}" for broker in lab.topology.kafka.brokers),
@@ -238,22 +238,22 @@ def _unauthorised(lab: Lab) -> str:
     """`accounting` reads every topic and writes none."""
     admin = _client(lab, "admin")
     _fresh_topic(lab, admin)
-    said = producer.refused(_client(lab, "accounting"), LOAD_TOPIC)
-    if said != "TOPIC_AUTHORIZATION_FAILED":
-        raise ServiceError(f"accounting was refused with {said}, not by the authorizer")
-    return said
+    refusal = producer.refused(_client(lab, "accounting"), LOAD_TOPIC)
+    if refusal != "TOPIC_AUTHORIZATION_FAILED":
+        raise ServiceError(f"accounting was refused with {refusal}, not by the authorizer")
+    return refusal
 
 
 def _wrong_password(lab: Lab) -> str:
-    said = producer.refused({**_client(lab, "accounting"), "sasl.password": "wrong"}, LOAD_TOPIC)
-    return f"refused: {said}"
+    refusal = producer.refused({**_client(lab, "accounting"), "sasl.password": "wrong"}, LOAD_TOPIC)
+    return f"refused: {refusal}"
 
 
 def _fresh_topic(lab: Lab, admin: dict[str, Any]) -> None:
-    """Left by a chain that ended early, it would hold numbers of another load."""
+    """Delete a topic left by an aborted chain, which would have numbers of another load."""
     try:
         producer.delete_topic(admin, LOAD_TOPIC)
-        time.sleep(_CALM_SECONDS)  # deletion goes on after the brokers have agreed to it
+        time.sleep(_CALM_SECONDS)  # deletion continues after the brokers have accepted it
     except ServiceError as error:
         if "UNKNOWN_TOPIC" not in str(error):
             raise
@@ -261,7 +261,7 @@ def _fresh_topic(lab: Lab, admin: dict[str, Any]) -> None:
 
 
 def _under_load(lab: Lab, disturb: Callable[[], str]) -> str:
-    """`disturb` while records go through; afterwards none may be lost."""
+    """Run `disturb` while records are sent; afterwards none may be lost."""
     admin = _client(lab, "admin")
     _fresh_topic(lab, admin)
     load = producer.Load(admin, LOAD_TOPIC, _RATE)
@@ -280,23 +280,23 @@ def _under_load(lab: Lab, disturb: Callable[[], str]) -> str:
 
 
 def _rolling_restart(lab: Lab) -> str:
-    return _under_load(lab, lambda: _told(run_playbook(lab, "rolling_restart")))
+    return _under_load(lab, lambda: _recap(run_playbook(lab, "rolling_restart")))
 
 
 def _killed_node(lab: Lab) -> str:
-    """The last host of the topology's brokers: no shutdown, no flush, gone."""
+    """Kill the last host of the topology's brokers, without shutdown or flush."""
 
     def kill() -> str:
         name = refusals.last_broker(lab)
         lab.hosts.kill(lab.test_host(name))
-        time.sleep(4 * _CALM_SECONDS)  # long enough for the cluster to notice and to go on without it
+        time.sleep(4 * _CALM_SECONDS)  # long enough for the cluster to detect it and continue without it
         return f"{name} killed"
 
     return _under_load(lab, kill)
 
 
 def _comes_back(lab: Lab) -> str:
-    """Proxmox starts it again, Kafka starts by itself, and catches up."""
+    """Proxmox restarts the host; Kafka starts automatically and catches up."""
     name = refusals.last_broker(lab)
     done = run_playbook(lab, "proxmox", "--limit", name, log="proxmox-again").require_success()
     host, port = lab.topology.hosts[name].address, lab.topology.kafka.brokers[-1].port

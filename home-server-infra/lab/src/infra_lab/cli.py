@@ -3,107 +3,93 @@
 from __future__ import annotations
 
 import shlex
-import sys
-import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data_platform_core import command_line
 from data_platform_core.errors import ConfigurationError, UserError
 from infra_lab import chain, needs
 from infra_lab import lab as labs
+from infra_lab.clock import Clock, console
+from infra_lab.kubernetes.cli import app as kubernetes
 from infra_lab.layout import ANSIBLE_BIN
 from infra_lab.proxmox_api.faults import FAILURES, NEXT
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-# Piped, rich would squeeze tables into 80 columns.
-_console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-class _Clock:
-    """Prints each step with the seconds since the command began."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def __call__(self, text: str) -> None:
-        _console.print(f"[dim]{self.seconds:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
+app.add_typer(kubernetes, name="k8s")
 
 
 @app.command()
 def up() -> None:
-    """Image, network, apt cache, Proxmox API, secrets, Kafka's archive; then the playbooks can run."""
-    lab, clock = labs.this_lab(), _Clock()
-    with _console.status("lab"):
+    """Set up image, network, apt cache, Proxmox API, secrets and Kafka's archive; then the playbooks can run."""
+    lab, clock = labs.this_lab(), Clock()
+    with console.status("lab"):
         labs.up(lab, clock)
-    _console.print(f"the lab is up after {clock.seconds:.1f} s; run playbooks against it:", highlight=False)
+    console.print(f"the lab is up after {clock.seconds:.1f} s; run playbooks against it:", highlight=False)
     for playbook in ("proxmox", "site", "validate"):
         command = shlex.join(labs.playbook_command(lab, playbook)[1:])
-        _console.print(f"  (cd ansible && {ANSIBLE_BIN}/ansible-playbook {command})", highlight=False, soft_wrap=True)
-    _console.print("all of it, with what may go wrong: make lab-test", highlight=False)
+        console.print(f"  (cd ansible && {ANSIBLE_BIN}/ansible-playbook {command})", highlight=False, soft_wrap=True)
+    console.print("everything, with injected faults: make lab-test", highlight=False)
 
 
 @app.command()
 def down(
     delete: Annotated[bool, typer.Option("--delete", help="Also delete the hosts with their data.")] = False,
 ) -> None:
-    """End hosts, API, cache and network. Hosts keep their data, and start again with `proxmox.yml`."""
-    lab, clock = labs.this_lab(), _Clock()
+    """Stop hosts, API, cache and network. Hosts keep their data, and start again with `proxmox.yml`."""
+    lab, clock = labs.this_lab(), Clock()
     needs.require(lab.layout.root, for_image=False)
-    with _console.status("ending the lab"):
+    with console.status("ending the lab"):
         labs.down(lab, clock, delete)
     kept = "its hosts are deleted" if delete else "its hosts keep their data"
-    _console.print(f"the lab is down after {clock.seconds:.1f} s; {kept}", highlight=False)
+    console.print(f"the lab is down after {clock.seconds:.1f} s; {kept}", highlight=False)
 
 
 @app.command()
 def status() -> None:
-    """What runs, what is missing, which failures are ordered."""
+    """Show what runs, what is missing, and scheduled failures."""
     table = Table(title="lab")
     for column in ("what", "state", "detail"):
         table.add_column(column)
     for row in labs.status(labs.this_lab()):
         table.add_row(row.name, row.state, row.detail)
-    _console.print(table)
+    console.print(table)
 
 
 @app.command()
 def fail(
     kind: Annotated[str, typer.Argument(help=f"One of: {', '.join((*FAILURES, NEXT))}.")],
-    count: Annotated[int, typer.Option(min=0, help="How many times; 0 takes the order back.")] = 1,
+    count: Annotated[int, typer.Option(min=0, help="How many times; 0 cancels.")] = 1,
 ) -> None:
-    """Let the next tasks of the Proxmox API end in an error, to see what a playbook makes of it."""
+    """Make the next tasks of the Proxmox API fail, to test how a playbook handles it."""
     if kind not in (*FAILURES, NEXT):
         raise ConfigurationError(f"failure {kind} is unknown; one of: {', '.join((*FAILURES, NEXT))}")
     labs.this_lab().faults.order(kind, count)
-    _console.print(f"the next {count} of kind {kind} will fail" if count else f"no {kind} will fail", highlight=False)
+    console.print(f"the next {count} of kind {kind} will fail" if count else f"no {kind} will fail", highlight=False)
 
 
 @app.command()
 def kill(host: Annotated[str, typer.Argument(help="A host of topology/lab.yaml.")]) -> None:
-    """Pull the plug of one host."""
+    """Kill one host, as by a power failure."""
     lab = labs.this_lab()
     needs.require(lab.layout.root, for_image=False)
     lab.hosts.kill(lab.test_host(host))
-    _console.print(f"{host} is down; proxmox.yml starts it again", highlight=False)
+    console.print(f"{host} is down; proxmox.yml starts it again", highlight=False)
 
 
 @app.command("test")
 def run_chain(
-    first: Annotated[str | None, typer.Option("--from", help="Begin with the step whose name begins so.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="Start with the step whose name begins with this.")
+    ] = None,
     name: Annotated[str, typer.Option("--chain", help=f"One of: {', '.join(chain.CHAINS)}.")] = "kafka",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up at the end.")] = False,
 ) -> None:
-    """The whole chain against a fresh lab: build, validate, break, refuse, tear down. Ends at the first surprise."""
+    """Run a chain against a fresh lab: build, validate, break, refuse, tear down. Stops at the first failure."""
     steps = chain.steps(name, first)  # checked before any host is deleted
-    lab, clock = labs.this_lab(), _Clock()
+    lab, clock = labs.this_lab(), Clock()
     if first is None:
         needs.require(lab.layout.root)
         labs.down(lab, lambda text: None, delete=True)
@@ -119,16 +105,16 @@ def run_chain(
     try:
         chain.run(lab, report, steps)
     except UserError:
-        # Left as it is: whoever reads the error wants to look.
-        _console.print(table)
-        _console.print("the lab stays up as it was at the failure; `make lab-down` ends it", highlight=False)
+        # Left running, to investigate the error.
+        console.print(table)
+        console.print("the lab stays up as it was at the failure; `make lab-down` ends it", highlight=False)
         raise
     if not keep:
         labs.down(lab, clock, delete=True)
-    _console.print(table)
-    _console.print(f"everything as it must be, in {clock.seconds:.0f} s", highlight=False)
+    console.print(table)
+    console.print(f"all checks passed in {clock.seconds:.0f} s", highlight=False)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

@@ -1,7 +1,7 @@
-"""Test hosts: systemd, cloud-init and ssh in systemd-nspawn containers that stand for a Proxmox host's VMs.
+"""Test hosts: systemd, cloud-init and ssh in systemd-nspawn containers that simulate a Proxmox host's VMs.
 
 Each has its layer over the shared image, its network namespace and its own cgroup tree. They boot in seconds and behave
-as VMs towards ssh, systemd, apt and cloud-init; README.md says what they are not.
+like VMs for ssh, systemd, apt and cloud-init; README.md lists the differences.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SEED_FOLDER = Path("var/lib/cloud/seed/nocloud")
 #: Exit code 133 of nspawn means that the guest asked for a reboot.
 _SUPERVISOR = """\
 #!/bin/bash
-# Supervisor of one test host; written anew at each boot.
+# Supervisor of one test host; rewritten at each boot.
 set -eu
 echo $$ >{cgroup}/cgroup.procs
 umount -R /sys/fs/cgroup
@@ -58,7 +58,7 @@ class Hosts:
     network: LabNetwork
 
     def boot(self, name: str, seed: Seed) -> None:
-        """Begin to boot; ssh answers some seconds later. Raises ServiceError when it runs already."""
+        """Start to boot; ssh answers some seconds later. Raises ServiceError if it runs already."""
         supervisor = self._supervisor(name)
         if supervisor.process() is not None:
             raise ServiceError(f"host {name} runs already")
@@ -83,7 +83,7 @@ class Hosts:
         supervisor.start(["unshare", "--mount", "--propagation", "private", "bash", str(script)])
 
     def shutdown(self, name: str, timeout_s: float = _STOP_SECONDS) -> None:
-        """As the power button does; ends it the hard way after `timeout_s`. Does nothing to a host that is down."""
+        """Shut down as by the power button; kill it after `timeout_s`. Does nothing to a host that is down."""
         if (process := self._supervisor(name).process()) is not None:
             for child in process.children():
                 if child.name() == "systemd-nspawn":
@@ -93,7 +93,7 @@ class Hosts:
         self._release(name)
 
     def kill(self, name: str) -> None:
-        """As pulling the plug: every process of the host is gone, nothing is flushed."""
+        """Kill it as by a power failure: every process ends, nothing is flushed."""
         init = self._init_pid(name)
         if init is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -104,7 +104,7 @@ class Hosts:
         self._release(name)
 
     def destroy(self, name: str) -> None:
-        """Shut down and delete what it wrote."""
+        """Shut down and delete its data."""
         self.shutdown(name)
         folder = self.folder / name
         if os.path.ismount(folder / "root"):
@@ -168,7 +168,7 @@ class Hosts:
             encoding="utf-8",
         )
 
-        # Ansible's cache_valid_time looks at the folder's time: an image without lists must not look freshly updated.
+        # Ansible's cache_valid_time uses the folder's time: an image without lists must not appear freshly updated.
         lists = root / "var/lib/apt/lists"
         if not any(lists.glob("*_Packages*")):
             os.utime(lists, (0, 0))

@@ -1,4 +1,4 @@
-"""Base root file systems: what a Proxmox cloud-init template would hold, made once from the machine's own mirror.
+"""Base root file systems: the content of a Proxmox cloud-init template, built once from the machine's own mirror.
 
 The mirror is the one apt is configured for; nothing of it stays in the image. An image lies in the user's cache under
 a hash of everything that makes it, so a changed recipe makes a new one and an old checkout still finds its own.
@@ -37,7 +37,7 @@ _APT_OPTIONS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One distribution: `folder` is the last part of its mirror's URI, by which the apt cache knows it too."""
+    """One distribution: `folder` is the last part of its mirror's URI, which the apt cache uses too."""
 
     name: str
     suite: str
@@ -54,7 +54,7 @@ class Recipe:
         return (("debian", f"{self.suite}-updates"), ("debian-security", f"{self.suite}-security"))
 
     def digest(self) -> str:
-        """Changes with anything that changes the image."""
+        """Hash of everything that affects the image."""
         parts = json.dumps([asdict(self), PACKAGES, _APT_OPTIONS], sort_keys=True).encode() + _HOOK.read_bytes()
         return hashlib.sha256(parts).hexdigest()[:16]
 
@@ -73,7 +73,7 @@ RECIPES = {
         ),
     )
 }
-#: Made where the machine's apt does not know the topology's distribution.
+#: Used if the machine's apt lacks the topology's distribution.
 FALLBACK = "debian-12"
 
 
@@ -84,7 +84,7 @@ def mirrors() -> dict[str, str]:
 
 
 def available() -> dict[str, str | None]:
-    """Recipe name -> None when this machine can make it, else the reason why not."""
+    """Recipe name -> None if this machine can build it, otherwise the reason why not."""
     known = mirrors()
     return {
         recipe.name: None
@@ -108,7 +108,7 @@ def chosen_recipe(template: str) -> Recipe:
 
 
 def image_path(recipe: Recipe) -> Path:
-    """Where the image is, or will be."""
+    """The path of the image, existing or not."""
     return user_cache() / "images" / f"{recipe.name}-{recipe.digest()}"
 
 
@@ -128,7 +128,7 @@ def ensure_image(recipe: Recipe) -> Path:
 
 
 def _build(recipe: Recipe, mirror: str, final: Path) -> None:
-    """Appears under its name only when it is whole."""
+    """Build the image; it gets its name only when it is complete."""
     partial = final.with_name(f"{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _build(recipe: Recipe, mirror: str, final: Path) -> None:
 
 
 def _remove_older(recipe: Recipe, kept: Path) -> None:
-    """Images of earlier recipes; a host that runs on one keeps its mount, and loses nothing until it ends."""
+    """Delete images of earlier recipes; a host that runs on one keeps its mount until it stops."""
     for path in kept.parent.glob(f"{recipe.name}-*"):
         if path != kept and not path.name.endswith(".partial") and not _in_use(path):
             shutil.rmtree(path)

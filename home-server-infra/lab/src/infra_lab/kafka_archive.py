@@ -1,4 +1,4 @@
-"""Kafka as its official archive lays it out, packed from Maven's jars: the archive itself is on no registry.
+"""Kafka in the layout of its official archive, packed from Maven's jars: the archive itself is on no registry.
 
 Scripts are ours and few lines long; names, options and environment are those of the official ones.
 """
@@ -44,7 +44,7 @@ TOOLS = {
     "kafka-topics": "org.apache.kafka.tools.TopicCommand",
     "kafka-verifiable-producer": "org.apache.kafka.tools.VerifiableProducer",
 }
-#: Only in a line that still knows ZooKeeper.
+#: Only in a release line with ZooKeeper.
 ZOOKEEPER_TOOLS = {"zookeeper-shell": "org.apache.zookeeper.ZooKeeperMainWithTlsSupportForKafka"}
 #: Script -> main class, heap when KAFKA_HEAP_OPTS is not set.
 SERVERS = {"kafka-server-start": ("kafka.Kafka", "-Xmx1G -Xms1G")}
@@ -106,7 +106,7 @@ class Line:
 
     @property
     def version(self) -> str:
-        """What the pom pins."""
+        """The version pinned by the pom."""
         pinned = re.search(r"<kafka\.version>([^<]+)<", self.pom.read_text(encoding="utf-8"))
         assert pinned is not None
         return pinned[1]
@@ -122,7 +122,7 @@ class Line:
         return {**SERVERS, **(ZOOKEEPER_SERVERS if self.zookeeper else {})}
 
 
-#: The embedded stack's line, for KRaft, and the last one that knows ZooKeeper.
+#: The embedded stack's line, for KRaft, and the last one with ZooKeeper.
 LINES = (
     Line(
         REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml", "kafka",
@@ -164,7 +164,7 @@ def ensure_archive(line: Line, folder: Path, jars: Path) -> Path:
 
 
 def write_archive(archive: Path, line: Line, jars: list[Path]) -> None:
-    """The same jars make the same bytes: names in order, no times, no owners.
+    """Deterministic: the same jars give the same bytes (sorted names, no times, no owners).
 
     Raises ServiceError for a script whose class is in no jar.
     """
@@ -196,7 +196,7 @@ def _members(line: Line, jars: list[Path]) -> Iterator[tuple[str, int, bytes]]:
         main = _main_class(script, mains, known)
         yield f"bin/{script}.sh", 0o755, _SERVER.format(main=main, heap=heap, **logs).encode()
     for name, level, stream in ((line.log_file, "INFO", "out"), (f"tools-{line.log_file}", "WARN", "err")):
-        # The newer logging names its streams in capitals.
+        # The newer logging library names its streams in capitals.
         shown = stream.upper() if line.log_config is _LOG4J2 else stream
         yield f"config/{name}", 0o644, line.log_config.format(level=level, stream=shown).encode()
     for jar in jars:
@@ -212,7 +212,7 @@ def _classes(jars: list[Path]) -> set[str]:
 
 
 def _main_class(script: str, mains: str, known: set[str]) -> str:
-    """A script whose class is in no jar would fail on a host, in the middle of a playbook."""
+    """Check that each script's class is in a jar; otherwise it would fail on a host, during a playbook."""
     for main in mains.split():
         if f"{main.replace('.', '/')}.class" in known:
             return main

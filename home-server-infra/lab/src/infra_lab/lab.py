@@ -1,4 +1,4 @@
-"""The lab as functions: bring it up, take it down, say how it is. `crm-lab` and the chain of tests call them."""
+"""The lab as functions: start, stop, status. `crm-lab` and the chain of tests call them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from functools import cached_property
 import httpx
 
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.infrastructure import Proxmox
 from data_platform_core.topology import Topology
+from data_platform_core.topology.hosts import Proxmox
 from data_platform_core.waiting import ask_until
 from infra_lab import kafka_archive, needs
 from infra_lab.background import Background
@@ -30,7 +30,7 @@ from infra_lab.proxmox_api.faults import Faults
 _START_SECONDS = 30
 _ASK_SECONDS = 5.0
 _POLL_SECONDS = 0.2
-#: Told each step before it begins.
+#: Called before each step.
 Progress = Callable[[str], None]
 
 
@@ -52,7 +52,7 @@ class Lab:
 
     @property
     def proxmox(self) -> Proxmox:
-        """Raises ConfigurationError when the topology has no such section."""
+        """Raises ConfigurationError if the topology lacks the section."""
         if self.topology.proxmox is None:
             raise ConfigurationError(f"topology {ENVIRONMENT} has no section proxmox")
         return self.topology.proxmox
@@ -91,12 +91,12 @@ class Lab:
 
 
 def this_lab() -> Lab:
-    """That of this checkout."""
+    """The lab of this checkout."""
     return Lab(lab_layout(), lab_topology())
 
 
 def up(lab: Lab, progress: Progress) -> None:
-    """Everything but the hosts: those come with `proxmox.yml`. Repeatable; what runs stays."""
+    """Start everything except the hosts, which `proxmox.yml` creates. Repeatable; running parts are kept."""
     needs.require(lab.layout.root)
     wanted = lab.proxmox.template.name
     if not wanted.startswith(lab.recipe.name):
@@ -118,7 +118,7 @@ def up(lab: Lab, progress: Progress) -> None:
 
 
 def down(lab: Lab, progress: Progress, delete: bool = False) -> None:
-    """End everything the lab started; `delete` also deletes the hosts and what Proxmox knows of them."""
+    """Stop everything the lab started; `delete` also deletes the hosts and Proxmox's state of them."""
     progress("Proxmox API")
     lab.api.stop()
     names = lab.hosts.names()
@@ -131,12 +131,12 @@ def down(lab: Lab, progress: Progress, delete: bool = False) -> None:
     if delete:
         lab.layout.api_state.unlink(missing_ok=True)
         lab.layout.api_faults.unlink(missing_ok=True)
-        # Certificates belong to hosts that are no more.
+        # The certificates are of deleted hosts.
         shutil.rmtree(lab.layout.root / "pki", ignore_errors=True)
 
 
 def status(lab: Lab) -> list[Row]:
-    """What runs, what is missing."""
+    """Running and missing parts."""
     rows = [Row("image", "made" if image_path(lab.recipe).is_dir() else "missing", str(image_path(lab.recipe)))]
     rows += [Row("network", "up" if lab.network.exists() else "down", str(lab.proxmox.network))]
     rows += [_process_row("apt cache", lab.apt_cache, f"{lab.proxmox.gateway}:{APT_CACHE_PORT}")]
@@ -174,7 +174,7 @@ def _host_state(lab: Lab, host: str, address: str) -> str:
 
 
 def answers(address: str, port: int, timeout_s: float = 1.0) -> bool:
-    """Whether something listens there."""
+    """Whether something listens at that address."""
     try:
         with socket.create_connection((address, port), timeout_s):
             return True
@@ -201,7 +201,7 @@ def _api_version(lab: Lab) -> str | None:
     token = f"PVEAPIToken={API_USER}!{TOKEN_NAME}={token_secret(lab.layout, API_USER)}"
     url = f"https://{lab.proxmox.api_host}:{lab.proxmox.api_port}/api2/json/version"
     try:
-        # trust_env: a proxy of the environment has nothing to do with loopback.
+        # trust_env: a proxy of the environment must not be used for loopback.
         with httpx.Client(verify=trust, timeout=_ASK_SECONDS, trust_env=False) as client:
             answer = client.get(url, headers={"Authorization": token})
     except httpx.HTTPError:
@@ -210,7 +210,7 @@ def _api_version(lab: Lab) -> str | None:
 
 
 def _wait_for(background: Background, ready: Callable[[], bool]) -> None:
-    """Until `ready`. Raises ServiceError with the log's end when it is not in time, or has ended."""
+    """Wait until `ready`. Raises ServiceError with the log's end after a timeout or if it has exited."""
     decided = ask_until(
         bool, lambda: background.process() is None or ready(), within_s=_START_SECONDS, every_s=_POLL_SECONDS
     )

@@ -1,4 +1,4 @@
-"""Where the lab keeps its things, and the facts it takes from the topology."""
+"""Paths of the lab, and its values from the topology."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAB_DIR = REPOSITORY_ROOT / "home-server-infra" / "lab"
 ANSIBLE_DIR = REPOSITORY_ROOT / "ansible"
 CORE_BIN = INSTALLED_DIR / "venvs" / "core" / "bin"
 ANSIBLE_BIN = INSTALLED_DIR / "venvs" / "ansible" / "bin"
-#: Of every name the lab gives to namespaces, links and cgroups: `down` removes what begins with it, and nothing else.
+#: Prefix of the lab's namespaces, links and cgroups: `down` removes those with it, and nothing else.
 PREFIX = "crmlab"
 APT_CACHE_PORT = 3142
 
@@ -36,7 +36,7 @@ class LabLayout:
 
     @property
     def run(self) -> Path:
-        """Process ids and logs of what runs in the background."""
+        """Process ids and logs of background processes."""
         return self.root / "run"
 
     @property
@@ -45,7 +45,7 @@ class LabLayout:
 
     @property
     def api_faults(self) -> Path:
-        """Failures ordered for the API by `crm-lab fail`."""
+        """Failures scheduled for the API by `crm-lab fail`."""
         return self.root / "proxmox" / "faults.json"
 
     @property
@@ -74,12 +74,12 @@ class LabLayout:
 
     @property
     def variables(self) -> Path:
-        """What a playbook must know of this lab and no topology can: paths on this machine."""
+        """Playbook variables of this lab that a topology can't have: paths on this machine."""
         return self.root / "lab-vars.yml"
 
     @property
     def authority(self) -> Path:
-        """Certificate of the CA that the role pki makes; clients of the lab's Kafka trust it."""
+        """Certificate of the CA that the role pki creates; clients of the lab's Kafka trust it."""
         return self.root / "pki" / "ca.crt"
 
     @property
@@ -98,7 +98,7 @@ def lab_layout() -> LabLayout:
 
 
 def user_cache() -> Path:
-    """What outlives a checkout: base images and packages, below the user's cache folder."""
+    """Data shared by checkouts: base images and packages, below the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "crm-data-platform" / "lab"
 

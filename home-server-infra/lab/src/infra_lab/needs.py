@@ -1,4 +1,4 @@
-"""What the lab needs of the machine; told all at once, with the command that installs it."""
+"""The lab's requirements on the machine; missing ones are reported at once, with the command to install them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_platform_core.errors import ServiceError
 
-#: Program -> Debian package that brings it.
+#: Program -> Debian package that provides it.
 PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
@@ -31,7 +31,7 @@ def cgroup_root(base: Path = _CGROUP) -> Path:
 
 
 def problems(folder: Path, for_image: bool = True) -> list[str]:
-    """What keeps the lab from running here, each a line."""
+    """Reasons why the lab can't run here, one line each."""
     found = []
     if os.geteuid() != 0:
         found.append("the lab needs root (namespaces, mounts, systemd-nspawn): run it with sudo")

@@ -1,4 +1,4 @@
-"""The lab's own network: a bridge in a namespace, a wire from it to this machine, a namespace per host.
+"""The lab's own network: a bridge in a namespace, a veth pair to this machine, a namespace per host.
 
 The machine's end of the wire carries the gateway's address, so playbooks reach the hosts as they would reach VMs, and
 nothing of the machine's own network is touched: no route, no firewall rule, no forwarding. Hosts have no way out.
@@ -30,11 +30,11 @@ class LabNetwork:
 
     @property
     def wire(self) -> str:
-        """The machine's end; also the name by which a leftover is known."""
+        """The machine's end; its name also identifies leftovers."""
         return f"{self.prefix}0"
 
     def namespace_of(self, host: str) -> str:
-        """The namespace in which a host's interface `eth0` lies."""
+        """The namespace of a host's interface `eth0`."""
         return f"{self.prefix}-{host}"
 
     def exists(self) -> bool:
@@ -55,7 +55,7 @@ class LabNetwork:
         call(["ip", "-n", self.prefix, "link", "set", "br0", "up"])
 
     def down(self) -> None:
-        """Repeatable; hosts still attached lose their wire."""
+        """Remove the network. Repeatable; attached hosts lose their connection."""
         if self.exists():
             call(["ip", "link", "del", self.wire])
         for name in namespaces():
@@ -64,7 +64,7 @@ class LabNetwork:
 
     @contextmanager
     def occupied(self, address: str, prefix_length: int) -> Iterator[None]:
-        """Somebody else's machine has `address` meanwhile."""
+        """Another machine has `address` in this context."""
         call(["ip", "-n", self.prefix, "address", "add", f"{address}/{prefix_length}", "dev", "br0"])
         try:
             yield
@@ -72,7 +72,7 @@ class LabNetwork:
             call(["ip", "-n", self.prefix, "address", "del", f"{address}/{prefix_length}", "dev", "br0"])
 
     def attach(self, host: str, mac: str) -> str:
-        """A namespace with `eth0` on the bridge; returns its path. What an earlier life left is replaced."""
+        """A namespace with `eth0` on the bridge; returns its path. Leftovers of an earlier run are replaced."""
         self.detach(host)
         namespace, port = self.namespace_of(host), self._port(host)
         call(["ip", "netns", "add", namespace])
@@ -111,7 +111,7 @@ class LabNetwork:
         return f"v-{host}"
 
     def _refuse_foreign_route(self) -> None:
-        """The lab's addresses must not belong to a network that this machine already reaches."""
+        """Check that the lab's addresses are not in a network that this machine already reaches."""
         routes = call(["ip", "-o", "route", "show", "to", "root", f"{_network(self.gateway, self.prefix_length)}"])
         taken = [line for line in routes.splitlines() if f"dev {self.wire}" not in line]
         if taken:

@@ -1,4 +1,4 @@
-"""Running a playbook against the lab: its log, its recap, and what it must or must not do."""
+"""Runs playbooks against the lab: log, recap, and assertions on the outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAYBOOK_SECONDS = 1800
 
 @dataclass(frozen=True)
 class PlaybookRun:
-    """What came of one run; `changed` is the sum over all hosts."""
+    """The outcome of one run; `changed` is the sum over all hosts."""
 
     code: int
     output: str
@@ -50,21 +50,21 @@ class PlaybookRun:
         return self
 
     def require_refusal(self, *words: str) -> PlaybookRun:
-        """It must fail, and say `words`. Raises ServiceError otherwise."""
+        """Check that it failed and printed `words`. Raises ServiceError otherwise."""
         if self.code == 0:
             raise ServiceError(f"playbook went through where it should refuse ({', '.join(words)}); see {self.log}")
-        told = " ".join(self.output.split())
-        if lacking := [word for word in words if word not in told]:
+        printed = " ".join(self.output.split())
+        if lacking := [word for word in words if word not in printed]:
             error = first_error(self.output)
             raise ServiceError(f"playbook failed without naming {', '.join(lacking)}: {error}; see {self.log}")
         return self
 
 
 def run_playbook(lab: Lab, playbook: str, *options: str, log: str | None = None) -> PlaybookRun:
-    """To its end; the output goes to `<log>.log`."""
+    """Run it to its end; the output is written to `<log>.log`."""
     command = playbook_command(lab, playbook, *options)
     environment = {**os.environ, "PATH": f"{ANSIBLE_BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
-    # A proxy of this machine's environment would be asked for loopback and for the lab's hosts.
+    # A proxy of this machine's environment would be used for loopback and for the lab's hosts.
     environment |= {"NO_PROXY": "*", "no_proxy": "*", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     path = lab.layout.logs / f"{log or playbook}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def run_playbook(lab: Lab, playbook: str, *options: str, log: str | None = None)
 
 
 def first_error(output: str) -> str:
-    """The first task that failed, and the beginning of what it says."""
+    """The first failed task and the beginning of its message."""
     task = ""
     for line in output.splitlines():
         if line.startswith("TASK ["):

@@ -1,4 +1,4 @@
-"""What the lab makes up for itself: certificate, key for ssh, API token, vault. Made once, all of it private."""
+"""The lab's generated secrets: certificate, ssh key, API token, vault. Created once, private."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from data_platform_core.secret_files import new_secret, write_secret
 from data_platform_core.topology import Topology
 from infra_lab.layout import ANSIBLE_BIN, ANSIBLE_DIR, LabLayout
 
-#: The token of the playbooks, and one that may only look.
+#: The token of the playbooks, and a read-only one.
 API_USER = "automation@pve"
 TOKEN_NAME = "ansible"
 AUDITOR_USER = "auditor@pve"
-#: Lists every secret that the roles ask for; the lab makes up a value for each placeholder.
+#: Lists every secret of the roles; the lab generates a value for each placeholder.
 VAULT_EXAMPLE = ANSIBLE_DIR / "inventories" / "home" / "group_vars" / "all" / "vault.example.yml"
 _PLACEHOLDER = "CHANGE_ME"
 _CERTIFICATE_DAYS = 825
 
 
 def ensure_secrets(layout: LabLayout, topology: Topology) -> None:
-    """Everything of this module, what is there stays."""
-    # Not the root itself: PostgreSQL of a run passes through it as a user of its own.
+    """Create all files of this module; existing ones are kept."""
+    # Not the root itself: PostgreSQL's user must traverse it in a run.
     for folder in (layout.api_state.parent, layout.ssh_key.parent, layout.logs, layout.run):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -39,7 +39,7 @@ def ensure_secrets(layout: LabLayout, topology: Topology) -> None:
 
 
 def _ensure_certificate(layout: LabLayout, topology: Topology) -> None:
-    """Self-signed, as a fresh Proxmox host's: whoever asks must be told to trust it (`proxmox_vm_api_ca`)."""
+    """Self-signed, like a fresh Proxmox host's: clients must be configured to trust it (`proxmox_vm_api_ca`)."""
     assert topology.proxmox is not None
     if layout.api_certificate.is_file() and layout.api_key.is_file():
         return
@@ -69,7 +69,7 @@ def _ensure_certificate(layout: LabLayout, topology: Topology) -> None:
 
 
 def _ensure_tokens(layout: LabLayout, topology: Topology) -> None:
-    """The playbooks' token has what docs ask for on a real host, and no more; an auditor's can only read."""
+    """The playbooks' token has exactly the privileges documented for a real host; the auditor's can only read."""
     assert topology.proxmox is not None
     if layout.api_tokens.is_file():
         return
@@ -93,7 +93,7 @@ def token_secret(layout: LabLayout, owner: str) -> str:
 
 
 def _ensure_vault(layout: LabLayout) -> None:
-    """Random passwords, encrypted by ansible-vault; in clear they only pass through a pipe."""
+    """Random passwords, encrypted by ansible-vault; in clear text they only pass through a pipe."""
     if layout.vault.is_file():
         return
     ansible_vault = ANSIBLE_BIN / "ansible-vault"
@@ -123,7 +123,7 @@ def filled(example: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_vault(layout: LabLayout) -> dict[str, Any]:
-    """The vault in clear, for the checks that speak to Kafka; never printed."""
+    """The decrypted vault, for checks that connect to Kafka; never printed."""
     ansible_vault = str(ANSIBLE_BIN / "ansible-vault")
     text = call([ansible_vault, "view", "--vault-password-file", str(layout.vault_password), str(layout.vault)])
     values: dict[str, Any] = yaml.safe_load(text)
@@ -131,7 +131,7 @@ def read_vault(layout: LabLayout) -> dict[str, Any]:
 
 
 def _write_variables(layout: LabLayout) -> None:
-    """Variables of the role proxmox_vm that only this machine knows."""
+    """Variables of the role proxmox_vm that depend on this machine."""
     values = {
         "proxmox_vm_api_user": API_USER,
         "proxmox_vm_api_token_id": TOKEN_NAME,

@@ -1,4 +1,4 @@
-"""A producer with acks=all that runs while things break, and the account of every offset it was promised.
+"""A producer with acks=all that runs during faults, and the check of every acknowledged offset.
 
 It numbers its records, remembers partition and offset of each acknowledgement, and reads the topic afterwards: a record
 that was acknowledged and is not at its offset is lost.
@@ -21,7 +21,7 @@ from data_platform_core.errors import AccountingError, ServiceError
 
 _ADMIN_SECONDS = 30.0
 _READ_SECONDS = 60.0
-Place = tuple[int, int]
+PartitionOffset = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Account:
     longest_gap_s: float
 
     def require_nothing_lost(self) -> Account:
-        """Raises AccountingError when an acknowledged record is not where it was promised, or none was sent."""
+        """Raises AccountingError when an acknowledged record is not at its offset, or none was sent."""
         if self.lost or not self.acknowledged:
             raise AccountingError(f"{self.lost} of {self.acknowledged} acknowledged records are lost: {self}")
         return self
@@ -50,7 +50,7 @@ class Load:
     config: Mapping[str, Any]
     topic: str
     rate: float
-    _acknowledged: dict[int, Place] = field(default_factory=dict)
+    _acknowledged: dict[int, PartitionOffset] = field(default_factory=dict)
     _failed: int = 0
     _sent: int = 0
     _times: list[float] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Load:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin in the background."""
+        """Start in the background."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def finish(self) -> Account:
-        """Stop, wait for every outcome, read the topic, give account."""
+        """Stop, wait for every outcome, read the topic, and compare."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -71,7 +71,7 @@ class Load:
         return account(self._sent, self._acknowledged, self._failed, found, self._times)
 
     def _run(self) -> None:
-        # Idempotence keeps retries from doubling records; a record may wait out a node's death, but not for ever.
+        # Idempotence keeps retries from doubling records; a record may wait during a node's failure, but not forever.
         producer = Producer(
             {**self.config, "acks": "all", "enable.idempotence": True, "linger.ms": 5, "delivery.timeout.ms": 120_000}
         )
@@ -103,9 +103,13 @@ class Load:
 
 
 def account(
-    sent: int, acknowledged: Mapping[int, Place], failed: int, found: Mapping[Place, int], times: list[float]
+    sent: int,
+    acknowledged: Mapping[int, PartitionOffset],
+    failed: int,
+    found: Mapping[PartitionOffset, int],
+    times: list[float],
 ) -> Account:
-    """Compare what was promised with what is there."""
+    """Compare the acknowledged records with the topic."""
     lost = sum(1 for number, place in acknowledged.items() if found.get(place) != number)
     copies = Counter(found.values())
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -121,7 +125,7 @@ def account(
 
 
 def make_topic(config: Mapping[str, Any], topic: str, partitions: int, replication: int) -> None:
-    """A fresh one. Raises ServiceError when the brokers refuse."""
+    """Recreate the topic. Raises ServiceError when the brokers refuse."""
     admin = AdminClient(dict(config))
     wanted = NewTopic(topic, partitions, replication, config={"min.insync.replicas": str(replication - 1)})
     try:
@@ -133,7 +137,7 @@ def make_topic(config: Mapping[str, Any], topic: str, partitions: int, replicati
 
 def delete_topic(config: Mapping[str, Any], topic: str) -> None:
     """Raises ServiceError when the brokers refuse."""
-    admin = AdminClient(dict(config))  # kept: an answer that is still out dies with its client
+    admin = AdminClient(dict(config))  # kept: pending answers are lost with their client
     try:
         for done in admin.delete_topics([topic], operation_timeout=_ADMIN_SECONDS).values():
             done.result(_ADMIN_SECONDS)
@@ -147,8 +151,8 @@ def out_of_sync(config: Mapping[str, Any], topic: str, replicas: int) -> list[in
     return sorted(number for number, partition in partitions.items() if len(partition.isrs) < replicas)
 
 
-def read_topic(config: Mapping[str, Any], topic: str) -> dict[Place, int]:
-    """Number of each record by its place, up to the ends that the brokers name now.
+def read_topic(config: Mapping[str, Any], topic: str) -> dict[PartitionOffset, int]:
+    """Number of each record by partition and offset, up to the current ends.
 
     Raises ServiceError when it stalls.
     """
@@ -158,7 +162,7 @@ def read_topic(config: Mapping[str, Any], topic: str) -> dict[Place, int]:
         places = [TopicPartition(topic, number, 0) for number in partitions]
         ends = {place.partition: consumer.get_watermark_offsets(place, _READ_SECONDS)[1] for place in places}
         consumer.assign(places)
-        found: dict[Place, int] = {}
+        found: dict[PartitionOffset, int] = {}
         last = time.monotonic()
         while any(consumer_position < ends[number] for number, consumer_position in _positions(consumer, places)):
             for message in consumer.consume(1000, timeout=1.0):
@@ -172,13 +176,13 @@ def read_topic(config: Mapping[str, Any], topic: str) -> dict[Place, int]:
         consumer.close()
 
 
-def _positions(consumer: Consumer, places: list[TopicPartition]) -> list[Place]:
-    """(partition, next offset); a partition that gave nothing yet stands at 0."""
+def _positions(consumer: Consumer, places: list[TopicPartition]) -> list[PartitionOffset]:
+    """(partition, next offset); 0 for a partition without records so far."""
     return [(place.partition, max(place.offset, 0)) for place in consumer.position(places)]
 
 
 def refused(config: Mapping[str, Any], topic: str) -> str:
-    """What the brokers say to a producer that may not write. Raises ServiceError when they let it."""
+    """The brokers' error for a producer without write access. Raises ServiceError when they accept it."""
     errors: list[KafkaError | None] = []
     producer = Producer({**config, "message.timeout.ms": 15_000})
     producer.produce(topic, b"not allowed", on_delivery=lambda error, message: errors.append(error))

@@ -1,7 +1,7 @@
-"""What must be refused, and named: wrong tokens, missing storages, taken addresses, too few brokers, foreign ids.
+"""Cases that must be refused with a clear message: wrong tokens, missing storages, taken addresses, foreign ids.
 
-Each function is a step of `crm-lab test`: it returns what is worth telling, and raises a UserError when a playbook goes
-through, or refuses without the words that tell what to do.
+Each function is a step of `crm-lab test`. It returns a result line, and raises a UserError when a playbook succeeds, or
+fails without the message that says what to do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _refused(done: PlaybookRun, *words: str) -> str:
 
 
 def wrong_token(lab: Lab) -> str:
-    """The API does not know the secret."""
+    """An unknown token secret."""
     wrong = "-e", "vault_proxmox_api_token_secret=00000000-0000-0000-0000-000000000000"
     return _refused(
         run_playbook(lab, "proxmox", *BROKERS, *wrong, log="wrong-token"), "401", "vault_proxmox_api_token_secret"
@@ -32,9 +32,9 @@ def wrong_token(lab: Lab) -> str:
 
 
 def auditor_token(lab: Lab) -> str:
-    """The API's own words have to reach the reader: the playbook can't know which privileges a token has.
+    """The API's own message must be shown: the playbook can't determine a token's privileges.
 
-    The secret is passed by a file of this lab's folder, never on a command line, where every user could read it.
+    The secret is passed in a file of this lab's folder, never on a command line, where every user could read it.
     """
     path = lab.layout.root / "auditor-vars.yml"
     secret = token_secret(lab.layout, AUDITOR_USER)
@@ -48,13 +48,13 @@ def auditor_token(lab: Lab) -> str:
 
 
 def missing_storage(lab: Lab) -> str:
-    """A storage that no node has."""
+    """A storage that exists on no node."""
     done = run_playbook(lab, "proxmox", *BROKERS, "-e", "proxmox_vm_storage=nowhere", log="missing-storage")
     return _refused(done, "proxmox_vm_storage", "nowhere")
 
 
 def address_in_use(lab: Lab) -> str:
-    """Somebody else answers at the address of a machine that is not made yet."""
+    """Another machine has the address of a machine that does not exist yet."""
     name, host = next(iter(lab.topology.hosts.items()))
     with lab.network.occupied(host.address, lab.proxmox.prefix_length):
         done = run_playbook(lab, "proxmox", *BROKERS, log="address-in-use")
@@ -62,7 +62,7 @@ def address_in_use(lab: Lab) -> str:
 
 
 def too_few_brokers(lab: Lab) -> str:
-    """More replicas than the inventory has brokers; told before anything is installed."""
+    """More replicas than the inventory has brokers; refused before anything is installed."""
     replicas = len(lab.topology.kafka.brokers) + 1
     done = run_playbook(
         lab, "kafka", "--tags", "kafka", "-e", f"kafka_broker_replication_factor={replicas}", log="too-few-brokers"
@@ -71,13 +71,13 @@ def too_few_brokers(lab: Lab) -> str:
 
 
 def failing_clone(lab: Lab) -> str:
-    """The first clone ends in an error of the storage; the other machines are made."""
+    """The first clone fails with a storage error; the other machines are created."""
     lab.faults.order("clone", 1)
     return _refused(run_playbook(lab, "proxmox", *BROKERS, *_IMPATIENT, log="failing-clone"), "no space left on device")
 
 
 def failing_start(lab: Lab) -> str:
-    """A machine that does not boot within the time it gets."""
+    """A machine that does not boot in time."""
     lab.faults.order("start", 1)
     return _refused(run_playbook(lab, "proxmox", *BROKERS, *_IMPATIENT, log="failing-start"), "got timeout")
 
@@ -86,7 +86,7 @@ def changed_broker_id(lab: Lab) -> str:
     """A broker's log dirs belong to its id; the role has to refuse before it writes anything."""
     name = last_broker(lab)
     was = lab.topology.kafka.brokers[-1].id
-    # A second inventory, as somebody's edit of the first would be: `-e` would change every broker's id.
+    # A second inventory, like an edit of the first: `-e` would change every broker's id.
     inventory = lab.layout.root / "changed-broker-id.yml"
     inventory.write_text(f"kafka: {{hosts: {{{name}: {{kafka_broker_id: {_FOREIGN_ID}}}}}}}\n", encoding="utf-8")
     try:
@@ -99,7 +99,7 @@ def changed_broker_id(lab: Lab) -> str:
 
 
 def teardown_unlimited(lab: Lab) -> str:
-    """Deleting everything by leaving something out must not be possible."""
+    """Omitting an option must not delete everything."""
     done = run_playbook(lab, "teardown", "-e", "teardown_environment=lab", log="teardown-unlimited")
     return _refused(done, "--limit", "Nothing was deleted")
 

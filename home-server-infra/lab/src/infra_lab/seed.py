@@ -16,7 +16,7 @@ _MAC = re.compile(r"^\w+=([0-9A-Fa-f:]{17})")
 
 @dataclass(frozen=True)
 class Seed:
-    """What a host needs to boot: its name, its first network interface, and the three files by name."""
+    """Boot data of a host: its name, its first network interface, and the three files by name."""
 
     name: str
     address: str
@@ -26,14 +26,14 @@ class Seed:
 
 
 def options(value: str) -> dict[str, str]:
-    """`a=1,b=2` as Proxmox writes options; parts without `=` are left out."""
+    """Proxmox's options `a=1,b=2`; parts without `=` are skipped."""
     return dict(part.split("=", 1) for part in value.split(",") if "=" in part)
 
 
 def render_seed(config: Mapping[str, str], default_user: str) -> Seed:
     """Raises ConfigurationError when the configuration lacks a static address or a network card.
 
-    A real host would boot without a network then, and the playbook would wait for it in vain.
+    A real host would then boot without a network, and the playbook would wait for it until its timeout.
     """
     name = config["name"]
     card = _MAC.match(config.get("net0", ""))

@@ -1,7 +1,6 @@
-"""PostgreSQL with its replica, object store, Redis cluster and Prometheus, spoken to as their clients do.
+"""PostgreSQL with its replica, object store, Redis cluster and Prometheus, checked with their clients.
 
-Each function is a step of `crm-lab test --chain stores`: it returns what is worth telling, and raises a UserError when
-something is not as it must be.
+Each function is a step of `crm-lab test --chain stores`. It returns a result line, and raises a UserError on a failure.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from data_platform_core.access import names, postgres
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.errors import ServiceError
-from data_platform_core.infrastructure import Role, with_role
+from data_platform_core.topology.hosts import Role, with_role
 from infra_lab.lab import Lab
 from infra_lab.private_files import read_vault
 
@@ -28,7 +27,7 @@ _SLOTS = 16384
 
 
 def replica_follows(lab: Lab) -> str:
-    """What the primary commits is read from the replica, which takes no writes itself."""
+    """The replica has the primary's commits and refuses writes."""
     with _postgres(lab, Role.POSTGRES_PRIMARY) as primary, _postgres(lab, Role.POSTGRES_REPLICA) as replica:
         primary.execute("drop table if exists lab_written")
         primary.execute("create table lab_written as select generate_series(1, 1000) as number")
@@ -41,7 +40,7 @@ def replica_follows(lab: Lab) -> str:
         except psycopg.errors.ReadOnlySqlTransaction:
             pass
         else:
-            raise ServiceError("the replica took a write")
+            raise ServiceError("the replica accepted a write")
         primary.execute("drop table lab_written")
         tls = primary.execute("select version from pg_stat_ssl where pid = pg_backend_pid()").fetchone()
     return f"1000 rows followed, a write was refused, {tls[0] if tls else 'no TLS'}"
@@ -84,7 +83,7 @@ def store_keeps_to_its_policies(lab: Lab) -> str:
 
 
 def redis_is_one_cluster(lab: Lab) -> str:
-    """All slots are served, and nobody comes in without the password."""
+    """All slots are served, and clients without the password are refused."""
     hosts = with_role(lab.topology.hosts, Role.REDIS)
     password = read_vault(lab.layout)["vault_redis_password"]
     for host in hosts.values():
@@ -114,7 +113,7 @@ def _redis(lab: Lab, address: str, password: str | None = None) -> redis.Redis:
 
 
 def _refused(stranger: redis.Redis, address: str) -> None:
-    """Raises ServiceError when a client without a password is answered."""
+    """Raises ServiceError if a client without a password gets an answer."""
     try:
         stranger.ping()
     except redis.AuthenticationError:

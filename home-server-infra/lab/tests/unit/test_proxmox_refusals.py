@@ -110,7 +110,7 @@ def test_what_is_not_there_or_taken(api: Api, method: str, path: str, given: dic
     assert (answer.status_code, answer.json()["message"]) == (500, reason)
 
 
-def test_an_unknown_call_says_so(api: Api) -> None:
+def test_an_unknown_call_is_refused(api: Api) -> None:
     answer = api.ask("GET", "/cluster/ha/groups")
     assert (answer.status_code, answer.json()["message"]) == (501, "Method 'GET /cluster/ha/groups' not implemented")
 

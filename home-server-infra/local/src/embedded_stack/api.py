@@ -1,6 +1,6 @@
-"""The stack as functions: what `make up`, `make down` and the tests' fixture call.
+"""The stack as functions, called by `make up`, `make down` and the tests' fixture.
 
-Everything raises ServiceError (exit code 3) naming the thing and what to do.
+All functions raise ServiceError (exit code 3) naming the thing and what to do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from embedded_stack.supervision import STOPPED, ProcessInfo, Supervisor, end_str
 
 
 class PreflightError(ServiceError):
-    """What keeps the stack from starting, each problem a line in `problems`."""
+    """Reasons why the stack can't start, one line each in `problems`."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -64,9 +64,9 @@ def up(
     profiles: Sequence[str] = (),
     room_for: Sequence[str] = (),
 ) -> Topology:
-    """Bring the environment's services up, wait until each is healthy, set up accounts, topics, schemas and tables.
+    """Start the environment's services, wait until each is healthy, set up accounts, topics, schemas and tables.
 
-    Repeatable: what is there stays. `profiles` starts the services of these profiles too. `room_for` names services
+    Repeatable: existing data is kept. `profiles` also starts the services of these profiles. `room_for` names services
     that are started later: the preflight counts their memory and ports. `platform=False` leaves the services without
     topics, schemas and tables. Raises ConfigurationError for an unknown profile, PreflightError for lack of room.
     """
@@ -95,12 +95,12 @@ def _bring_services_up(
     else:
         environment = layout.topology.environment
         raise ServiceError(
-            f"stack {environment} runs with another configuration than topology and code say now; "
+            f"stack {environment} runs with a configuration that differs from topology and code; "
             f"`make down up ENV={environment}`"
         )
     accounts = _prepare_folders(layout)
     if fresh:
-        # The supervisor looks the account up when it reads its configuration.
+        # The supervisor resolves the account when it reads its configuration.
         for note in postgres_server.ensure_user():
             progress("postgres", note)
         layout.versions.write_text(json.dumps(preflight.pinned_versions()) + "\n", encoding="utf-8")
@@ -108,7 +108,7 @@ def _bring_services_up(
     try:
         start_all(layout, supervisor, wanted, accounts, progress)
     except BaseException:
-        if fresh:  # nothing half-started stays behind
+        if fresh:  # leave nothing half-started
             supervisor.shutdown()
         raise
 
@@ -140,8 +140,8 @@ def clean(environment: str) -> None:
 def start(environment: str, name: str, settings: Mapping[str, str] | None = None) -> None:
     """Start one service, such as `streaming`, and wait until it is healthy. Repeatable.
 
-    `settings`: variables of a run, which win over the service's own until it is started without them. A service that
-    runs under other settings is started again. Raises ConfigurationError for a setting that does not exist or a service
+    `settings`: variables of a run, which override the service's own until it is started without them. A service that
+    runs under other settings is restarted. Raises ConfigurationError for a setting that does not exist or a service
     that takes none, PreflightError for lack of memory or a taken port.
     """
     layout, supervisor, service = _running_service(environment, name)
@@ -154,7 +154,7 @@ def start(environment: str, name: str, settings: Mapping[str, str] | None = None
 
 
 def end_run(environment: str, name: str) -> None:
-    """Remove a run's settings of a service. The process that runs keeps them; its next start is a plain one."""
+    """Remove a run's settings of a service. A running process keeps them; its next start is a plain one."""
     _put_in_force(_named(Layout(load_topology(environment)), name), {})
 
 
@@ -170,7 +170,7 @@ def _put_in_force(service: Service, settings: Mapping[str, str]) -> bool:
 
 
 def _require_room(supervisor: Supervisor, wanted: Sequence[Service]) -> None:
-    """Raises PreflightError when those of the services that are stopped can't be started."""
+    """Raises PreflightError when the stopped ones among the services can't be started."""
     known = supervisor.processes()
     if found := preflight.no_room([service for service in wanted if known[service.name].state == STOPPED]):
         raise PreflightError(found)
@@ -212,7 +212,7 @@ def kill(environment: str, service: str, signal: int = signals.SIGKILL, *, group
 
 
 def status(environment: str) -> list[ServiceStatus]:
-    """The state of every service, asked in parallel."""
+    """The state of every service, checked in parallel."""
     layout = Layout(load_topology(environment))
     known = Supervisor(layout).processes()
     wanted = services(layout)
@@ -236,7 +236,7 @@ def _status_of(layout: Layout, service: Service, process: ProcessInfo | None) ->
 
 
 def _why_down(layout: Layout, service: Service, process: ProcessInfo | None) -> str | None:
-    """Why a service has no process; None when nobody asked it to run."""
+    """The reason why a service has no process; None if it was not started."""
     if process is not None and process.failed_starts:
         return (
             f"{process.failed_starts} failed starts, the next in {process.retry_s} s: "
@@ -255,14 +255,14 @@ def _rss_mb(pid: int) -> float:
 
 
 def _quiet(_service: str, _event: str) -> None:
-    """No progress wanted."""
+    """No-op progress callback."""
 
 
 @contextmanager
 def _only_one(layout: Layout) -> Iterator[None]:
     """Two `up` at the same time would start two supervisors: the second waits for the first."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    # PostgreSQL's own user passes through it; before anything asks where its data can be.
+    # PostgreSQL's own user must traverse it; set before the location of its data is chosen.
     layout.root.chmod(0o755)
     with (layout.root / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

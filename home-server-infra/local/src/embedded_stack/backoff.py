@@ -1,9 +1,9 @@
 """Runs inside supervisord: caps its back-off, and reports which services fail to start.
 
 supervisord waits one second longer after each failed start, without a limit, and gives a service up (FATAL) after
-`startretries`. An outage must end by itself, so here the wait stops growing at MAX_BACKOFF_SECONDS, and the count that
-supervisord compares with `startretries` stops there too: no service becomes FATAL. supervisord loads this module
-through its documented extension point, a section `[rpcinterface:backoff]`; `Supervisor.failed_starts` calls it.
+`startretries`. Recovery from an outage must be automatic, so here the wait is capped at MAX_BACKOFF_SECONDS, and so is
+the count that supervisord compares with `startretries`: no service becomes FATAL. supervisord loads this module through
+its documented extension point, a section `[rpcinterface:backoff]`; `Supervisor.failed_starts` calls it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class BackoffInterface:
         self._due[name] = process.delay
 
     def _on_settled(self, event: Any) -> None:
-        """A service that stays up, or that a person stopped, begins anew."""
+        """Reset the count of a service that stays up or was stopped by hand."""
         event.process.backoff = 0
         self._failed.pop(event.process.config.name, None)
 
 
 def make_interface(_supervisord: Any) -> BackoffInterface:
-    """What the section's `supervisor.rpcinterface_factory` names."""
+    """The section's `supervisor.rpcinterface_factory`."""
     return BackoffInterface()

@@ -1,7 +1,7 @@
-"""From nothing to all healthy: what each service needs on disk, its start, its health, its accounts.
+"""Brings services up: files on disk, start, health, accounts.
 
-No service needs another one to start (clients retry), so all of them come up at once; accounts of a service follow its
-health, and what belongs to the platform (topics, schemas, tables) follows the health of all.
+No service needs another one to start (clients retry), so all of them start in parallel. A service's accounts are
+created once it is healthy. The platform's topics, schemas and tables are created once all are healthy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from embedded_stack.layout import Layout
 from embedded_stack.service import Accounts, Service
 from embedded_stack.supervision import Supervisor
 
-#: Called with (service, what it is doing now) as the stack comes up; the last word is HEALTHY.
+#: Called with (service, current step) as the stack starts; the last step is HEALTHY.
 Progress = Callable[[str, str], None]
 PREPARING, STARTING, HEALTHY = "preparing", "starting", "healthy"
 
@@ -28,10 +28,10 @@ START_TIMEOUT_SECONDS = 600.0
 PLATFORM_TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _LOG_LINES_IN_ERROR = 3
-#: A person who starts a service is told after so many failed starts in a row; the supervisor goes on trying.
+#: `start` fails after this many failed starts in a row; the supervisor keeps trying.
 MAX_FAILED_STARTS = 5
 
-#: Jobs that bring the empty services to what contracts and migrations say. The brokers here have no access rules.
+#: Jobs that set up the empty services from contracts and migrations. The brokers here have no access rules.
 PLATFORM_JOBS = tuple(name for name in SETUP if name != "acls")
 
 
@@ -46,7 +46,7 @@ def start_all(
     accounts: Accounts,
     progress: Progress,
 ) -> None:
-    """Start what does not run, wait for the health of everything. The first failure ends the waiting for the rest."""
+    """Start what does not run and wait until all are healthy. The first failure ends the wait for the others."""
     failed = threading.Event()
 
     def bring_up(service: Service) -> None:
@@ -70,22 +70,22 @@ def start_all(
         running = [pool.submit(bring_up, service) for service in wanted]
         try:
             _raise_first(running)
-        except BaseException:  # an interrupt too: or the pool would wait for every timeout
+        except BaseException:  # also for an interrupt: otherwise the pool would wait for every timeout
             failed.set()
             raise
 
 
 def _raise_first(running: list[Future[None]]) -> None:
-    """The failure that made the others give up."""
+    """The failure that ended the wait for the others."""
     errors = [error for future in running if (error := future.exception()) is not None]
     if errors:
         raise next((error for error in errors if not isinstance(error, _GivenUpError)), errors[0])
 
 
 def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, failed: threading.Event) -> None:
-    """Wait until the service answers; `failed` set by another thread ends the waiting. Raises ServiceError.
+    """Wait until the service is healthy; `failed` set by another thread ends the wait. Raises ServiceError.
 
-    One whose answer changes is at work: the streaming driver may read a long window back.
+    A service whose answer changes is making progress: the streaming driver may be reading a long window.
     """
     deadline, last = time.monotonic() + START_TIMEOUT_SECONDS, None
     while (problem := service.healthy()) is not None:
@@ -104,14 +104,14 @@ def wait_healthy(layout: Layout, supervisor: Supervisor, service: Service, faile
 
 
 def log_tail(layout: Layout, service: str, lines: int = _LOG_LINES_IN_ERROR) -> str:
-    """The end of a service's log, on one line, and where the rest is."""
+    """The end of a service's log on one line, with the log's path."""
     path = layout.logs / f"{service}.log"
     found = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return f"{' / '.join(line.strip() for line in found[-lines:])} (see {path})"
 
 
 def apply_platform(environment: str, progress: Progress) -> None:
-    """Topics, schemas and tables, by the jobs that own them, side by side. Raises ServiceError with their words."""
+    """Run the jobs for topics, schemas and tables in parallel. Raises ServiceError with their output."""
     with ThreadPoolExecutor(len(PLATFORM_JOBS)) as pool:
         _raise_first([pool.submit(_platform_job, environment, name, progress) for name in PLATFORM_JOBS])
 

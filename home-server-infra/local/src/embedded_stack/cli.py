@@ -32,7 +32,7 @@ LOG_LINES = 200
 @app.command()
 def up(
     env: Environment = "local",
-    more: Annotated[str, typer.Option("--with", help="Profiles to start besides core and monitoring, by commas.")] = "",
+    more: Annotated[str, typer.Option("--with", help="More profiles to start, comma-separated.")] = "",
 ) -> None:
     """Start the services, wait until all are healthy, then apply accounts, topics, schemas and migrations."""
     began = time.monotonic()
@@ -49,7 +49,7 @@ def up(
 
 @app.command()
 def start(service: Service, env: Environment = "local") -> None:
-    """Start one service that `up` leaves alone, such as `streaming`, and wait until it is healthy."""
+    """Start one service that `up` does not start, such as `streaming`, and wait until it is healthy."""
     with _console.status(f"starting {service}"):
         api.start(env, service)
     _console.print(f"{service} runs")
@@ -65,7 +65,7 @@ def stop(service: Service, env: Environment = "local") -> None:
 
 @app.command()
 def down(env: Environment = "local") -> None:
-    """Stop every service. Data stays."""
+    """Stop every service. Data is kept."""
     began = time.monotonic()
     with _console.status(f"stopping stack {env}"):
         api.down(env)
@@ -93,7 +93,7 @@ def status(env: Environment = "local") -> None:
 def logs(
     env: Environment = "local",
     service: Annotated[str | None, typer.Option(help="Only this service; default: all.")] = None,
-    follow: Annotated[bool, typer.Option(help="Go on until interrupted.")] = sys.stdout.isatty(),
+    follow: Annotated[bool, typer.Option(help="Follow until interrupted.")] = sys.stdout.isatty(),
 ) -> None:
     """Show the end of the services' logs."""
     layout = Layout(load_topology(env))
@@ -108,7 +108,7 @@ def logs(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context, env: Environment = "local") -> None:
-    """Open psql on the warehouse as the reader; other options go to psql."""
+    """Open psql on the warehouse as the reader; other options are passed to psql."""
     layout = Layout(load_topology(env))
     if shutil.which("psql") is None:
         raise ServiceError("tool psql is missing; `make setup` installs postgresql-client")
@@ -130,12 +130,12 @@ def clean(env: Environment = "local") -> None:
 
 @app.command()
 def alerts(env: Environment = "local") -> None:
-    """Show which alerts fire, and what the alert sink took last."""
+    """Show firing alerts and the last messages of the alert sink."""
     from embedded_stack.monitoring import report
 
     report.show(load_topology(env), _console)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

@@ -1,6 +1,6 @@
-"""Accounts and their secrets: made once per environment, `<data_path>/secrets/<account>.env`, mode 0600, folder 0700.
+"""Accounts and secrets, created once per environment: `<data_path>/secrets/<account>.env`, mode 0600, folder 0700.
 
-The names inside are those that settings.py reads, so that a service's file is its environment.
+The files use settings.py's variable names, so that a service's file is its environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data_platform_core.access.names import STACK, access_key, role
 from data_platform_core.errors import ServiceError
 from data_platform_core.secret_files import new_secret, write_secret
 
-#: PostgreSQL's own name for the account that initdb makes.
+#: PostgreSQL's name of the account that initdb creates.
 _SUPERUSER = "postgres"
 
 ACCESS_KEY = "CRM_OBJECT_STORE__ACCESS_KEY"
@@ -45,19 +45,19 @@ class Account:
     def _pair(self, first: str, second: str) -> tuple[str, str]:
         for name in (first, second):
             if not self.values.get(name):
-                raise ServiceError(f"credentials of {self.name} lack {name}; `make clean` and `make up` make them anew")
+                raise ServiceError(f"credentials of {self.name} lack {name}; `make clean` and `make up` recreate them")
         return self.values[first], self.values[second]
 
 
 def ensure_accounts(folder: Path) -> dict[str, Account]:
-    """The accounts of an environment by service name; what a file lacks is added, what it holds stays."""
+    """The accounts of an environment by service name; missing entries of a file are added, existing ones kept."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     matrix = load_matrix()
     names = sorted({*matrix.object_store, *matrix.postgres, STACK})
     for name in names:
         path = folder / f"{name}.env"
-        # A Kafka that asks for passwords has its own there, which a playbook wrote.
+        # For a Kafka with passwords a playbook wrote the file.
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
         new = {key: value for key, value in _new_values(name).items() if key not in _values(path)}
         if new or not there:
@@ -75,7 +75,7 @@ def read_account(folder: Path, name: str) -> Account:
 
 
 def _values(path: Path) -> dict[str, str]:
-    """What a file holds, read as the settings read it; empty without the file."""
+    """The content of a file, parsed like the settings; empty without the file."""
     found = dotenv_values(path, interpolate=False, encoding="utf-8")
     return {name: value for name, value in found.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Health checks. Each returns None when the service answers as it should, else the reason in a few words."""
+"""Health checks. Each returns None if the service is healthy, otherwise the reason in a few words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 from data_platform_core.topology import Broker, Postgres
 
-#: Seconds that one question may take: a service that needs longer is not healthy on loopback.
+#: Timeout of one check, seconds: a service that needs longer is not healthy on loopback.
 PROBE_SECONDS = 2.0
 
 
@@ -20,7 +20,7 @@ def http_ok(url: str) -> str | None:
 
 
 def reports_ok(url: str) -> str | None:
-    """A GET answered with 200; else the page says why not."""
+    """A GET answered with 200; otherwise the page has the reason."""
     try:
         response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
@@ -29,9 +29,9 @@ def reports_ok(url: str) -> str | None:
 
 
 def http_says(url: str, line: str) -> str | None:
-    """A GET answered with 200 and a page that has `line`, a whole one unless it is empty."""
+    """A GET answered with 200 and a page with the line `line`, if it is not empty."""
     try:
-        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)  # loopback: never by a proxy
+        response = httpx.get(url, timeout=PROBE_SECONDS, trust_env=False)  # loopback: never through a proxy
     except httpx.HTTPError as error:
         return type(error).__name__
     if response.status_code != httpx.codes.OK:
@@ -40,7 +40,7 @@ def http_says(url: str, line: str) -> str | None:
 
 
 def streaming_driver(address: str) -> str | None:
-    """The driver says that every query runs, that none hangs, and that it waits for no service."""
+    """The driver reports that every query runs, that none hangs, and that it waits for no service."""
     try:
         response = httpx.get(f"http://{address}/metrics", timeout=PROBE_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
@@ -51,7 +51,7 @@ def streaming_driver(address: str) -> str | None:
 
 
 def kafka_broker(broker: Broker) -> str | None:
-    """The broker answers a metadata request and counts itself a member of the cluster."""
+    """The broker answers a metadata request and is a member of the cluster."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -68,7 +68,7 @@ def kafka_broker(broker: Broker) -> str | None:
 
 
 def postgres_answers(postgres: Postgres) -> str | None:
-    """The server takes connections: it offers to authenticate a start-up packet (no credentials needed)."""
+    """The server accepts connections: it answers a start-up packet with a request to authenticate."""
     body = struct.pack("!i", 196608) + b"user\0health\0database\0postgres\0\0"
     try:
         with socket.create_connection((postgres.host, postgres.port), PROBE_SECONDS) as connection:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.topology import Broker, Kafka
+from data_platform_core.topology import Broker, Endpoint, Kafka
 from embedded_stack.layout import LOGGING_CONFIG, Layout, java, kafka_jars
 
 #: Internal topics: enough to spread over three brokers, few enough to start fast (defaults are 50).
@@ -19,16 +19,23 @@ def kafka_name(broker: Broker) -> str:
     return f"kafka-{broker.id}"
 
 
-def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
-    """server.properties of one node."""
+def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path, for_pods: Endpoint | None = None) -> str:
+    """server.properties of one node; `for_pods` is one more listener, whose clients are told an address of their own.
+
+    Brokers speak to each other by the first, whose security `inter.broker.listener.name` takes over by default.
+    """
+    listeners = {"PLAINTEXT": broker, "PODS": for_pods} if for_pods else {"PLAINTEXT": broker}
     voters = ",".join(f"{node.id}@{node.controller.address}" for node in kafka.brokers)
     properties = {
         "process.roles": "broker,controller",
         "node.id": broker.id,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{broker.listen},CONTROLLER://{broker.controller.listen}",
-        "advertised.listeners": f"PLAINTEXT://{broker.address}",
+        "listeners": ",".join(
+            f"{name}://{at.listen}" for name, at in {**listeners, "CONTROLLER": broker.controller}.items()
+        ),
+        "advertised.listeners": ",".join(f"{name}://{at.address}" for name, at in listeners.items()),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*listeners, "CONTROLLER")),
         "log.dirs": log_dir,
         "default.replication.factor": kafka.replication_factor,
         "min.insync.replicas": kafka.min_insync_replicas,
@@ -49,7 +56,7 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
-        # All brokers stop together: handing leadership over needs a quorum that the last one no longer has, and it
+        # All brokers stop together: transferring leadership needs a quorum that the last one no longer has, and it
         # would wait for it until it is killed. Without it the whole cluster stops cleanly in 8 s (measured: 28 s).
         "controlled.shutdown.enable": "false",
         # A dead broker's partitions move within seconds (default 9 s).
@@ -59,18 +66,20 @@ def broker_properties(kafka: Kafka, broker: Broker, log_dir: Path) -> str:
 
 
 def java_property(value: str) -> str:
-    """A value as it stands in a properties file, which Java reads as Latin-1: all but plain ASCII is escaped."""
+    """A value for a properties file, which Java reads as Latin-1: everything except ASCII is escaped."""
     utf16 = value.encode("utf-16-be")
     units = [int.from_bytes(utf16[at : at + 2]) for at in range(0, len(utf16), 2)]
     return "".join(chr(unit) if 0x20 < unit < 0x7F and unit != ord("\\") else f"\\u{unit:04x}" for unit in units)
 
 
 def prepare_broker(layout: Layout, broker: Broker) -> None:
-    """Write the configuration, and format the log directory when it is new."""
+    """Write the configuration, and format a new log directory."""
     kafka = layout.topology.kafka
     log_dir = layout.kafka_data(broker.id)
     config = layout.config / f"{kafka_name(broker)}.properties"
-    config.write_text(broker_properties(kafka, broker, log_dir), encoding="ascii")
+    config.write_text(
+        broker_properties(kafka, broker, log_dir, layout.topology.pods_listener(broker)), encoding="ascii"
+    )
     if (log_dir / "meta.properties").is_file():
         return
     command = [java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]

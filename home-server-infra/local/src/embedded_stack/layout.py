@@ -1,7 +1,7 @@
-"""Where the embedded stack keeps its files, for one environment: below the state folder, `.local/` by default.
+"""Paths of the embedded stack's files for one environment: below the state folder, `.local/` by default.
 
-One exception: PostgreSQL refuses to run as root, so under root it runs as a user of its own. When that user can't reach
-the checkout (a clone below `/root`), its program and data lie in `FALLBACK_ROOT` instead.
+One exception: PostgreSQL refuses to run as root, so under root it runs as a separate user. If that user can't reach
+the checkout (a clone below `/root`), its program and data are in `FALLBACK_ROOT` instead.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from data_platform_core.topology import Topology
 
 FALLBACK_ROOT = Path("/var/lib/crm-data-platform")
 POSTGRES_USER = "crm-postgres"
-#: Unix socket paths are cut at 108 bytes by the kernel.
+#: The kernel truncates Unix socket paths at 108 bytes.
 MAX_SOCKET_PATH = 100
 MINIO_BINARY = INSTALLED_DIR / "bin" / "minio"
 ALERTMANAGER_BINARY = INSTALLED_DIR / "bin" / "alertmanager"
 AMTOOL_BINARY = INSTALLED_DIR / "bin" / "amtool"
-#: Rules, routes and what the exporters ask.
+#: Rules, routes and the exporters' queries.
 MONITORING_DIR = REPOSITORY_ROOT / "home-server-infra" / "monitoring"
 LOGGING_CONFIG = Path(__file__).parent / "log4j2.properties"
 POSTGRES_PROGRAM = INSTALLED_DIR / "postgres"
@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def versions(self) -> Path:
-        """Versions that wrote the data, checked before newer or older programs touch it."""
+        """Versions that wrote the data, checked before other versions open it."""
         return self.root / "versions.json"
 
     @property
@@ -84,7 +84,7 @@ class Layout:
 
     @property
     def spark_work(self) -> Path:
-        """What executors of the standalone cluster write: their logs, by application."""
+        """Logs of the standalone cluster's executors, by application."""
         return self.root / "spark-work"
 
     @property
@@ -127,7 +127,7 @@ class Layout:
 
     @property
     def alerts(self) -> Path:
-        """What the alert sink took, a JSON object per line."""
+        """Messages of the alert sink, one JSON object per line."""
         return self.root / "alerts.jsonl"
 
     @property
@@ -136,7 +136,7 @@ class Layout:
         fallback = self._fallback / self.topology.environment
         if not needs_postgres_user():
             return self.root
-        if (fallback / "postgres").exists():  # data stays where it is, whatever becomes of the folders' modes
+        if (fallback / "postgres").exists():  # existing data is not moved, even if the folders' modes change
             return fallback
         reachable = reachable_by_others(self.root) and reachable_by_others(POSTGRES_PROGRAM / "bin")
         return self.root if reachable else fallback
@@ -154,12 +154,12 @@ class Layout:
 
     @property
     def _fallback(self) -> Path:
-        # The checkout's, unless its state lies elsewhere: two state folders never share data.
+        # Unique per checkout or state folder: two state folders never share data.
         return FALLBACK_ROOT / _digest(REPOSITORY_ROOT if STATE_DIR == INSTALLED_DIR else STATE_DIR)
 
     @property
     def marker(self) -> str:
-        """Value of MARKER_VARIABLE in every process of this stack, by which stray ones are found again."""
+        """Value of MARKER_VARIABLE in every process of this stack, by which stray ones are found."""
         return str(self.root)
 
 
@@ -168,17 +168,17 @@ MARKER_VARIABLE = "EMBEDDED_STACK_DATA"
 
 
 def needs_postgres_user() -> bool:
-    """PostgreSQL refuses uid 0."""
+    """Whether the user is root: PostgreSQL refuses uid 0."""
     return os.geteuid() == 0
 
 
 def reachable_by_others(path: Path) -> bool:
-    """Whether each folder from `/` to `path` lets other users pass through."""
+    """Whether other users can traverse each folder from `/` to `path`."""
     return all(part.stat().st_mode & stat.S_IXOTH for part in [path, *path.parents] if part.exists())
 
 
 def java() -> str:
-    """Path of the JVM; the name alone when it is missing, which the preflight reports."""
+    """Path of the JVM; only the name if it is missing, which the preflight reports."""
     return shutil.which("java") or "java"
 
 

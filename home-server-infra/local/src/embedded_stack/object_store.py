@@ -1,4 +1,4 @@
-"""The object store: buckets, and a user per service with a policy that allows what its service does, nothing else."""
+"""The object store: buckets, and a user per service with a policy that allows only what its service needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedded_stack.layout import Layout
 
 
 def prepare_minio(layout: Layout, stack: Account) -> None:
-    """Root credentials as files: MinIO takes them so, and they stay out of its environment."""
+    """Root credentials as files: MinIO reads them, and they stay out of its environment."""
     layout.minio_data.mkdir(mode=0o700, exist_ok=True)
     login = stack.store_login
     write_secret(layout.secrets / "minio-root-user", login[0])
@@ -25,7 +25,7 @@ def prepare_minio(layout: Layout, stack: Account) -> None:
 
 
 def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
-    """Buckets, users and policies as topology and secrets say. Repeating it changes nothing."""
+    """Set up buckets, users and policies from topology and secrets. A second call changes nothing."""
     from minio import Minio, MinioAdmin
     from minio.commonconfig import ENABLED
     from minio.credentials import StaticProvider
@@ -51,7 +51,7 @@ def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
 
 
 def _attach(admin: Any, name: str) -> None:
-    """Policy `name` to user `name`; attaching twice is an error to MinIO, so look first."""
+    """Policy `name` to user `name`; attaching twice is an error in MinIO, so check first."""
     held = json.loads(admin.get_policy_entities([name], [], []))
     mapped = {policy for user in held.get("userMappings") or [] for policy in user.get("policies") or []}
     if name not in mapped:

@@ -1,6 +1,6 @@
 """PostgreSQL: its data directory, and a role with a password per service.
 
-Schemas and grants are not made here: the migrations of `data_platform_core.warehouse` own them.
+Schemas and grants are created by the migrations of `data_platform_core.warehouse`, not here.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 
 
 def prepare_postgres(layout: Layout, stack: Account) -> list[str]:
-    """Make the program folder and the data directory where they are missing.
+    """Create the program folder and the data directory if missing.
 
-    Returns what a person should know about (a folder outside the checkout), a line each.
+    Returns notes for the user (such as a folder outside the checkout), a line each.
     """
     notes = _ensure_fallback(layout) if layout.postgres_home != layout.root else []
     if not (layout.postgres_data / "PG_VERSION").is_file():
@@ -41,7 +41,7 @@ def prepare_postgres(layout: Layout, stack: Account) -> list[str]:
 
 
 def ensure_user() -> list[str]:
-    """The account that PostgreSQL runs as under root. Returns a note when it was made just now."""
+    """Create the account for PostgreSQL under root. Returns a note if it was created now."""
     if not needs_postgres_user():
         return []
     try:
@@ -55,7 +55,7 @@ def ensure_user() -> list[str]:
 
 
 def _ensure_fallback(layout: Layout) -> list[str]:
-    """Program and data where POSTGRES_USER can reach them, for checkouts it can't pass into."""
+    """Program and data where POSTGRES_USER can reach them, for checkouts it can't traverse."""
     program = layout.postgres_program
     layout.postgres_home.mkdir(parents=True, exist_ok=True)
     if (program / "bin" / "postgres").is_file():
@@ -64,11 +64,11 @@ def _ensure_fallback(layout: Layout) -> list[str]:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(POSTGRES_PROGRAM, partial, symlinks=True)
     partial.rename(program)
-    return [f"PostgreSQL's data lies in {layout.postgres_home}: its user can't reach the checkout"]
+    return [f"PostgreSQL's data is in {layout.postgres_home}: its user can't reach the checkout"]
 
 
 def _initialise(layout: Layout, stack: Account) -> None:
-    """initdb into a folder that takes its name when it is complete."""
+    """initdb into a temporary folder that is renamed when complete."""
     partial = layout.postgres_home / "postgres.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
@@ -78,7 +78,7 @@ def _initialise(layout: Layout, stack: Account) -> None:
         password.flush()
         command = [str(layout.postgres_program / "bin" / "initdb"), "-D", str(partial)]
         command += ["--username", login[0], "--pwfile", password.name, "--auth", "scram-sha-256"]
-        # One sort order on every machine, from PostgreSQL itself and not from the system's libraries.
+        # The same sort order on every machine, from PostgreSQL itself instead of the system's libraries.
         command += [
             "--encoding",
             "UTF8",
@@ -117,13 +117,13 @@ def _plain_locale() -> dict[str, str]:
 
 
 def apply_accounts(topology: Topology, accounts: Mapping[str, Account]) -> None:
-    """Roles, their passwords and the database, as the secrets say. Changes nothing that is so already."""
+    """Set up roles, passwords and the database from the secrets. Idempotent."""
     with _connect(topology, accounts[STACK], "postgres") as connection:
         for name in load_matrix().postgres:
             _apply_role(connection, accounts[name])
         for watcher in postgres.statistics_roles(load_matrix()):
             connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(watcher)))
-        # By default anyone may enter these too; only the stack itself has business there.
+        # By default any role may connect to these too; only the stack itself needs access.
         connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
         _apply_database(connection, topology.postgres.database)
 
@@ -141,7 +141,7 @@ def _apply_database(connection: psycopg.Connection, name: str) -> None:
     owner = sql.Identifier(role(postgres.owner(matrix)))
     if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner))
-    # By default anyone may connect and make temporary tables; a role without a schema of its own needs neither.
+    # By default any role may connect and create temporary tables; a role without its own schema needs neither.
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
     roles = [sql.Identifier(name) for name in postgres.roles(matrix)]
     connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.SQL(", ").join(roles)))

@@ -1,4 +1,4 @@
-"""What must be so before anything starts. Every problem is found and named at once, with what to do about it."""
+"""Checks before anything starts. All problems are reported at once, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ POM = REPOSITORY_ROOT / "home-server-infra" / "local" / "pom.xml"
 #: Brokers and registry are built for it.
 MIN_JAVA = 17
 _MIB = 1024 * 1024
-#: Services that are named when memory is short.
+#: Number of services named when memory is short.
 _LARGEST = 3
-#: What can't be escaped, and for whom.
+#: Characters that can't be escaped, and why.
 _NOT_IN_PATHS = {
     ":": "which separates entries of Java's class path",
     "=": "which separates a Java agent from its options",
@@ -53,7 +53,7 @@ _NOT_IN_PATHS = {
 
 
 def problems(layout: Layout, services: Sequence[Service]) -> list[str]:
-    """Everything that keeps these services from starting on a stack that is down, one line each."""
+    """Reasons why these services can't start on a stack that is down, one line each."""
     return [
         *unusable_paths(REPOSITORY_ROOT, layout.root),
         *missing_tools(),
@@ -64,12 +64,12 @@ def problems(layout: Layout, services: Sequence[Service]) -> list[str]:
 
 
 def no_room(services: Sequence[Service]) -> list[str]:
-    """What keeps these services from starting beside what runs already: memory, and their ports."""
+    """Reasons why these services can't start beside the running ones: memory and ports."""
     return [*short_of_memory(services), *taken_ports(services)]
 
 
 def unusable_paths(*paths: Path) -> list[str]:
-    """Folders whose names some program would read as more than a name."""
+    """Folders with characters that some program would interpret."""
     found = []
     for path in dict.fromkeys(paths):
         if bad := next((part for part in _NOT_IN_PATHS if part in str(path)), None):
@@ -88,7 +88,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def missing_tools() -> list[str]:
-    """Programs that setup should have put there."""
+    """Missing programs of the set-up."""
     found = []
     java = shutil.which("java")
     if java is None:
@@ -114,7 +114,7 @@ def missing_tools() -> list[str]:
 
 
 def java_version(java: str) -> int:
-    """Major version of a JVM; 0 when it does not say."""
+    """Major version of a JVM; 0 if unknown."""
     try:
         output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
@@ -124,7 +124,7 @@ def java_version(java: str) -> int:
 
 
 def short_of_memory(services: Sequence[Service]) -> list[str]:
-    """Less memory available than the services take together."""
+    """A problem if less memory is available than the services need together."""
     available = psutil.virtual_memory().available // _MIB
     needed = sum(service.memory_mb for service in services)
     if available >= needed:
@@ -138,7 +138,7 @@ def short_of_memory(services: Sequence[Service]) -> list[str]:
 
 
 def short_of_disk(requires: Requires, folder: Path) -> list[str]:
-    """Less disk free at `folder` than topology asks for."""
+    """A problem if less disk is free at `folder` than the topology requires."""
     existing = next(part for part in [folder, *folder.parents] if part.exists())
     free = shutil.disk_usage(existing).free // _MIB
     if free >= requires.disk_mb:
@@ -153,7 +153,7 @@ def pinned_versions(pom: Path = POM) -> dict[str, str]:
 
 
 def foreign_data(layout: Layout, programs: dict[str, str]) -> list[str]:
-    """Data that this version's programs can't read, or whose secrets are gone."""
+    """Data that this version's programs can't read, or whose secrets are missing."""
     found = []
     clean = f"`make clean ENV={layout.topology.environment}` deletes it"
     written = json.loads(layout.versions.read_text(encoding="utf-8")) if layout.versions.is_file() else {}
@@ -169,7 +169,7 @@ def foreign_data(layout: Layout, programs: dict[str, str]) -> list[str]:
 
 
 def _readable(name: str, written: str, program: str) -> bool:
-    """Newer programs read older data, but for PostgreSQL, whose major versions don't read each other's."""
+    """Whether newer programs read the data: yes, except PostgreSQL across major versions."""
     old, new = _numbers(written), _numbers(program)
     return old[0] == new[0] if name == "postgres" else old <= new
 
@@ -179,7 +179,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def taken_ports(services: Sequence[Service]) -> list[str]:
-    """Addresses in use, with who wants them and who has them."""
+    """Addresses in use, with the service that needs each and the process that has it."""
     return [
         f"port {endpoint.listen}, wanted by {service.name}, is taken by {port_holder(endpoint)}; "
         "end it, or move the port in home-server-infra/topology"
@@ -191,7 +191,7 @@ def taken_ports(services: Sequence[Service]) -> list[str]:
 
 def _free(endpoint: Endpoint) -> bool:
     with socket.socket() as probe:
-        # As the servers do: a port in TIME_WAIT is free.
+        # Like the servers: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((endpoint.bind, endpoint.port))
@@ -201,7 +201,7 @@ def _free(endpoint: Endpoint) -> bool:
 
 
 def port_holder(endpoint: Endpoint) -> str:
-    """Who listens there, as `pid 123 (name: command)`."""
+    """The listening process, as `pid 123 (name: command)`."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

@@ -1,9 +1,9 @@
-"""Settings of a run: variables on top of a service's own, for as long as the run lasts.
+"""Settings of a run: variables that override a service's own for the duration of the run.
 
-A service that takes them is started as `python -m embedded_stack.run_settings <file> <command>`: the file's variables
-join the environment and the command replaces this process, so that the supervisor controls the service itself. The file
-stays until the next plain start: a service that crashes within a run starts again under the run's settings. Secrets
-stay in their own files, which a run never writes.
+A service that supports them is started as `python -m embedded_stack.run_settings <file> <command>`: the file's
+variables are added to the environment and the command replaces this process, so that the supervisor controls the
+service itself. The file remains until the next plain start: a service that crashes during a run restarts under the
+run's settings. Secrets are in their own files, which a run never writes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from data_platform_core.secret_files import write_secret
 
 
 def under(file: Path, command: Sequence[str]) -> tuple[str, ...]:
-    """The command, started with the settings that `file` holds when it starts."""
+    """The command that starts with the settings of `file` at that time."""
     return (sys.executable, "-m", "embedded_stack.run_settings", str(file), *command)
 
 
 def read(file: Path) -> dict[str, str]:
-    """The variables in force; none without a file."""
+    """The current variables; none without a file."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def keep(file: Path, settings: Mapping[str, str]) -> bool:
-    """Put `settings` in force for the next start; no settings remove the file. Returns whether anything changed."""
+    """Set `settings` for the next start; empty settings remove the file. Returns whether anything changed."""
     if read(file) == settings:
         return False
     if settings:
@@ -39,7 +39,7 @@ def keep(file: Path, settings: Mapping[str, str]) -> bool:
 
 
 def main() -> None:
-    """Replace this process by the command."""
+    """Replace this process with the command."""
     file, *command = sys.argv[1:]
     os.execve(command[0], command, {**os.environ, **read(Path(file))})
 

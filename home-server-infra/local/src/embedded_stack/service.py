@@ -1,4 +1,4 @@
-"""One supervised process: what the supervisor, the preflight, `up` and the health checks need to know of it."""
+"""The definition of a supervised process for the supervisor, the preflight, `up` and the health checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Accounts = Mapping[str, Account]
 
 
 class Profile(StrEnum):
-    """Services that are started together. `up` starts DEFAULT_PROFILES, and others when it is asked to."""
+    """Services that are started together. `up` starts DEFAULT_PROFILES, and others on request."""
 
     CORE = "core"
     MONITORING = "monitoring"
@@ -36,9 +36,9 @@ def _unchanged() -> bool:
 
 @dataclass(frozen=True)
 class Service:
-    """One supervised process. `healthy` returns None, or the reason why not in a few words.
+    """One supervised process. `healthy` returns None, or the problem in a few words.
 
-    `memory_mb` is the resident memory to plan with, children included: what the process takes at its usual most.
+    `memory_mb` is the resident memory to plan with, including children: the usual peak.
     """
 
     name: str
@@ -48,22 +48,22 @@ class Service:
     healthy: Callable[[], str | None]
     memory_mb: int
     stop_seconds: int
-    #: One that ends sooner has failed to start: the supervisor waits before the next start, longer each time.
+    #: A process that ends sooner has failed to start: the supervisor waits longer before each next start.
     start_seconds: int = 2
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     stop_signal: str = "TERM"
-    #: False for a parent that looks after its children itself.
+    #: False for a parent that stops its children itself.
     stop_group: bool = True
-    #: True for what `start` starts and `up` leaves alone, whatever its profile.
+    #: True for a service that only `start` starts, not `up`, regardless of its profile.
     on_demand: bool = False
-    #: Writes what the process needs on disk before each start. May return notes for the person watching.
+    #: Writes the process's files before each start. May return notes for the user.
     prepare: Callable[[Accounts], Sequence[str] | None] = _nothing
-    #: Makes the platform's accounts in the running service. Repeatable.
+    #: Creates the platform's accounts in the running service. Repeatable.
     provision: Callable[[Accounts], None] = _nothing
-    #: Writes the running process's configuration anew; True when it must read it again.
+    #: Rewrites the running process's configuration; True if the process must reload it.
     refresh: Callable[[], bool] = _unchanged
-    #: File of a run's settings that `command` reads at its start; None for a service that takes none.
+    #: File of a run's settings that `command` reads at its start; None for a service without them.
     run_settings: Path | None = None
 
     @property
@@ -72,5 +72,5 @@ class Service:
 
     @property
     def optional(self) -> bool:
-        """Whether nothing is wrong when it was never started."""
+        """Whether not running is normal."""
         return self.on_demand or self.profile not in DEFAULT_PROFILES

@@ -1,4 +1,4 @@
-"""What runs: each service's command, addresses, and how one asks whether it is healthy."""
+"""The services: command, addresses and health check of each."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from embedded_stack.spark_cluster import cluster_services
 
 MINIO = "minio"
 
-#: Seconds that a service gets to stop before it is killed; all of them stop at once.
+#: Seconds until a stopping service is killed; all of them stop in parallel.
 STOP_SECONDS = {"kafka": 20, "registry": 10, MINIO: 10, "postgres": 20, STREAMING: int(STOP_GRACE_S) + 10}
 
-#: Resident memory of a JVM beside its heap: class data, code, threads, and Kafka's buffers.
+#: Resident memory of a JVM besides its heap: class data, code, threads, and Kafka's buffers.
 BESIDE_HEAP_MB = {"kafka": 150, "registry": 100}
-#: MinIO's garbage collector keeps below it; idle it takes half.
+#: Limit of MinIO's garbage collector; idle it uses half.
 MINIO_MEMORY_MB = 768
 POSTGRES_MEMORY_MB = 256
 #: The driver's JVM with its default heap, and its Python with the keys of the deduplication windows.
 DRIVER_MEMORY_MB = 3072
 
-#: A driver refuses a wrong password after 5 s and a wrong checkpoint after 20-40 s: its next start must wait then, too.
+#: A driver refuses a wrong password after 5 s and a wrong checkpoint after 20-40 s: the back-off must apply too.
 DRIVER_START_SECONDS = 60
 
 
 def services(layout: Layout) -> tuple[Service, ...]:
-    """Every service of the environment that is on this machine, in the order in which people think of them.
+    """Every service of the environment on this machine, in display order.
 
-    What a topology puts on another machine's address is Ansible's, not the stack's: it is left out. Raises
-    ConfigurationError when nothing is left.
+    Services at other machines' addresses are built by Ansible and omitted here. Raises ConfigurationError when none is
+    left.
     """
     brokers = tuple(_broker(layout, broker) for broker in layout.topology.kafka.brokers)
     every = (
@@ -71,9 +71,9 @@ def services(layout: Layout) -> tuple[Service, ...]:
 
 
 def started_by_up(layout: Layout, more: Iterable[str] = ()) -> tuple[Service, ...]:
-    """The services that `up` starts: those of the default profiles, and of the profiles that `more` names.
+    """The services that `up` starts: those of the default profiles and of the profiles `more`.
 
-    Raises ConfigurationError for a name that is no profile, and for a profile that has no service here.
+    Raises ConfigurationError for an unknown profile, and for a profile without services here.
     """
     known = services(layout)
     wanted = DEFAULT_PROFILES | {_profile(name, known, layout) for name in more}
@@ -99,7 +99,7 @@ def _marked(layout: Layout, **more: str) -> dict[str, str]:
 
 def _broker(layout: Layout, broker: Broker) -> Service:
     config = layout.config / f"{kafka_name(broker)}.properties"
-    kafka = layout.topology.kafka
+    kafka, for_pods = layout.topology.kafka, layout.topology.pods_listener(broker)
     return Service(
         name=kafka_name(broker),
         profile=Profile.CORE,
@@ -116,7 +116,7 @@ def _broker(layout: Layout, broker: Broker) -> Service:
             "kafka.Kafka",
             str(config),
         ),
-        endpoints=(broker, broker.controller, broker.metrics),
+        endpoints=(broker, broker.controller, broker.metrics, *([for_pods] if for_pods else [])),
         healthy=lambda: health.kafka_broker(broker),
         memory_mb=kafka.heap_mb + BESIDE_HEAP_MB["kafka"],
         stop_seconds=STOP_SECONDS["kafka"],
@@ -127,7 +127,7 @@ def _broker(layout: Layout, broker: Broker) -> Service:
 
 def _registry(layout: Layout) -> Service:
     registry = layout.topology.schema_registry
-    # WRITE_DELAY=0: what was acknowledged is on disk, so that kill -9 loses no schema.
+    # WRITE_DELAY=0: acknowledged writes are on disk, so that kill -9 loses no schema.
     database = f"jdbc:h2:file:{layout.registry_data / 'registry'};WRITE_DELAY=0;DB_CLOSE_ON_EXIT=FALSE"
     jar = next(iter(sorted(registry_jars().glob("*-runner.jar"))), registry_jars() / "runner.jar")
     return Service(
@@ -137,7 +137,7 @@ def _registry(layout: Layout) -> Service:
             java(),
             f"-Xmx{registry.heap_mb}m",
             "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",  # up sooner; a few requests a minute never repay the second compiler
+            "-XX:TieredStopAtLevel=1",  # faster start; at a few requests a minute the C2 compiler never pays off
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dquarkus.http.host={registry.bind}",
             "-Dquarkus.log.file.enable=false",
@@ -198,7 +198,7 @@ def _postgres(layout: Layout) -> Service:
     options = {
         "listen_addresses": postgres.bind,
         "port": str(postgres.port),
-        "unix_socket_directories": "",  # TCP with scram only: nothing to guess about who may use a socket
+        "unix_socket_directories": "",  # TCP with scram only: no access through a socket
         "max_connections": "60",
         "timezone": "UTC",
         "log_timezone": "UTC",

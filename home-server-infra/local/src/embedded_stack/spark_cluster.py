@@ -1,7 +1,7 @@
 """A Spark standalone cluster as services: one master and small workers, started on demand.
 
-Master, workers, driver and executors prove to each other that they know one secret: without it any user of the machine
-could have our account run their code.
+Master, workers, driver and executors authenticate with a shared secret. Without it, any user of the machine could run
+code under our account.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def worker_name(worker: SparkWorker) -> str:
 
 
 def cluster_services(layout: Layout) -> tuple[Service, ...]:
-    """The master, then its workers; none where the topology has no cluster."""
+    """The master, then its workers; empty if the topology has no cluster."""
     spark = layout.topology.spark
     if spark is None:
         return ()
@@ -96,7 +96,7 @@ def _daemon(
 
 
 def spark_home() -> Path:
-    """Where pyspark carries Spark's programs."""
+    """The folder of Spark's programs in pyspark."""
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
         raise ServiceError("pyspark is not installed; `make setup`")
@@ -111,5 +111,5 @@ def prepare_cluster(layout: Layout) -> None:
 
 
 def cluster_properties(layout: Layout) -> Path:
-    """What every party of the cluster reads at its start; no command line shows it."""
+    """Properties that every process of the cluster reads at its start; not visible on a command line."""
     return layout.secrets / "spark-cluster.properties"

@@ -1,4 +1,4 @@
-"""The supervisor: its configuration, its life, and remote control over a unix socket only its owner can open."""
+"""The supervisor: configuration, start, stop, and remote control over a unix socket that only its owner can open."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from embedded_stack.service import Service
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
 DAEMON_START_SECONDS = 10.0
-#: All services stop at once; above the longest of their own limits.
+#: All services stop in parallel; above the longest of their own limits.
 DAEMON_STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-#: supervisord's state of a service that was never started, or was stopped by a person.
+#: supervisord's state of a service that was never started, or was stopped by hand.
 STOPPED = "STOPPED"
 
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """What the supervisor knows of a service. `uptime` in seconds; `pid` 0 when it does not run.
+    """The supervisor's state of a service. `uptime` in seconds; `pid` 0 if it does not run.
 
     `failed_starts` in a row, since it last ran or was stopped; the next one is due in `retry_s` seconds.
     """
@@ -43,7 +43,7 @@ class ProcessInfo:
 
 
 def render_config(layout: Layout, services: tuple[Service, ...]) -> str:
-    """supervisord.conf. Holds paths and addresses, no secrets."""
+    """The text of supervisord.conf. Contains paths and addresses, no secrets."""
     head = f"""\
 ; Written by `make up`; changes here are lost.
 [supervisord]
@@ -113,7 +113,7 @@ class Supervisor:
     def _namespaces(self) -> Any:
         from supervisor.xmlrpc import SupervisorTransport
 
-        # A connection of its own per call: calls come from several threads.
+        # A new connection per call: calls come from several threads.
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._layout.supervisor_socket}")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
 
@@ -125,7 +125,7 @@ class Supervisor:
             return False
 
     def launch(self, services: tuple[Service, ...]) -> None:
-        """Write the configuration and start the daemon. Services are started one by one with `start`."""
+        """Write the configuration and start the daemon. Services are started individually with `start`."""
         layout = self._layout
         layout.supervisord_conf.write_text(render_config(layout, services), encoding="utf-8")
         layout.supervisor_socket.unlink(missing_ok=True)
@@ -137,9 +137,9 @@ class Supervisor:
             cwd="/",
         )
         if done.returncode != 0:
-            # Its last line only points to its help.
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-            raise ServiceError(f"supervisord refused {layout.supervisord_conf}: {said[0]}")
+            # The last line only refers to its help.
+            printed = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+            raise ServiceError(f"supervisord refused {layout.supervisord_conf}: {printed[0]}")
         if not ask_until(bool, self.running, within_s=DAEMON_START_SECONDS, every_s=_POLL_SECONDS):
             raise ServiceError(f"supervisord did not answer within {DAEMON_START_SECONDS:.0f} s; see {layout.logs}")
 
@@ -160,7 +160,7 @@ class Supervisor:
         }
 
     def start(self, name: str) -> None:
-        """Ask for the service to run, at once when it waits for its next start; no error when it runs."""
+        """Start the service, at once if it waits for its next start; no error if it runs."""
         if (known := self.processes().get(name)) is not None and known.state == "BACKOFF":
             self.stop(name)
         try:
@@ -185,7 +185,7 @@ class Supervisor:
             raise ServiceError(f"service {name} could not be reloaded: {fault.faultString}") from None
 
     def shutdown(self) -> None:
-        """Stop every service, then the daemon, then whatever is left of either."""
+        """Stop every service, then the daemon, then any remaining processes."""
         daemon = self._daemon()
         if self.running():
             self._rpc.shutdown()
@@ -206,7 +206,7 @@ class Supervisor:
 
 
 def strays(layout: Layout) -> list[psutil.Process]:
-    """Processes of this stack, found by the mark in their environment, whoever their parent is now."""
+    """Processes of this stack, found by the mark in their environment, regardless of their parent."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -218,7 +218,7 @@ def strays(layout: Layout) -> list[psutil.Process]:
 
 
 def end_strays(layout: Layout) -> int:
-    """End what a killed supervisor left behind; returns how many there were."""
+    """End the processes that a killed supervisor left behind; returns their number."""
     left = strays(layout)
     for process in left:
         process.terminate()

@@ -124,7 +124,7 @@ def test_batch_and_accounting_read_the_lake_and_can_not_write_it(running_stack: 
     writer.remove_object(lake, "readable")
 
 
-def test_postgresql_lets_nobody_in_without_the_right_password(running_stack: Topology) -> None:
+def test_postgresql_refuses_a_wrong_password(running_stack: Topology) -> None:
     postgres = running_stack.postgres
     for user in ("crm_reader", "postgres"):
         with pytest.raises(psycopg.OperationalError, match="password"):

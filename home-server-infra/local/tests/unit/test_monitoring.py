@@ -96,7 +96,7 @@ def test_a_test_whose_alert_does_not_fire_fails(tmp_path: Path) -> None:
     assert run(programs.program("promtool"), "test", "rules", tmp_path / "tests.yaml").returncode != 0
 
 
-def test_every_alert_says_how_bad_what_how_much_and_where_to_read_on() -> None:
+def test_every_alert_has_severity_summary_value_and_runbook() -> None:
     sections = {line.removeprefix("## ") for line in RUNBOOK.read_text().splitlines() if line.startswith("## ")}
     for rule in alerts():
         assert rule["labels"]["severity"] in ("warning", "critical"), rule["alert"]
@@ -108,13 +108,13 @@ def test_every_alert_says_how_bad_what_how_much_and_where_to_read_on() -> None:
         assert rule["alert"] in sections
 
 
-def test_prometheus_takes_its_configuration_and_rules(prepared: Layout) -> None:
+def test_prometheus_accepts_its_configuration_and_rules(prepared: Layout) -> None:
     done = run(programs.program("promtool"), "check", "config", prepared.prometheus_config)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SUCCESS: {len(config.rule_files())} rule files found" in done.stdout
 
 
-def test_alertmanager_takes_its_configuration(prepared: Layout) -> None:
+def test_alertmanager_accepts_its_configuration(prepared: Layout) -> None:
     done = run(AMTOOL_BINARY, "check-config", prepared.alertmanager_config)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -128,7 +128,7 @@ def test_alertmanager_takes_its_configuration(prepared: Layout) -> None:
         (("severity=critical", "sla=true"), "webhook,slack-and-email"),
     ],
 )
-def test_who_is_told_of_what(prepared: Layout, labels: tuple[str, ...], receivers: str) -> None:
+def test_alerts_are_routed_to_their_receivers(prepared: Layout, labels: tuple[str, ...], receivers: str) -> None:
     done = run(AMTOOL_BINARY, "config", "routes", "test", f"--config.file={prepared.alertmanager_config}", *labels)
     assert done.stdout.strip() == receivers, done.stderr
 
@@ -142,7 +142,7 @@ def test_nothing_leaves_the_machine_until_someone_names_a_receiver(prepared: Lay
     assert rendered["global"]["smtp_smarthost"] == f"{sink.host}:{sink.smtp_port}"
 
 
-def test_a_receiver_that_a_person_names_takes_the_sinks_place_and_stays_out_of_the_file(prepared: Layout) -> None:
+def test_a_configured_receiver_replaces_the_sink_and_is_not_in_the_file(prepared: Layout) -> None:
     for name in ("slack-url", "webhook-url", "webhook-token"):
         (prepared.receivers / name).write_text("https://hooks.example.org/very-secret")
     assert refresh(prepared, programs.ALERTMANAGER), "a running Alertmanager must read it again"
@@ -230,7 +230,7 @@ def inbox(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     server.server_close()
 
 
-def test_the_sink_keeps_what_slack_and_webhooks_are_told(inbox: tuple[str, Path]) -> None:
+def test_the_sink_keeps_messages_to_slack_and_webhooks(inbox: tuple[str, Path]) -> None:
     url, path = inbox
     title = "[RESOLVED] critical BrokerDown"
     httpx.post(f"{url}/slack", json={"attachments": [{"title": title}]}, trust_env=False).raise_for_status()

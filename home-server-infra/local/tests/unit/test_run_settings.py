@@ -71,7 +71,7 @@ def test_a_setting_that_does_not_exist_is_refused_before_anything_changes(driver
     assert not driver.run_settings.exists()
 
 
-def test_a_service_that_takes_no_settings_says_so(layout: Layout) -> None:
+def test_a_service_without_settings_of_a_run_refuses_them(layout: Layout) -> None:
     (minio,) = (service for service in services(layout) if service.name == "minio")
     with pytest.raises(ConfigurationError, match=r"^service minio takes no settings of a run"):
         api._put_in_force(minio, {TRIGGER: "500"})

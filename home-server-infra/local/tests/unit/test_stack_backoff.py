@@ -54,7 +54,7 @@ def test_the_wait_stops_growing_and_supervisords_count_never_reaches_its_limit(
 
 
 @pytest.mark.parametrize("settled", [events.ProcessStateRunningEvent, events.ProcessStateStoppedEvent])
-def test_a_service_that_runs_or_was_stopped_begins_anew(
+def test_a_service_that_runs_or_was_stopped_starts_over(
     interface: BackoffInterface, process: Any, settled: type[Any]
 ) -> None:
     for _ in range(9):

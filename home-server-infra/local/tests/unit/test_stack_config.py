@@ -107,6 +107,17 @@ def test_a_broker_that_listens_everywhere_advertises_its_host(layout: Layout, tm
     assert f"\nadvertised.listeners=PLAINTEXT://{broker.host}:{broker.port}\n" in text
 
 
+def test_a_broker_has_one_more_listener_for_pods_which_tells_them_an_address_of_theirs(tmp_path: Path) -> None:
+    topology = load_topology("k8s-lab")
+    broker = topology.kafka.brokers[1]
+    for_pods = topology.pods_listener(broker)
+    assert for_pods is not None
+    text = broker_properties(topology.kafka, broker, tmp_path, for_pods)
+    assert f",PODS://{broker.host}:{for_pods.port}," in text, "it listens on loopback"
+    assert f"\nadvertised.listeners=PLAINTEXT://{broker.address},PODS://{for_pods.address}\n" in text
+    assert for_pods.host != broker.host
+
+
 @pytest.mark.parametrize("name", ["plain", "gärten über ñ", "한국어 𝄞", "back\\slash", " led by a space", "a=b:c#d!e"])
 def test_a_path_of_any_letters_reaches_java_as_it_is(layout: Layout, name: str) -> None:
     kafka, folder = layout.topology.kafka, Path("/somewhere") / name
@@ -126,7 +137,7 @@ def test_secrets_are_readable_by_their_owner_only(layout: Layout) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_secrets_are_made_once_and_a_lost_file_is_made_anew(layout: Layout) -> None:
+def test_secrets_are_created_once_and_a_lost_file_is_recreated(layout: Layout) -> None:
     first = ensure_accounts(layout.secrets)
     (layout.secrets / "reader.env").unlink()
     second = ensure_accounts(layout.secrets)
@@ -179,7 +190,7 @@ def test_an_account_never_prints_its_secret(layout: Layout) -> None:
     assert account.values[SECRET_KEY] not in repr(account)
 
 
-def test_an_account_that_lacks_a_kind_of_credentials_says_so(layout: Layout) -> None:
+def test_an_account_that_lacks_a_kind_of_credentials_is_refused(layout: Layout) -> None:
     with pytest.raises(ServiceError, match="generator lack CRM_POSTGRES__USER"):
         _ = ensure_accounts(layout.secrets)["generator"].postgres_login
     with pytest.raises(ServiceError, match="make up"):

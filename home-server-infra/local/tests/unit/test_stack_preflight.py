@@ -31,7 +31,7 @@ def service_at(*endpoints: Endpoint, name: str = "registry", memory_mb: int = 1)
     )
 
 
-def test_a_taken_port_is_named_with_who_wants_it_and_who_has_it(taken: Endpoint) -> None:
+def test_a_taken_port_is_named_with_the_service_and_the_process_that_has_it(taken: Endpoint) -> None:
     (problem,) = preflight.taken_ports((service_at(taken),))
     assert taken.address in problem
     assert "registry" in problem
@@ -57,7 +57,7 @@ def test_only_what_is_to_start_asks_for_memory(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("environment", ["local", "lab"])
-def test_every_service_says_what_it_takes(environment: str) -> None:
+def test_every_service_declares_its_memory(environment: str) -> None:
     assert [service.name for service in services(Layout(load_topology(environment))) if service.memory_mb < 16] == []
 
 
@@ -137,7 +137,7 @@ def test_data_of_another_version_is_refused_where_it_can_not_be_read(
     assert all("make clean ENV=test" in problem for problem in problems)
 
 
-def test_data_whose_passwords_are_gone_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_whose_passwords_are_missing_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedded_stack.layout.needs_postgres_user", lambda: False)  # data in the temporary folder
     data = layout.postgres_data
     data.mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_data_whose_passwords_are_gone_is_refused(layout: Layout, monkeypatch: p
     assert "lost its passwords" in problem
 
 
-def test_all_problems_are_told_at_once(
+def test_all_problems_are_reported_at_once(
     layout: Layout, taken: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     greedy = layout.topology.model_copy(update={"requires": Requires(disk_mb=10**12)})

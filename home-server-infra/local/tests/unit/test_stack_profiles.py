@@ -43,7 +43,7 @@ def test_a_profile_is_started_when_it_is_named(with_a_batch_service: Layout) -> 
     assert services.started_by_up(with_a_batch_service, ["core"]) == plain
 
 
-def test_a_service_of_another_profile_is_healthy_while_nobody_started_it(with_a_batch_service: Layout) -> None:
+def test_a_service_of_another_profile_is_healthy_until_it_is_started(with_a_batch_service: Layout) -> None:
     optional = {service.name for service in services.services(with_a_batch_service) if service.optional}
     assert "registry" in optional
     assert "minio" not in optional

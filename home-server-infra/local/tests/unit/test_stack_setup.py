@@ -52,9 +52,9 @@ def test_a_step_runs_once_and_again_when_an_input_changes(bootstrap: ModuleType,
     assert runs == ["1", "2"]
 
 
-def test_what_setup_can_not_add_is_told(bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_part_of_setup_is_reported(bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert bootstrap.main(["chef"]) == 3
-    assert "chef is nothing that setup can add; known: ansible" in capsys.readouterr().err
+    assert "chef can't be added by setup; known: ansible" in capsys.readouterr().err
 
 
 def test_a_step_whose_result_was_deleted_is_not_done(bootstrap: ModuleType, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_without_root_setup_prints_the_one_command_to_run(tmp_path: Path) -> Non
     assert "apt-get was called" not in done.stdout
 
 
-def test_root_is_told_what_will_be_installed_before_it_is(tmp_path: Path) -> None:
+def test_root_sees_what_will_be_installed_first(tmp_path: Path) -> None:
     done = run_setup_without_packages(tmp_path, uid=0)
     said, called = done.stdout.index("installing with apt-get:"), done.stdout.index("apt-get was called")
     assert said < called

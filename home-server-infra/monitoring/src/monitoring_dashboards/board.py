@@ -1,4 +1,4 @@
-"""What every dashboard has: uid, variables, annotations, links, rows; and how it becomes JSON."""
+"""Common parts of every dashboard: uid, variables, annotations, links, rows; and the conversion to JSON."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from monitoring_dashboards.queries import (
     PROMETHEUS_VARIABLE,
 )
 
-#: Every dashboard has it; the links between them go by it.
+#: Tag of every dashboard; the links between them use it.
 TAG: Final = "crm"
 RUNBOOKS: Final = "runbooks"
 
-#: The generator's phases that are no steady load, and the colour of their shade.
+#: Phases of the generator without steady load, and their colour.
 PHASE_COLOURS: Final = {"ramp": "light-orange", "hold": "light-red", "decay": "light-blue"}
 
 
@@ -72,7 +72,7 @@ def to_json(board: Board) -> str:
         .time(board.since, "now")
         .refresh(board.refresh)
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .readonly()  # changes belong into the code
+        .readonly()  # changes belong in the code
     )
     for link in _links(board):
         built.link(link)
@@ -95,7 +95,7 @@ def _links(board: Board) -> list[dashboard.DashboardLink]:
     others = dashboard.DashboardLink("Dashboards").type(model.DashboardLinkType.DASHBOARDS).tags([TAG])
     links = [others.as_dropdown(True).keep_time(True).include_vars(True)]
     if board.runbook:
-        # A path of Grafana's own: the runbooks are a dashboard too, so no address stands here.
+        # A path within Grafana: the runbooks are a dashboard too, so no address is needed.
         where = f"/d/{TAG}-{RUNBOOKS}?viewPanel=panel-{panel_id(board.runbook)}"
         runbook = dashboard.DashboardLink(f"Runbook: {board.runbook}").type(model.DashboardLinkType.LINK).icon("doc")
         links.append(runbook.url(where).tooltip("What to do when something here is red"))

@@ -1,4 +1,4 @@
-"""`crm-dashboards`: write the dashboards, and what a Grafana needs to show them."""
+"""`crm-dashboards`: write the dashboards and Grafana's provisioning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.command("generate")
 def generate_files(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file has drifted.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file has drifted.")] = False,
 ) -> None:
     """Write home-server-infra/monitoring/dashboards/*.json."""
     from monitoring_dashboards import generate
@@ -29,12 +29,12 @@ def generate_files(
 def grafana_env(
     env: Annotated[str, typer.Option("--env", help="Environment: a file of home-server-infra/topology.")] = "local",
 ) -> None:
-    """Write the addresses and the reader's password that Grafana's provisioning asks for; say where, print none."""
+    """Write the addresses and the reader's password for Grafana's provisioning; print only the file's path."""
     from monitoring_dashboards.provisioning import write_environment
 
     typer.echo(write_environment(env))
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and its exit code."""
+    """Entry point: a user's mistake prints one line on stderr and exits with its code."""
     command_line.run(app)

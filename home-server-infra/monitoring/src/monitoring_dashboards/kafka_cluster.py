@@ -32,7 +32,7 @@ _VERDICT = Section(
     [
         number(
             "Brokers up",
-            "Share of the brokers that Prometheus reaches. One of three down: producers go on, min ISR is 2. Two down: "
+            "Share of the brokers that Prometheus reaches. One of three down: traffic continues, min ISR 2. Two down: "
             "acks=all fails and the generator counts failures.",
             SHARE,
             now(f"avg(up{{{_JOB}}})"),
@@ -47,7 +47,7 @@ _VERDICT = Section(
         ),
         number(
             "Offline partitions",
-            "Partitions without a leader: nobody can read or write them. Start the brokers that hold them.",
+            "Partitions without a leader: they can't be read or written. Start the brokers that have them.",
             COUNT,
             now(f"max({_CONTROLLER}_offlinepartitionscount)"),
             levels=ANY_IS_BAD,
@@ -88,7 +88,7 @@ _BROKERS = Section(
         ),
         graph(
             "Under-replicated per broker",
-            "The broker that shows them leads the partitions; the broker that is missing in the graph is the sick one.",
+            "The broker that shows them leads the partitions; the broker missing in the graph is the faulty one.",
             COUNT,
             over_time(f"sum by (broker) ({_REPLICAS}_underreplicatedpartitions)", "broker {{broker}}"),
             levels=ANY_IS_BAD,

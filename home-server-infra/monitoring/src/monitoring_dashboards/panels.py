@@ -1,4 +1,4 @@
-"""The kinds of panel that the dashboards use. Each asks for a title, what a person concludes from it, and a unit."""
+"""The dashboards' kinds of panel. Each needs a title, a description of what to conclude from it, and a unit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TALL, _LOW = 8, 4
 
 @dataclass(frozen=True)
 class Levels:
-    """Where a value turns from good to bad; `below`: small values are the bad ones."""
+    """Thresholds of a value; `below`: small values are bad."""
 
     warning: float | None = None
     critical: float | None = None
@@ -69,17 +69,17 @@ class Levels:
 
 
 NO_LEVELS = Levels()
-#: One or more of what should be none.
+#: Thresholds of a count that should be 0.
 ANY_IS_BAD = Levels(critical=1)
 
 
 def panel_id(title: str) -> int:
-    """The same number for the same title, so that links to a panel survive panels put before it."""
+    """A number derived from the title, so that links to a panel survive new panels before it."""
     return zlib.crc32(title.encode()) & 0x7FFFFFFF or 1
 
 
 def _dress(panel: Any, title: str, about: str, unit: str, queries: Sequence[Query]) -> Any:
-    """What every panel has. Queries are lettered in their order."""
+    """Common parts of every panel. Queries are lettered in order."""
     built = []
     for letter, query in zip("ABCDEFGH", queries, strict=False):
         query.build().ref_id = letter  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ def number(
     width: int = 4,
     none: str = "",
 ) -> stat.Panel:
-    """The last value, large; of TEXT the series' name instead; `none` is said when there is no series."""
+    """The last value, large; of TEXT the series' name instead; `none` is shown when there is no series."""
     panel: stat.Panel = _dress(stat.Panel(), title, about, unit, [query])
     panel.height(_LOW).span(width).thresholds(levels.build()).graph_mode(BigValueGraphMode.NONE)
     panel.color_mode(BigValueColorMode.VALUE if levels != NO_LEVELS else BigValueColorMode.NONE)
@@ -155,14 +155,14 @@ def up_or_down(title: str, about: str, query: Query, *, width: int = 12) -> stat
 
 
 def listing(title: str, about: str, *queries: Query, width: int = 12, unit: str = COUNT, none: str = "") -> table.Panel:
-    """A table; `none` is said when it has no rows."""
+    """A table; `none` is shown when it has no rows."""
     panel: table.Panel = _dress(table.Panel(), title, about, unit, queries)
     panel.height(_TALL).span(width)
     return panel.no_value(none) if none else panel
 
 
 def spread(title: str, about: str, unit: str, query: Query, *, width: int = 12) -> heatmap.Panel:
-    """A histogram over time: the darker a cell, the more observations fell into it."""
+    """A histogram over time: darker cells have more observations."""
     panel: heatmap.Panel = _dress(heatmap.Panel(), title, about, unit, [query])
     panel.height(_TALL).span(width).calculate(False)
     panel.rows_frame(heatmap.RowsHeatmapOptions().layout(HeatmapCellLayout.AUTO))
@@ -170,7 +170,7 @@ def spread(title: str, about: str, unit: str, query: Query, *, width: int = 12) 
 
 
 def without(panel: table.Panel, *columns: str) -> table.Panel:
-    """Leave columns out of a table."""
+    """Hide columns of a table."""
     left_out: dict[str, object] = {"excludeByName": dict.fromkeys(columns, True)}
     return panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=left_out))
 

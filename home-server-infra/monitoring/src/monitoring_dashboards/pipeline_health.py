@@ -1,4 +1,4 @@
-"""Pipeline health: one look that tells whether anything needs a person."""
+"""Pipeline health: shows at a glance whether anything needs attention."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ACKED = f"sum(rate(crm_generator_acked_total{{{ENTITY}}}[{WINDOW}]))"
 
 
 def _share(kind: str) -> str:
-    """Part of an entity's committed records; 0 while nothing is committed."""
+    """Share of an entity's committed records; 0 while nothing is committed."""
     part = f'sum by (entity) (rate(crm_streaming_records_total{{{ENTITY},kind="{kind}"}}[{WINDOW}]))'
     return f"{part} / (sum by (entity) ({_KINDS}) > 0) or 0 * sum by (entity) ({_KINDS})"
 
@@ -57,27 +57,27 @@ _VERDICT = Section(
         ),
         number(
             "Targets down",
-            "Processes that Prometheus can't scrape. The generator is not counted: it comes and goes.",
+            "Processes that Prometheus can't scrape. The generator is not counted: it runs only temporarily.",
             COUNT,
             now('count(up{job!="generator"} == 0) or vector(0)'),
             levels=ANY_IS_BAD,
         ),
         number(
             "Largest lag",
-            "Records that wait, of the entity that has most. Coloured by the alert LagHigh.",
+            "Waiting records of the entity with the most. Coloured by the alert LagHigh.",
             RECORDS,
             now(f"max({LAG_BY_ENTITY})"),
             levels=levels("LagHigh"),
         ),
         number(
             "Freshness",
-            "Age of the oldest record that waits; 0: silver has everything that Kafka has.",
+            "Age of the oldest waiting record; 0: silver has everything that Kafka has.",
             SECONDS,
             now(f"max({LAG_SECONDS_BY_ENTITY})"),
         ),
         number(
             "Driver restarts, last hour",
-            "Each restart is a crash that the supervisor mended, or a person. More than one: read the driver's log.",
+            "Each restart follows a crash or a manual restart. More than one: read the driver's log.",
             COUNT,
             now('sum(changes(process_start_time_seconds{job="streaming"}[1h]))'),
             levels=Levels(warning=1, critical=3),
@@ -215,7 +215,7 @@ _MACHINES = Section(
         ),
         graph(
             "Memory",
-            "Share that no process could get any more. At the red line the kernel will soon kill something.",
+            "Share that no process can allocate any more. At the red line the kernel will soon kill a process.",
             SHARE,
             over_time(MEMORY, "{{instance}}"),
             levels=levels("HostMemoryHigh"),
@@ -235,7 +235,7 @@ _MACHINES = Section(
 BOARD = Board(
     name="pipeline-health",
     title="Pipeline health",
-    about="Whether anything needs a person: read the first row, then the alerts. All green and 0 waiting is health.",
+    about="Whether anything needs attention: read the first row, then the alerts. All green and 0 waiting is healthy.",
     sections=[_VERDICT, _ALERTS, _QUALITY, _STATE, _MACHINES],
     labels=(("entity", "crm_streaming_lag_records"),),
     phases=True,

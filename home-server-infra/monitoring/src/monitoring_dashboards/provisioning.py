@@ -1,4 +1,4 @@
-"""What Grafana's provisioning files ask of the environment: addresses, and the reader's password, in a secret file."""
+"""Values for Grafana's provisioning files: addresses and the reader's password, in a secret file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
 
-#: What the files ask for: of which environment the data is, where it is, and where the dashboards lie.
+#: Variables of the files: the environment, its addresses, and the dashboards' folder.
 VARIABLES: Final = (
     "PLATFORM_ENVIRONMENT",
     "PROMETHEUS_URL",
@@ -22,7 +22,7 @@ VARIABLES: Final = (
     "WAREHOUSE_SSLMODE",
     "DASHBOARDS_FOLDER",
 )
-#: Where an installed Grafana may read, which a checkout below someone's home is not.
+#: A folder that an installed Grafana can read, unlike a checkout in a home folder.
 _FOLDER: Final = "/etc/grafana/dashboards"
 
 
@@ -41,7 +41,7 @@ def write_environment(environment: str) -> Path:
     values = (
         environment,
         f"http://{topology.monitoring.prometheus.address}",
-        # The longest of the intervals: Grafana's rates look back four of these.
+        # The longest of the intervals: Grafana's rates cover four of these.
         f"{topology.monitoring.scrape.servers_seconds:g}s",
         f"{postgres.host}:{postgres.port}",
         postgres.database,

@@ -1,4 +1,4 @@
-"""Queries of the two data sources, with the data source as a variable: no address stands in a dashboard."""
+"""Queries of the two data sources, with the data source as a variable: dashboards contain no address."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSTGRES: Final = DataSourceRef(type_val=POSTGRES_TYPE, uid=f"${{{POSTGRES_VARIA
 WINDOW: Final = "$__rate_interval"
 ENTITY: Final = 'entity=~"$entity"'
 
-#: Figures that the alerts judge by (rules/recording.yaml), of the chosen entities where they have any.
+#: Metrics of the alerts (rules/recording.yaml), for the chosen entities where they have that label.
 LAG_BY_ENTITY: Final = f"entity:crm_streaming_lag_records:sum{{{ENTITY}}}"
 LAG_SECONDS_BY_ENTITY: Final = f"entity:crm_streaming_lag_seconds:max{{{ENTITY}}}"
 COMMITTED_BY_ENTITY: Final = f"entity:crm_streaming_records:rate1m{{{ENTITY}}}"

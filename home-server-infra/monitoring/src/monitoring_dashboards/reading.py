@@ -1,6 +1,6 @@
-"""The queries that stand in the dashboards' JSON, and Grafana's variables and macros filled in as Grafana would.
+"""The queries in the dashboards' JSON, with Grafana's variables and macros replaced as in Grafana.
 
-It reads the files, not the code that wrote them: what a test runs is what a person's Grafana will send.
+It reads the files, not the code that wrote them, so that a test runs the queries that Grafana will send.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def label_values(text: str) -> tuple[str, str]:
 def filled(text: str, over: Range, variables: Mapping[str, str]) -> str:
     """`text` with Grafana's macros and the dashboard's variables replaced.
 
-    Raises ValueError when a `$name` is left that nobody has given a value.
+    Raises ValueError when a `$name` is left without a value.
     """
     start, end = (moment.astimezone(UTC).isoformat(timespec="milliseconds") for moment in (over.start, over.end))
     text = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN '{start}' AND '{end}'", text)

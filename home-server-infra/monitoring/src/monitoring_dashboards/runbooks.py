@@ -1,4 +1,4 @@
-"""Runbooks: the project's own, shown inside Grafana, so that a link to one needs no address."""
+"""The project's runbooks as a dashboard, so that a link to one needs no address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spike and lag: what comes in, what goes out, what waits, and why."""
+"""Spike and lag: rate in, rate out, waiting records, and causes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _NOW = Section(
         ),
         number(
             "Wanted rate",
-            "Records/s that the scenario asks for now. Compare with the rate in: less means that the generator or the "
+            "Records/s that the scenario schedules now. Compare with the rate in: less means that the generator or the "
             "brokers don't keep up, not the stream.",
             RECORDS_PER_SECOND,
             now("sum(crm_generator_target_rate)"),
@@ -59,14 +59,14 @@ _NOW = Section(
         ),
         number(
             "Largest lag",
-            "Records in Kafka that no batch has committed, of the entity that has most. Coloured by the alert LagHigh.",
+            "Records in Kafka that no batch has committed, of the entity with the most. Coloured by the alert LagHigh.",
             RECORDS,
             now(f"max({LAG_BY_ENTITY})"),
             levels=levels("LagHigh"),
         ),
         number(
             "Oldest wait",
-            "Age of the oldest record that waits, of all partitions. This is what a user of silver feels.",
+            "Age of the oldest waiting record of all partitions. This is the delay that users of silver see.",
             SECONDS,
             now(f"max({LAG_SECONDS_BY_ENTITY})"),
         ),
@@ -129,7 +129,7 @@ _RATES = Section(
         ),
         graph(
             "Not delivered",
-            "Records that failed for certain, and whose fate is unknown. Either belongs into the run's ledger; the "
+            "Records that failed for certain, and whose fate is unknown. Both are in the run's ledger; the "
             "reconciliation accounts for both.",
             RECORDS_PER_SECOND,
             over_time(f"sum by (entity) (rate(crm_generator_failed_total{{{ENTITY}}}[{WINDOW}]))", "failed {{entity}}"),
@@ -202,7 +202,7 @@ _CAPACITY = Section(
         ),
         graph(
             "Partitions per topic",
-            "Partitions as the running query knows them: with no minimum set, the number of tasks that can read at "
+            "Partitions that the running query reads: with no minimum set, the number of tasks that can read at "
             "once. A step up shows when new partitions were found.",
             COUNT,
             over_time(f"max by (entity) (crm_streaming_partitions{{{ENTITY}}})", "{{entity}}"),
@@ -290,7 +290,7 @@ BOARD = Board(
     name="spike-and-lag",
     title="Spike and lag",
     about="Traffic jumps, lag grows, a remedy is applied: which one worked, and by how much. Begin with In and out and "
-    "Lag in records per entity; Capacity and Machine tell why.",
+    "Lag in records per entity; Capacity and Machine show why.",
     sections=[_NOW, _RATES, _LAGS, _CAPACITY, _LATENCY, _MACHINE],
     labels=(("entity", "crm_streaming_lag_records"),),
     phases=True,

@@ -1,4 +1,4 @@
-"""Warehouse and marts: what has been loaded, when, and what the marts say; SQL runs as the reader."""
+"""Warehouse and marts: loads and the marts' results; SQL runs as the reader."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _FRESHNESS = Section(
         ),
         number(
             "Marts behind loads",
-            "Loads that fct_events has not taken over yet. Above 0 after a dbt build: the build failed.",
+            "Loads that fct_events does not include yet. Above 0 after a dbt build: the build failed.",
             COUNT,
             sql(
                 f"SELECT count(*) AS value FROM {LOADS_TABLE} WHERE entity = 'events' AND rows > 0 AND load_id > "
@@ -81,7 +81,7 @@ _LOADS = Section(
             listing(
                 "Last load per entity",
                 "An entity whose last load is older than the others' is stuck: run `crm load --entity` for it and read "
-                "what it says.",
+                "its output.",
                 sql(
                     "SELECT DISTINCT ON (entity) entity, mode, loaded_at, delta_version, rows, rows_known, "
                     f"extract(epoch FROM loaded_at - started_at)::float8 AS seconds FROM {LOADS_TABLE} "
@@ -138,7 +138,7 @@ _SALES = Section(
         ),
         graph(
             "Orders per day",
-            "Changes of orders by what they became. Cancelled near placed: look at payment.",
+            "Changes of orders by what they became. Cancelled near placed: check payment.",
             COUNT,
             sql_over_time(_daily("mart_daily_sales", "placed_orders, paid_orders, cancelled_orders, refunded_orders")),
             style="bars",

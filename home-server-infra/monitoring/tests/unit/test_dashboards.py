@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard as model
 from pydantic import SecretStr
 
-from data_platform_core.errors import ConfigurationError, ServiceError
+from data_platform_core.errors import ConfigurationError, GeneratedFileError, ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
@@ -105,7 +105,7 @@ def test_the_files_are_what_the_code_writes() -> None:
 def test_a_file_edited_by_hand_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     page = FILES[0]
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "{}"})
-    with pytest.raises(generate.DashboardDriftError, match=rf"{page.name} is not what .*run `make generate`"):
+    with pytest.raises(GeneratedFileError, match=rf"{page.name} is not what .*run `make generate`"):
         generate.check()
 
 
@@ -139,7 +139,7 @@ def test_panel_ids_are_unique_positive_and_given_by_the_title(board: dict[str, A
     assert [panel["title"] for panel in shown if panel["id"] != panel_id(panel["title"])] == []
 
 
-def test_every_panel_says_what_to_conclude_and_in_which_unit(board: dict[str, Any]) -> None:
+def test_every_panel_has_a_description_and_a_unit(board: dict[str, Any]) -> None:
     for panel in panels(board):
         if panel["type"] in NO_QUERY:
             continue
@@ -249,7 +249,7 @@ def test_the_command_writes_a_file_only_its_owner_reads_and_shows_no_password(
     assert [line.partition("=")[0] for line in written.read_text().splitlines()] == list(provisioning.VARIABLES)
 
 
-def test_without_a_reader_the_command_says_what_makes_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_reader_the_command_says_how_to_create_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     topology = load_topology("test").model_copy(update={"data_path": tmp_path})
     monkeypatch.setattr("data_platform_core.settings.load_topology", lambda _environment: topology)
     monkeypatch.setattr(provisioning, "load_topology", lambda _environment: topology)

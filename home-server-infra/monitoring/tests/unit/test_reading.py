@@ -29,7 +29,7 @@ def test_variables_are_filled_in_each_of_their_spellings_and_no_longer_name_is_t
     )
 
 
-def test_the_time_filter_is_in_utc_whatever_the_range_is_in() -> None:
+def test_the_time_filter_is_in_utc_for_every_range() -> None:
     seoul = timezone(timedelta(hours=9))
     over = Range(HOUR.start.astimezone(seoul), HOUR.end.astimezone(seoul), 5, 5)
     assert filled("WHERE $__timeFilter(loads.loaded_at) AND a < $__timeTo()", over, {}) == (
@@ -39,12 +39,12 @@ def test_the_time_filter_is_in_utc_whatever_the_range_is_in() -> None:
 
 
 @pytest.mark.parametrize("text", ['up{job=~"$jobs"}', "rate(x[${window}])", "$__timeGroup(a, 1h)"])
-def test_a_variable_that_nobody_fills_in_is_named(text: str) -> None:
+def test_a_variable_without_a_value_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="has no value in"):
         filled(text, HOUR, {"job": "x"})
 
 
-def test_a_dollar_that_ends_a_regular_expression_stays() -> None:
+def test_a_dollar_at_the_end_of_a_regular_expression_is_kept() -> None:
     assert filled('up{job=~"a$"}', HOUR, {}) == 'up{job=~"a$"}'
 
 

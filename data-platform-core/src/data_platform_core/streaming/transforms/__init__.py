@@ -1,1 +1,1 @@
-"""Pure DataFrame -> DataFrame; no I/O, so that each is tested on literal frames."""
+"""Pure functions from DataFrame to DataFrame. Without I/O, so tests use literal frames."""

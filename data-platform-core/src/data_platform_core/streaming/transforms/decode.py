@@ -1,7 +1,7 @@
-"""From Kafka's bytes to contract columns and a verdict.
+"""Decodes Kafka's bytes to contract columns and a verdict.
 
-The frame that leaves a `Decoder` has Kafka's columns under `kafka_*`, the parsed origin header, the contract's columns
-(all null when undecodable), `reason` (null: the record keeps its contract; else why it goes to the DLQ) and `is_late`.
+A `Decoder` returns Kafka's columns as `kafka_*`, the parsed origin header, the contract's columns (all null when
+undecodable), `reason` (null: the record satisfies its contract; otherwise why it goes to the DLQ) and `is_late`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class KafkaRows:
 
     def __init__(self) -> None:
         header = F.filter("headers", lambda h: h["key"] == ORIGIN_HEADER)
-        # A cast keeps bytes that are no UTF-8, where `decode` would fail the batch and `split` replace them.
+        # A cast keeps bytes that are not UTF-8; `decode` would fail the batch and `split` would replace them.
         text = F.get(header, F.lit(0))["value"].cast("string")
         origin = F.split(F.when(F.is_valid_utf8(text), text), "/")
         self._renamed = Projection(
@@ -52,7 +52,7 @@ class KafkaRows:
             F.expr("try_cast(get(_origin, 2) AS BIGINT)").alias("origin_seq"),
             F.size("_origin").alias("_parts"),
         )
-        # All of it or nothing: a send that can't be found again is nobody's.
+        # All or nothing: a partly valid origin identifies no send.
         ours = F.expr(
             f"_parts = 3 AND length(origin_run_id) BETWEEN 1 AND {MAX_RUN_ID} AND locate(char(0), origin_run_id) = 0 "
             "AND origin_producer_id >= 0 AND origin_seq >= 0"
@@ -65,10 +65,10 @@ class KafkaRows:
 
 
 class Decoder:
-    """Decodes and judges each record of `KafkaRows`.
+    """Decodes and checks each record of `KafkaRows`.
 
-    `writer_schemas` are the registry's schemas of the subject by id; each is read as the contract's schema, so a
-    producer one version behind or ahead is understood.
+    `writer_schemas` has the registry's schemas of the subject by id. Each is resolved to the contract's schema, so
+    records of a producer one version behind or ahead are decoded.
     """
 
     def __init__(self, contract: Contract, writer_schemas: Mapping[int, str]) -> None:
@@ -127,9 +127,9 @@ def _is_late(contract: Contract) -> Column:
 
 
 def slowed(records: DataFrame, microseconds: int) -> DataFrame:
-    """Make each record wait `microseconds` in its task, without using the processor, as a slow lookup would.
+    """Delay each record by `microseconds` in its task without using CPU, like a slow lookup.
 
-    An experiment's brake: capacity is then (tasks at a time) / wait, on any machine. 0 leaves the frame as it is.
+    For experiments: capacity becomes (tasks at a time) / wait, on any machine. 0 returns the frame unchanged.
     """
     if not microseconds:
         return records

@@ -1,4 +1,4 @@
-"""The rows of bronze, silver and the DLQ, from the frame that a `Decoder` made."""
+"""The rows of bronze, silver and the DLQ, from a `Decoder`'s frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_platform_core.wire.keys import KEY_SQL
 from data_platform_core.wire.ledger import ORIGIN_HEADER
 from data_platform_core.wire.positions import OFFSET_BITS
 
-# A shorter literal list would be inlined into generated code, and so compiled anew for every batch.
+# A shorter literal list would be inlined into generated code, and so recompiled for every batch.
 _MIN_LITERALS = 11
 # A longer one costs more to plan than a join costs to run (100,000 literals: 34 s).
 _MAX_LITERALS = 2_000
@@ -26,7 +26,7 @@ _POSITION = f"(shiftleft(CAST(kafka_partition AS BIGINT), {OFFSET_BITS}) | kafka
 
 
 class Layers:
-    """One entity's frames for the tables, the DLQ and the driver, of what its `Decoder` made; columns built once."""
+    """One entity's frames for the tables, the DLQ and the driver, from its `Decoder`'s; columns are built once."""
 
     def __init__(self, contract: Contract) -> None:
         self._bronze = Projection(*_bronze_columns())
@@ -49,26 +49,26 @@ class Layers:
         return self._bronze(decoded)
 
     def silver(self, decoded: DataFrame, duplicates: Collection[int]) -> DataFrame:
-        """The records that keep their contract and are not duplicates. `duplicates` holds `position`s."""
+        """The records that satisfy their contract and are not duplicates. `duplicates` holds `position`s."""
         if len(duplicates) <= _MAX_LITERALS:
             padded = ",".join(f"{value}L" for value in (*duplicates, *range(-_MIN_LITERALS, 0)))
-            # One piece of SQL: a column for each literal would be some calls into the JVM for each of them.
+            # One SQL string: a column per literal would cost several calls into the JVM each.
             return self._silver(decoded.where(f"reason IS NULL AND {_POSITION} NOT IN ({padded})"))
         good = decoded.where("reason IS NULL").withColumn("_position", F.expr(_POSITION))
         dropped = good.sparkSession.createDataFrame(pa.table({"_position": pa.array(duplicates, pa.int64())}))
         return self._silver(good.join(F.broadcast(dropped), "_position", "left_anti"))
 
     def dead_letters(self, decoded: DataFrame) -> DataFrame:
-        """The records that don't, as Kafka rows: original key and bytes, unless too large; the rest as headers."""
+        """The dead letters as Kafka rows: original key and bytes, unless too large; the rest as headers."""
         return self._dead_letters(decoded.where(self._dead))
 
     def identities(self, decoded: DataFrame) -> DataFrame:
-        """What the driver needs of each record: one narrow row; `id` is its key (`wire.keys`)."""
+        """One narrow row per record for the driver; `id` is its key (`wire.keys`)."""
         return self._identities(decoded)
 
 
 def _bronze_columns() -> Iterator[Column]:
-    """Bronze's columns, each from the decoder's column of that name, with its prefix."""
+    """Bronze's columns, each from the decoder's prefixed column of that name."""
     arrived = (*KAFKA_COLUMNS, *ORIGIN_COLUMNS)
     for name in (column.name for column in BRONZE_COLUMNS):
         if name == BRONZE_PARTITION:

@@ -1,4 +1,4 @@
-"""A contract's rules as Spark SQL: those every contract has, derived from its schema, then its own checks."""
+"""A contract's rules as Spark SQL: the common ones, derived from its schema, then its own checks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from data_platform_core.contracts import Contract
 
-#: A condition that a piece of text must meet, from the SQL expression that names it.
+#: Makes the condition for a text value, from the SQL expression of that value.
 _Rule = Callable[[str], str]
 
 
 def contract_checks(contract: Contract) -> dict[str, str]:
-    """Spark SQL condition by check name, in the order in which a record is judged.
+    """Spark SQL condition by check name, in the order of evaluation.
 
-    Plausible times, text that every station can hold, its length, the accepted values, the contract's own. Conditions
-    may name the contract's columns and Kafka's (`kafka_ts` is the broker's clock).
+    Plausible times, text that every stage can store, its length, accepted values, the contract's own checks. Conditions
+    may use the contract's columns and Kafka's (`kafka_ts` is the broker's clock).
     """
     types = {field["name"]: field["type"] for field in contract.avro["fields"]}
     times = {
@@ -35,15 +35,15 @@ def contract_checks(contract: Contract) -> dict[str, str]:
 
 
 def _plausible(time: str) -> str:
-    """A time neither before this century nor well ahead of its arrival: microseconds sent as milliseconds are."""
+    """A time neither before this century nor well after its arrival. Catches microseconds sent as milliseconds."""
     return f"{time} >= TIMESTAMP '2000-01-01' AND {time} <= kafka_ts + INTERVAL 1 DAY"
 
 
 def _storable(text: str) -> str:
-    """Text that every station holds unchanged.
+    """Text that every stage stores unchanged.
 
-    Avro and Spark pass any bytes on. PostgreSQL refuses bytes that are no UTF-8, and U+0000; other readers of the lake
-    fail on the former.
+    Avro and Spark accept any bytes. PostgreSQL refuses invalid UTF-8 and U+0000. Other readers of the lake fail on
+    invalid UTF-8.
     """
     return f"is_valid_utf8({text}) AND locate(char(0), {text}) = 0"
 
@@ -53,7 +53,7 @@ def _at_most(characters: int) -> _Rule:
 
 
 def _every_text(avro_type: Any, value: str, rule: _Rule, depth: int = 0) -> str:
-    """`rule` for each piece of text that `value`, of `avro_type`, is or holds; a null holds none. "" without text."""
+    """`rule` for each text in `value` of `avro_type`; null contains none. Returns "" if the type has no text."""
     if isinstance(avro_type, list):
         branches = [branch for branch in avro_type if branch != "null"]
         return _every_text(branches[0], value, rule, depth) if len(branches) == 1 else ""

@@ -1,1 +1,1 @@
-"""`make bench`: what this machine sustains, measured on a fresh stack of its own. It asserts nothing."""
+"""`make bench`: measures throughput and latency of this machine on a separate fresh stack. It asserts nothing."""

@@ -1,10 +1,11 @@
-"""What every part of the bench shares: the rows of the result, traffic, CPU seconds, latency, and the drain."""
+"""Shared by every part of the bench: result rows, traffic, CPU seconds, latency, and the drain."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +21,11 @@ from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
 from platform_experiments.latency import Latency, commit_latency
-from platform_experiments.runtime import Finished, Part, Process, Runtime, cpu_since
+from platform_experiments.runtime import Finished, Part, Process, Runtime, compiler_since, cpu_since
 
-#: A topology of its own, which every bench begins anew.
+#: A separate topology, which every bench resets.
 ENVIRONMENT = "bench"
-#: The entity that is measured; the others flow beside it.
+#: The measured entity; the others run beside it.
 ENTITY = "events"
 DRAIN_SECONDS = 600
 #: Records/s at which latency is measured.
@@ -44,8 +45,34 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What a driver used in `seconds`: CPU seconds of all of it, of its JVM, and of the JVM's compilers."""
+
+    seconds: float
+    cpu_s: float
+    jvm_s: float
+    compiler_s: float
+
+    @property
+    def cores(self) -> float:
+        return self.cpu_s / self.seconds
+
+    @property
+    def compilers(self) -> float:
+        """The compilers' share of all CPU, 0 to 1; a warm driver is below 0.1."""
+        return self.compiler_s / self.cpu_s
+
+    def __str__(self) -> str:
+        python = self.cpu_s - self.jvm_s
+        return (
+            f"{self.cores:.2f} cores (Python {python / self.seconds:.2f}, JVM {self.jvm_s / self.seconds:.2f}, of it "
+            f"compilers {self.compiler_s / self.seconds:.2f})"
+        )
+
+
+@dataclass(frozen=True)
 class Bench:
-    """The platform that is measured, and how much traffic it gets."""
+    """The measured platform and its amount of traffic."""
 
     runtime: Runtime
     load: Load
@@ -72,10 +99,9 @@ class Bench:
             return found
         raise ServiceError(f"the streaming driver does not run; `{self.runtime.command('logs', SERVICE=STREAMING)}`")
 
-    def driver_cpu(self) -> Callable[[], float]:
-        """Begin to count; the function returned gives the driver's CPU seconds since then."""
-        before = self.driver_processes()
-        return lambda: cpu_since(before, self.driver_processes())
+    def driver_use(self) -> Callable[[], Used]:
+        """Begin to count; the function returned gives what the driver has used since then."""
+        return use_of(self.driver_processes)
 
     def normal(self, run_id: str, rate: int, seconds: int) -> tuple[str, ...]:
         """The command that sends the normal scenario at a constant rate."""
@@ -87,12 +113,12 @@ class Bench:
         return self.runtime.run(self.normal(run_id, rate, seconds)).cpu_s
 
     def flood(self, run_id: str, records: int, *options: str, entity: str = ENTITY) -> Finished:
-        """Send unique good records of an entity as fast as the brokers take them."""
+        """Send unique good records of an entity as fast as the brokers accept them."""
         command = ("crm-generator", "flood", "--env", self.environment, "--run-id", run_id, "--entity", entity)
         return self.runtime.run([*command, "--count", str(records), "--metrics-port", "0", *options])
 
     def drain(self) -> float:
-        """Seconds until bronze and silver hold what the topics hold."""
+        """Seconds until bronze and silver have the topics' records."""
         return steps.drain(self.runtime, DRAIN_SECONDS)
 
     def latency(self, folder: str, run_id: str, since: datetime) -> Latency | None:
@@ -109,6 +135,22 @@ def print_table(title: str, rows: Iterable[Measured]) -> None:
     for row in rows:
         table.add_row(row.what, row.value, _cores(row.consumer_cores), _cores(row.producer_cores))
     console.print(table)
+
+
+def use_of(processes: Callable[[], list[Process]]) -> Callable[[], Used]:
+    """Begin to count; the function returned gives what the processes have used since then."""
+    before, began = processes(), time.monotonic()
+
+    def used() -> Used:
+        now = processes()
+        return Used(time.monotonic() - began, cpu_since(before, now), _java(before, now), compiler_since(before, now))
+
+    return used
+
+
+def _java(before: Sequence[Process], now: Sequence[Process]) -> float:
+    used = {process.id: process.cpu_s for process in before}
+    return sum(process.cpu_s - used.get(process.id, 0.0) for process in now if process.program == "java")
 
 
 def _cores(cores: float | None) -> str:

@@ -39,7 +39,7 @@ class Restart:
 def measure(bench: Bench) -> Sequence[Measured]:
     """Print a Markdown row for each number of keys; leaves the driver stopped."""
     settings, contract = bench.settings("streaming"), load_contract(ENTITY)
-    with bench.driver():  # the keys carry the mark of a batch: there must be one
+    with bench.driver():  # the keys have the tag of a batch: there must be one
         bench.generate("restart-first", _RATE, _SECONDS)
         bench.drain()
     console.print(

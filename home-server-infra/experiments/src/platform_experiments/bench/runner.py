@@ -1,4 +1,4 @@
-"""Runs the parts of the bench one after the other on one fresh stack, and takes the stack down again."""
+"""Runs the parts of the bench in sequence on one fresh stack, then stops the stack."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from platform_experiments.bench import peer, producing, restart, settings, starting, streaming
+from platform_experiments.bench import producing, profile, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
+from platform_experiments.bench.machine import speed
 from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
+from platform_experiments.bench.peers import measuring as peers
 from platform_experiments.runtime import Runtime
 from platform_experiments.steps import begin_anew
 
@@ -25,13 +27,14 @@ class Part:
     by_default: bool = True
 
 
-#: In the order in which they run. A part starts the driver that it wants, and stops it.
+#: In order of execution. A part starts the driver that it needs, and stops it.
 PARTS: Mapping[str, Part] = {
     "streaming": Part("streaming, warm driver", 7, streaming.measure),
-    "peer": Part("peer: a confluent-kafka and deltalake loop, events only", 5, peer.measure),
+    "peers": Part("streaming and three other ways", 20, peers.measure),
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
     "starting": Part("starting Spark", 20, starting.measure, by_default=False),
+    "profile": Part("where the driver's CPU goes", 6, profile.measure, by_default=False),
     "settings": Part("streaming by setting", 40, settings.measure, by_default=False),
     # The last: it leaves rows in silver that nothing else may read.
     "restart": Part("restart with a full window", 4, restart.measure, by_default=False),
@@ -47,6 +50,7 @@ def run(runtime: Runtime, load: Load, only: Sequence[str] = ()) -> None:
     bench = Bench(runtime, load)
     minutes = sum(part.minutes for part in chosen.values())
     console.print(f"bench: a fresh stack in {ENVIRONMENT}, {os.cpu_count()} cores; about {minutes + 1:.0f} minutes")
+    console.print(f"machine before: {speed()}")
     begin_anew(runtime)
     try:
         for part in chosen.values():
@@ -55,3 +59,4 @@ def run(runtime: Runtime, load: Load, only: Sequence[str] = ()) -> None:
                 print_table(part.title, rows)
     finally:
         runtime.down()
+    console.print(f"machine after: {speed()}")

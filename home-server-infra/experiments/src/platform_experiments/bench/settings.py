@@ -1,45 +1,61 @@
 """`crm-experiment bench --only settings`: the same load under one setting after the other, as a Markdown table.
 
-Each arm has a driver of its own, warmed; the topics keep what the arms before have sent. CPU seconds are the driver's,
-Python and JVM; they suffer less than wall times when the machine has other work.
+Each arm has a driver of its own, warmed; the topics keep what the arms before have sent.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
-from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, Bench, Measured, console
+from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, Bench, Measured, Used
+from platform_experiments.bench.subject import Started, Subject, compare
 from platform_experiments.runtime import Part
 
-_RATE = 3000
 _JAVA = "spark.driver.extraJavaOptions"
 
 
 @dataclass(frozen=True)
-class _Row:
-    arm: str
-    cells: tuple[str, ...]
+class _Driver:
+    """The streaming driver that runs now (`Subject`)."""
+
+    bench: Bench
+
+    @property
+    def folder(self) -> str:
+        return names(ENTITY).silver
+
+    def use(self) -> Callable[[], Used]:
+        return self.bench.driver_use()
+
+    def drain(self) -> float:
+        return self.bench.drain()
+
+    def paused(self) -> AbstractContextManager[None]:
+        return self.bench.runtime.paused(Part.DRIVER)
+
+
+def streaming(changes: Mapping[str, str]) -> Started:
+    """The platform's stream under changed settings, as variables of its environment."""
+
+    @contextmanager
+    def started(bench: Bench) -> Iterator[Subject]:
+        with bench.driver(changes):
+            yield _Driver(bench)
+
+    return started
 
 
 def measure(bench: Bench) -> Sequence[Measured]:
     """Print the table; every arm is printed as it ends, so that an aborted bench has shown what it found."""
-    rows: list[_Row] = []
     arms = _chosen(bench.load.settings)
-    for number, (arm, changes) in enumerate(arms.items()):
-        console.print(f"settings {number + 1}/{len(arms)}: {arm}")
-        rows.append(_Row(arm, _arm(bench, f"settings-{number}", changes)))
-        console.print(f"  {_line(rows[-1])}", soft_wrap=True)
-    columns = ("setting", "p50 s", "p95 s", "commits", "CPU s per commit", "driver cores", "backlog records/s")
-    table = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(_line(row) for row in rows)]
-    console.print("\n".join(table), soft_wrap=True)
+    compare(bench, "setting", {arm: streaming(changes) for arm, changes in arms.items()})
     return ()
 
 
@@ -54,10 +70,6 @@ def _chosen(beginnings: Sequence[str]) -> dict[str, Mapping[str, str]]:
     return {arm: changes for arm, changes in every.items() if arm.startswith(wanted)}
 
 
-def _line(row: _Row) -> str:
-    return f"| {' | '.join((row.arm, *row.cells))} |"
-
-
 def _arms() -> dict[str, Mapping[str, str]]:
     """Changes by arm, as variables of the streaming service; the first is what the platform does."""
     java = session_conf(load_settings("streaming", ENVIRONMENT))[_JAVA]
@@ -65,8 +77,19 @@ def _arms() -> dict[str, Mapping[str, str]]:
     def spark(**conf: str) -> dict[str, str]:
         return {"CRM_SPARK__CONF": json.dumps(conf)}
 
+    # Spark's own values of what `session.py` sets against the fixed price of a batch.
+    classes = {"spark.sql.codegen.cache.maxEntries": "100"}
+    plans = {"spark.sql.ui.explainMode": "formatted", "spark.sql.maxPlanStringLength": "2147483632"}
+    written = {"spark.databricks.delta.history.metricsEnabled": "true"}
+    polling = {"spark.sql.streaming.pollingDelay": "10ms"}
     return {
         "as it is": {},
+        "Spark's own: all of the next four": spark(**classes, **plans, **written, **polling),
+        "100 compiled classes": spark(**classes),
+        "whole plans as text": spark(**plans),
+        "metrics of each write": spark(**written),
+        "polling each 10 ms": spark(**polling),
+        "economy": {"CRM_INGEST__PACE": "economy"},
         "trigger 500 ms": {"CRM_INGEST__TRIGGER_MS": "500"},
         "trigger 1 s": {"CRM_INGEST__TRIGGER_MS": "1000"},
         "trigger 2 s": {"CRM_INGEST__TRIGGER_MS": "2000"},
@@ -83,23 +106,3 @@ def _arms() -> dict[str, Mapping[str, str]]:
         "local[4]": {"CRM_SPARK__MASTER": "local[4]"},
         "no generated code": spark(**{"spark.sql.codegen.wholeStage": "false"}),
     }
-
-
-def _arm(bench: Bench, run_id: str, changes: Mapping[str, str]) -> tuple[str, ...]:
-    load = bench.load
-    with bench.driver(changes):
-        bench.generate(f"{run_id}-warm-up", _RATE, load.warm_up)
-        bench.drain()
-        driver_cpu, since, began = bench.driver_cpu(), datetime.now(UTC), time.monotonic()
-        bench.generate(run_id, _RATE, load.seconds)
-        bench.drain()
-        used, spent = driver_cpu(), time.monotonic() - began
-        found = bench.latency(names(ENTITY).silver, run_id, since)
-        with bench.runtime.paused(Part.DRIVER):
-            bench.flood(f"{run_id}-backlog", load.backlog)
-        rate = load.backlog / bench.drain()
-    if found is None:
-        return ("-", "-", "0", "-", f"{used / spent:.2f}", f"{rate:,.0f}")
-    each = used / found.commits
-    latency = (f"{found.p50:.2f}", f"{found.p95:.2f}", str(found.commits))
-    return (*latency, f"{each:.2f}", f"{used / spent:.2f}", f"{rate:,.0f}")

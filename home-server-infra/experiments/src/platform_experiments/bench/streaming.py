@@ -6,7 +6,6 @@ store, generator and Spark.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -33,17 +32,16 @@ def _latency(bench: Bench, rate: int) -> Measured:
     duration = bench.load.seconds
     console.print(f"streaming: latency, {duration} s at {rate}/s")
     run_id = f"bench-latency-{rate}"
-    since, began = datetime.now(UTC), time.monotonic()
-    driver_cpu = bench.driver_cpu()
+    since, use = datetime.now(UTC), bench.driver_use()
     generator_cpu = bench.generate(run_id, rate, duration)
-    seconds = time.monotonic() - began
-    used = driver_cpu()
+    used = use()
     bench.drain()
     latency = bench.latency(names(ENTITY).silver, run_id, since)
     if latency is None:
         logs = bench.runtime.command("logs", SERVICE=STREAMING)
         raise ServiceError(f"run {run_id} left no {ENTITY} in silver; `{logs}` shows why")
-    return Measured(f"produced to silver at {rate}/s", shown(latency), used / seconds, generator_cpu / seconds)
+    value = f"{shown(latency)}; {used.cpu_s / latency.commits:.2f} CPU s per commit; {used}"
+    return Measured(f"produced to silver at {rate}/s", value, used.cores, generator_cpu / used.seconds)
 
 
 def _backlog(bench: Bench) -> Measured:
@@ -51,8 +49,11 @@ def _backlog(bench: Bench) -> Measured:
     console.print(f"streaming: backlog, {records:,} {ENTITY} while the driver is paused, then all at once")
     with bench.runtime.paused(Part.DRIVER):
         bench.flood("bench-backlog", records)
-    driver_cpu, began = bench.driver_cpu(), time.monotonic()
+    use = bench.driver_use()
     seconds = bench.drain()
-    used = driver_cpu()
-    value = f"{records / seconds:,.0f} records/s ({seconds:.1f} s until bronze and silver had them)"
-    return Measured(f"backlog of {records:,} {ENTITY}", value, used / (time.monotonic() - began), None)
+    used = use()
+    value = (
+        f"{records / seconds:,.0f} records/s ({seconds:.1f} s until bronze and silver had them); "
+        f"{used.cpu_s / records * 1e6:.1f} CPU s per million; {used}"
+    )
+    return Measured(f"backlog of {records:,} {ENTITY}", value, used.cores, None)

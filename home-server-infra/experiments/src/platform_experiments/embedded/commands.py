@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from data_platform_core.commands import last_words
+from data_platform_core.commands import interrupts_held, last_words
 from data_platform_core.errors import ServiceError
 from data_platform_core.jobs import program_path
 from platform_experiments.embedded.processes import described, family, held_still
@@ -55,7 +55,9 @@ def run(command: Sequence[str], settings: Mapping[str, str], *, check: bool) -> 
 
 def follow(command: Sequence[str]) -> int:
     """Run to the end with this process's own output. Ctrl-C reaches it as it reaches us: it gets time to settle."""
-    with subprocess.Popen(resolved(command)) as child:
+    with interrupts_held():
+        child = subprocess.Popen(resolved(command))
+    with child:
         try:
             return child.wait()
         except KeyboardInterrupt:

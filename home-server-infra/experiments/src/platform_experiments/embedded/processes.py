@@ -12,6 +12,8 @@ import psutil
 from platform_experiments.runtime import Process
 
 _MB = 2**20
+#: Linux keeps 15 characters of a thread's name.
+_COMPILERS = re.compile(r"C[12] CompilerThre")
 _EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
@@ -50,6 +52,7 @@ def _described(process: psutil.Process) -> Process | None:
             cpu_s=times.user + times.system,
             memory_mb=process.memory_info().rss / _MB,
             peak_mb=_peak_mb(process.pid),
+            compiler_s=_compiler_s(process),
         )
     except (psutil.Error, OSError):
         return None
@@ -60,6 +63,21 @@ def _peak_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) / 1024 if found else float("nan")
+
+
+def _compiler_s(process: psutil.Process) -> float:
+    """CPU seconds of a JVM's compiler threads; of those that have ended none is left."""
+    if process.name() != "java":
+        return 0.0
+    times = {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
+    return sum(seconds for thread, seconds in times.items() if _COMPILERS.match(_thread_name(process.pid, thread)))
+
+
+def _thread_name(pid: int, thread: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/task/{thread}/comm").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended
+        return ""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from data_platform_core.access.names import STREAMING
+from data_platform_core.errors import ServiceError
 from data_platform_core.topology import load_topology
 from embedded_stack import api
 from embedded_stack.kafka_nodes import kafka_name
@@ -18,6 +19,7 @@ from embedded_stack.spark_cluster import MASTER, cluster_properties, cluster_ser
 from embedded_stack.supervision import Supervisor
 from platform_experiments.embedded import commands, processes
 from platform_experiments.embedded.alerting import EmbeddedAlerting
+from platform_experiments.embedded.recording import recorded
 from platform_experiments.runtime import Finished, Part, Process, Progress, Running, Wish
 
 #: The environment that `make` takes without ENV.
@@ -78,6 +80,14 @@ class EmbeddedRuntime:
 
     def paused(self, part: Part) -> AbstractContextManager[None]:
         return processes.held_still(self._processes(part))
+
+    def recorded(self, part: Part, path: Path) -> AbstractContextManager[None]:
+        jvm = next((process for process in self._processes(part) if process.name() == "java"), None)
+        if jvm is None:
+            raise ServiceError(
+                f"no JVM of {part} runs in {self._environment}; `{self.command('status')}` shows what does"
+            )
+        return recorded(jvm.pid, path)
 
     @contextmanager
     def executor_room(self) -> Iterator[Mapping[str, str]]:

@@ -1,1 +1,1 @@
-"""`make spike`: the same seeded spike against several remedies, measured each second, told in a report."""
+"""`make spike`: the same seeded spike against several remedies, measured each second, with a report."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data_platform_core.access.names import STREAMING
 from data_platform_core.errors import ServiceError
+from data_platform_core.waiting import ask_until
 from platform_experiments.runtime import Part, Runtime
 from platform_experiments.spike.arms import Arm
 
-#: Executors that the start needed and the quiet stream does not are given back within this time.
+#: Executors that only the start needs are released within this time.
 SETTLE_TIMEOUT_S = 150
 
 
@@ -29,12 +29,13 @@ class Consumer:
             raise ServiceError(f"the streaming driver ended during the experiment; see `{logs}`")
 
     def settle(self, executors: int) -> int:
-        """Wait until no more than `executors` are left, so that every arm begins alike; returns how many there are."""
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
-        while (found := len(self._runtime.processes(Part.EXECUTORS))) > executors and time.monotonic() < deadline:
+        """Wait until no more than `executors` are left, so that every arm starts equally; returns their number."""
+
+        def running() -> int:
             self.require_running()
-            time.sleep(1)
-        return found
+            return len(self._runtime.processes(Part.EXECUTORS))
+
+        return ask_until(lambda found: found <= executors, running, within_s=SETTLE_TIMEOUT_S, every_s=1)
 
 
 @contextmanager

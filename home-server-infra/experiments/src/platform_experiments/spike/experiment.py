@@ -1,4 +1,4 @@
-"""Runs the arms one after the other, each on an empty platform, and hands what was measured to the report."""
+"""Runs the arms in sequence, each on an empty platform, and passes the measurements to the report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.jobs import BATCH, job
 from data_platform_core.settings import load_settings
+from data_platform_core.waiting import ask_until
 from platform_experiments.latency import table_commits
 from platform_experiments.runtime import Part, Process, Running, Runtime
 from platform_experiments.spike.arms import ENTITY, Arm
@@ -27,14 +28,14 @@ from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
 from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
 from platform_experiments.steps import begin_anew, drain
 
-#: A topology of its own, which every arm begins anew.
+#: A separate topology, which every arm resets.
 ENVIRONMENT = "spike"
 #: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
 WARM_UP_S, WARM_UP_RATE = 30, 500
 DRAIN_TIMEOUT_S = 1_200
-#: New partitions come when this share of the plateau is over: somebody saw the lag first.
+#: New partitions are added after this share of the plateau: a person would notice the lag first.
 GROW_AFTER = 0.25
-#: One line for the person watching, every so many seconds.
+#: Seconds between progress lines.
 SHOWN_EVERY_S = 10
 
 console = Console(highlight=False, soft_wrap=True)
@@ -42,7 +43,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Plan:
-    """The spike that every arm meets: records/s of all entities, and seconds."""
+    """The spike of every arm: records/s of all entities, and seconds."""
 
     seed: int
     rate: float
@@ -160,7 +161,7 @@ def _sampler(runtime: Runtime, arm: Arm, generator: Running) -> Sampler:
 
 
 def _phase(address: str) -> str:
-    """What the generator says it is doing; `after` once it is gone, `before` while it does not say."""
+    """The generator's reported phase; `after` once it has ended, `before` until it reports one."""
     try:
         text = httpx.get(f"http://{address}/metrics", timeout=1, trust_env=False).text
     except httpx.HTTPError:
@@ -178,12 +179,13 @@ def _held(sampler: Sampler) -> float:
 
 def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer) -> None:
     """The generator has ended: wait until nothing waits, for a few samples, so that the curve shows its end."""
-    deadline = time.monotonic() + DRAIN_TIMEOUT_S
-    while any(sample.lag for sample in sampler.samples[-3:]):
-        if time.monotonic() > deadline:
-            raise ServiceError(f"arm {arm.name} is not drained {DRAIN_TIMEOUT_S} s after its spike of {plan.hold:g} s")
+
+    def calm() -> bool:
         streaming.require_running()
-        time.sleep(0.5)
+        return not any(sample.lag for sample in sampler.samples[-3:])
+
+    if not ask_until(bool, calm, within_s=DRAIN_TIMEOUT_S, every_s=0.5):
+        raise ServiceError(f"arm {arm.name} is not drained {DRAIN_TIMEOUT_S} s after its spike of {plan.hold:g} s")
 
 
 def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:
@@ -236,7 +238,7 @@ def _from_silver(runtime: Runtime, measured: _Measured) -> tuple[Waits, Order]:
 
 
 def _warnings(generator: Running) -> str:
-    """Lines in which the generator says that it fell behind its schedule."""
+    """The generator's lines about a missed schedule."""
     lines = generator.output().splitlines()
     return " ".join(line.strip() for line in lines if line.startswith("warning: run"))
 

@@ -23,12 +23,12 @@ _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
 
 
 def lag_records(results: Sequence[ArmResult]) -> str:
-    """Records that wait, by arm."""
+    """Waiting records, by arm."""
     return _curves(results, "lag, records", lambda sample: float(sample.lag))
 
 
 def lag_seconds(results: Sequence[ArmResult]) -> str:
-    """Age of the oldest record that waits, by arm."""
+    """Age of the oldest waiting record, by arm."""
     return _curves(results, "lag, seconds", lambda sample: sample.lag_seconds)
 
 

@@ -24,7 +24,7 @@ EXPERIMENTS = REPOSITORY_ROOT / "docs" / "ai-context" / "experiments"
 _TEMPLATES = Path(__file__).parent / "templates"
 PLOTS = {
     "lag-records": ("Lag in records", plots.lag_records),
-    "lag-seconds": ("Lag in seconds: the age of the oldest record that waits", plots.lag_seconds),
+    "lag-seconds": ("Lag in seconds: the age of the oldest waiting record", plots.lag_seconds),
     "rates": ("Rate in and rates out", plots.rates),
     "latency": ("Latency: from produced to visible in silver", plots.latency),
     "executors": ("Executors", plots.executors),
@@ -33,7 +33,7 @@ PLOTS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class Facts:
     """What both templates say."""
 
     command: str
@@ -99,15 +99,15 @@ def folder_for(day: date, parent: Path = EXPERIMENTS) -> Path:
     raise ConfigurationError(f"{parent} has 99 experiments of {day}; give another folder with --out")
 
 
-def write(folder: Path, told: Told) -> None:
+def write(folder: Path, facts: Facts) -> None:
     """Write `report.md`, `report.html`, the plots and the samples. Same results, same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {name: draw(told.results) for name, (_, draw) in PLOTS.items()}
+    drawn = {name: draw(facts.results) for name, (_, draw) in PLOTS.items()}
     for name, text in drawn.items():
         (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-    for result in told.results:
+    for result in facts.results:
         write_samples(folder / f"samples-{result.arm.name}.csv", result)
-    values = told.values()
+    values = facts.values()
     for template in ("report.md", "report.html"):
         (folder / template).write_text(render(template, values, drawn), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What an arm's samples say: peaks, drain, capacity, cost, and the order in which records became visible."""
+"""Evaluates an arm's samples: peaks, drain, capacity, cost, and the order in which records became visible."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Order:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Everything the report tells of one arm. Seconds count from the first sample."""
+    """Everything in the report about one arm. Seconds count from the first sample."""
 
     arm: Arm
     run_id: str

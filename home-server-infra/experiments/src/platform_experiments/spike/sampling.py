@@ -1,7 +1,7 @@
-"""What happens, once a second: offsets as any Kafka client sees them, and the processor time of each part.
+"""Samples once a second: offsets as any Kafka client sees them, and the processor time of each part.
 
-Lag is the distance between the ends of a topic's partitions and what the consumer group has committed, as
-`kafka-consumer-groups` tells it. In seconds it is the age of the oldest record that is not committed: the moment at
+Lag is the distance between the ends of a topic's partitions and what the consumer group has committed, as in
+`kafka-consumer-groups`. In seconds it is the age of the oldest record that is not committed: the moment at
 which the partition's end passed the committed offset, between two samples by a straight line.
 """
 
@@ -64,7 +64,7 @@ class OldestWaiting:
         if end <= committed:
             return 0.0
         before, first = known[0]
-        if first > committed or len(known) == 1:  # it was there when we began to look
+        if first > committed or len(known) == 1:  # it existed before the first sample
             return now - before
         after, then = known[1]
         arrived = before + (after - before) * (committed - first) / (then - first)

@@ -1,4 +1,4 @@
-"""API tokens and what each may do, as Proxmox's access control lists say it: a path, and privileges below it."""
+"""API tokens and their privileges in Proxmox's access control lists: a path, and privileges below it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Token:
         return False
 
     def require(self, path: str, *privileges: str) -> None:
-        """Any of the privileges. Raises PveError 403 in Proxmox's words."""
+        """Any of the privileges. Raises PveError 403 with Proxmox's message."""
         if not any(self.has(path, privilege) for privilege in privileges):
             raise no_permission(path, *privileges)
 

@@ -1,4 +1,4 @@
-"""The calls: who may ask, what a call's parameters are, which method of `Machines` does it."""
+"""The API's calls: required privileges, parameters, and the method of `Machines`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infra_lab.proxmox_api.tasks import TaskList
 
 _log = structlog.get_logger(__name__)
 VERSION = {"version": "8.4.1", "release": "8.4", "repoid": "lab"}
-#: Proxmox says what went wrong in the status line; the server moves it there from this header.
+#: Proxmox reports errors in the status line; the server moves the text there from this header.
 REASON_HEADER = "x-status-reason"
 
 
@@ -80,7 +80,7 @@ def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unknown_call(request: Request, error: Exception) -> JSONResponse:
-    """What this part of the API does not have; the real one has much more."""
+    """Calls that this part of the API lacks; the real one has many more."""
     path = request.url.path.removeprefix("/api2/json")
     return _refusal(request, PveError(501, f"Method '{request.method} {path}' not implemented"))
 
@@ -215,7 +215,7 @@ def _vm_calls(store: Store, machines: Machines) -> APIRouter:
 
 
 def _vm_settings(router: APIRouter, machines: Machines, on: Callable[[str, PveRequest], Caller]) -> None:
-    """What a VM is made of."""
+    """Calls on a VM's configuration."""
 
     @router.get("")
     def vms(node: str, asked: Asked) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _vm_settings(router: APIRouter, machines: Machines, on: Callable[[str, PveRe
 
 
 def _vm_life(router: APIRouter, machines: Machines, on: Callable[[str, PveRequest], Caller]) -> None:
-    """What a VM does."""
+    """Calls on a VM's state."""
 
     @router.get("/{vmid}/status/current")
     def status(node: str, vmid: int, asked: Asked) -> dict[str, Any]:

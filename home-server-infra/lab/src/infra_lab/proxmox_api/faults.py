@@ -1,4 +1,4 @@
-"""Failures on order: the next clone, start or resize ends in an error, as a full storage or a busy host would make it.
+"""Injected failures: the next clone, start or resize fails, as with a full storage or a busy host.
 
 The order is a file, so that a command beside the running server can give it.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Kind of task -> what its exit status says; the texts are Proxmox's for likely causes.
+#: Kind of task -> its exit status; the texts are Proxmox's for likely causes.
 FAILURES = {
     "clone": "clone failed: copy failed: no space left on device",
     "start": "start failed: command '/usr/bin/kvm' failed: got timeout",
@@ -19,28 +19,28 @@ FAILURES = {
     "stop": "VM quit/powerdown failed - got timeout",
     "destroy": "lvremove failed: device or resource busy",
 }
-#: Whatever comes next.
+#: The next task of any kind.
 NEXT = "next"
 
 
 class Faults:
-    """Ordered failures in one file, `{kind: count}`."""
+    """Scheduled failures in one file, `{kind: count}`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def order(self, kind: str, count: int) -> None:
-        """The next `count` tasks of this kind fail; 0 takes the order back."""
+        """The next `count` tasks of this kind fail; 0 cancels."""
         with self._orders() as orders:
             orders[kind] = count
 
     def ordered(self) -> dict[str, int]:
-        """What is still to fail."""
+        """The remaining failures."""
         with self._orders() as orders:
             return dict(orders)
 
     def take(self, kind: str) -> str | None:
-        """The failure this task has to end in, or None; each order is used up once."""
+        """The failure of this task, or None; each scheduled failure is used once."""
         with self._orders() as orders:
             for ordered in (kind, NEXT):
                 if orders.get(ordered, 0) > 0:

@@ -1,4 +1,4 @@
-"""What the calls do with VMs: checks at once, the work in a task that holds the VM's lock."""
+"""Implements the calls on VMs: immediate checks, then the work in a task that holds the VM's lock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAC = re.compile(r"^\w+=[0-9A-Fa-f:]{17}")
 _GIB = 1024**3
 _UNITS = {"K": 1024, "M": 1024**2, "G": _GIB, "T": 1024**4}
 _SHUTDOWN_SECONDS = 60.0
-#: What a change of each key asks for; the first match counts.
+#: Privilege for a change of each key; the first match counts.
 _PRIVILEGES = (
     (r"cores|sockets|cpu|cpulimit|cpuunits|vcpus|numa.*", "VM.Config.CPU"),
     (r"memory|balloon|shares", "VM.Config.Memory"),
@@ -36,14 +36,14 @@ _PRIVILEGES = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and on which node."""
+    """The caller's token and the node."""
 
     token: Token
     node: str
 
 
 class Machines:
-    """The VMs. `copy_s` is how long a clone holds its lock: on a real host it takes from seconds to minutes."""
+    """The VMs. `copy_s` is how long a clone holds its lock: on a real host that is seconds to minutes."""
 
     def __init__(self, store: Store, driver: HostDriver, tasks: TaskList, faults: Faults, copy_s: float = 1.0) -> None:
         self._store = store
@@ -53,7 +53,7 @@ class Machines:
         self._copy_s = copy_s
 
     def row(self, vmid: int, vm: Vm) -> dict[str, object]:
-        """A VM as lists show it; memory and disk in bytes."""
+        """A VM as in lists; memory and disk in bytes."""
         row: dict[str, object] = {
             "id": f"qemu/{vmid}", "type": "qemu", "vmid": vmid, "name": vm.name, "node": vm.node,
             "status": "running" if self._driver.running(vmid) else "stopped",
@@ -64,7 +64,7 @@ class Machines:
         return {**row, "lock": vm.lock} if vm.lock else row
 
     def rows(self, token: Token, node: str | None = None) -> list[dict[str, object]]:
-        """Those that the token may see."""
+        """The VMs visible to the token."""
         with self._store.reading() as cluster:
             return [
                 self.row(vmid, vm)
@@ -73,7 +73,7 @@ class Machines:
             ]
 
     def config(self, caller: Caller, vmid: int) -> dict[str, object]:
-        """As kept, with its digest; passwords are starred."""
+        """The stored configuration with its digest; passwords are starred."""
         caller.token.require(f"/vms/{vmid}", "VM.Audit")
         with self._store.reading() as cluster:
             vm = cluster.vm(caller.node, vmid)
@@ -82,7 +82,7 @@ class Machines:
             }
             if "cipassword" in shown:
                 shown["cipassword"] = "**********"
-            # Proxmox keeps memory as text, whatever it looks like.
+            # Proxmox stores memory as text.
             return {**shown, "memory": vm.config.get("memory", "512"), "digest": vm.digest()}
 
     def configure(self, caller: Caller, vmid: int, given: Parameters) -> None:
@@ -108,7 +108,7 @@ class Machines:
         return self._task(caller, "qmconfig", vmid, lambda: self.configure(caller, vmid, given))
 
     def clone(self, caller: Caller, source: int, given: Parameters) -> str:
-        """A task that copies; the new VM is there at once, locked until the copy is whole."""
+        """A task that copies; the new VM exists at once, locked until the copy is complete."""
         new, target = int(given["newid"]), given.get("target", caller.node)
         caller.token.require(f"/vms/{source}", "VM.Clone")
         caller.token.require(f"/vms/{new}", "VM.Allocate")
@@ -134,7 +134,7 @@ class Machines:
         return self._task(caller, "qmclone", source, lambda: self._copy(new))
 
     def create(self, caller: Caller, given: Parameters) -> str:
-        """A task that makes a VM, such as the one that becomes the template."""
+        """A task that creates a VM, such as the one that becomes the template."""
         vmid = int(given["vmid"])
         caller.token.require(f"/vms/{vmid}", "VM.Allocate")
         asked = ("vmid", "storage", "pool", "start", "unique")
@@ -190,7 +190,7 @@ class Machines:
         return self._task(caller, "qmstart", vmid, boot)
 
     def end(self, caller: Caller, vmid: int, given: Parameters, kind: str) -> str:
-        """`qmshutdown` presses the button, `qmstop` pulls the plug, `qmreboot` and `qmreset` start again after."""
+        """`qmshutdown` shuts down cleanly, `qmstop` kills, `qmreboot` and `qmreset` start again afterwards."""
         caller.token.require(f"/vms/{vmid}", "VM.PowerMgmt")
         with self._store.reading() as cluster:
             _refuse_lock(cluster.vm(caller.node, vmid))
@@ -240,7 +240,7 @@ class Machines:
         return self._task(caller, "qmdestroy", vmid, remove)
 
     def status(self, caller: Caller, vmid: int) -> dict[str, object]:
-        """As `status/current` answers."""
+        """The answer of `status/current`."""
         caller.token.require(f"/vms/{vmid}", "VM.Audit")
         with self._store.reading() as cluster:
             row = self.row(vmid, cluster.vm(caller.node, vmid))
@@ -250,7 +250,7 @@ class Machines:
         return self._tasks.begin(caller.node, kind, vmid, caller.token.id, action)
 
     def _fail(self, kind: str) -> None:
-        """Raises PveError when a failure of this kind was ordered."""
+        """Raises PveError if a failure of this kind is scheduled."""
         if (words := self._faults.take(kind)) is not None:
             raise PveError(500, words)
 
@@ -273,7 +273,7 @@ class Machines:
 
 
 def size_of(volume: str) -> int:
-    """Bytes of a disk by its `size=` option; 0 when it says none."""
+    """Bytes of a disk from its `size=` option; 0 without one."""
     size = options(volume).get("size")
     return _bytes(size) if size else 0
 
@@ -306,13 +306,13 @@ def _refuse_used(cluster: Cluster, vmid: int) -> None:
 
 
 def _storages(config: Parameters) -> list[str]:
-    """Storages that a configuration's disks lie on."""
+    """Storages of a configuration's disks."""
     volumes = [value for key, value in config.items() if _DISK.match(key)]
     return sorted({volume.split(":", 1)[0] for volume in volumes if ":" in volume and not volume.startswith("none")})
 
 
 def _check_places(cluster: Cluster, node: str, config: Parameters) -> None:
-    """Storages and bridges that a configuration names have to be there."""
+    """Check that a configuration's storages and bridges exist."""
     for storage in _storages(config):
         cluster.storage(storage, node)
     for key, value in config.items():
@@ -322,7 +322,7 @@ def _check_places(cluster: Cluster, node: str, config: Parameters) -> None:
 
 
 def _settled(key: str, value: str) -> str:
-    """A value as Proxmox keeps it: a network card without a MAC address gets one of Proxmox's own range."""
+    """A value as Proxmox stores it: a network card without a MAC address gets one of Proxmox's range."""
     if re.fullmatch(r"net\d+", key) and not _MAC.match(value):
         mac = "BC:24:11:" + ":".join(f"{byte:02X}" for byte in random.randbytes(3))
         return re.sub(r"^(?:model=)?(\w+)", rf"\1={mac}", value)

@@ -1,4 +1,4 @@
-"""Parameter schemas of the calls, checked as Proxmox checks them: every wrong one is named, not the first alone."""
+"""Parameter schemas of the calls, checked like in Proxmox: every wrong one is reported, not only the first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from infra_lab.proxmox_api.errors import bad_parameters
 
 Parameters = dict[str, str]
-#: What is wrong with a value, or None.
+#: Returns the problem of a value, or None.
 Check = Callable[[str], str | None]
 
 _UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
@@ -40,7 +40,7 @@ def integer(minimum: int, maximum: int | None = None) -> Check:
 
 
 def matching(pattern: re.Pattern[str], otherwise: str) -> Check:
-    """A value that matches; `otherwise` is Proxmox's complaint."""
+    """A value that matches; `otherwise` is Proxmox's error message."""
     return lambda value: None if pattern.match(value) else otherwise
 
 
@@ -87,7 +87,7 @@ def _ip_config(value: str) -> str | None:
 
 
 def _ssh_keys(value: str) -> str | None:
-    # The API takes the keys URL-encoded a second time; a plain key is refused, and that surprises everyone once.
+    # The API takes the keys URL-encoded a second time; a plain key is refused.
     return "invalid format - invalid urlencoded string: " + value[:40] if " " in value or not unquote(value) else None
 
 
@@ -144,7 +144,7 @@ class Schema:
     optional: Mapping[str, Check]
 
     def verify(self, given: Parameters) -> Parameters:
-        """The parameters, when all hold. Raises PveError 400 naming each that does not."""
+        """The parameters, if all are valid. Raises PveError 400 naming each invalid one."""
         wrong = {name: _MISSING for name in self.required if name not in given}
         for name, value in given.items():
             check = self.required.get(name) or _lookup(self.optional, name)

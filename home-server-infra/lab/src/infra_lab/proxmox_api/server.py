@@ -1,4 +1,4 @@
-"""The API as a process: TLS on loopback, and error texts in the status line, where Proxmox's clients look for them."""
+"""The API as a process: TLS on loopback, and error texts in the status line, where Proxmox's clients expect them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGE_STORAGE = "local"
 
 
 class _ReasonConnection(h11.Connection):
-    """Writes the text of REASON_HEADER into the status line, which ASGI has no words for."""
+    """Writes the text of REASON_HEADER into the status line, which ASGI can't set."""
 
     def send(self, event: Any) -> Any:
         if isinstance(event, h11.Response):
@@ -44,7 +44,7 @@ class _ReasonConnection(h11.Connection):
 
 
 class PveProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, with Proxmox's status lines."""
+    """uvicorn's HTTP/1.1, with Proxmox's status lines."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -1,4 +1,4 @@
-"""What the host knows of its VMs and storages; on disk after every change, whole or not at all."""
+"""The host's state of VMs and storages; written to disk atomically after every change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from infra_lab.proxmox_api.errors import PveError
 
 @dataclass
 class Vm:
-    """A VM's configuration as Proxmox keeps it: text by key; `lock` is what an unfinished task holds.
+    """A VM's configuration as Proxmox stores it: text by key; an unfinished task holds `lock`.
 
-    Whether it runs is not kept: the driver knows.
+    Whether it runs is not stored: the driver reports it.
     """
 
     node: str
@@ -61,7 +61,7 @@ class Cluster:
     vms: dict[int, Vm]
 
     def vm(self, node: str, vmid: int) -> Vm:
-        """Raises PveError 500 in the words that Proxmox has for a VM that is not there."""
+        """Raises PveError 500 with Proxmox's message for a missing VM."""
         vm = self.vms.get(vmid)
         if vm is None or vm.node != node:
             raise PveError(500, f"Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist")
@@ -92,14 +92,14 @@ class Store:
         self._path = path
         self._lock = threading.RLock()
         self._cluster = _read(path) or initial
-        # Tasks die with the server: what one of them held is free again, as after a reboot of a real host.
+        # Tasks end with the server: their locks are released, as after a reboot of a real host.
         for vm in self._cluster.vms.values():
             vm.lock = None
         self._write()
 
     @contextmanager
     def reading(self) -> Iterator[Cluster]:
-        """The cluster, with nobody writing."""
+        """The cluster, locked against writers."""
         with self._lock:
             yield self._cluster
 

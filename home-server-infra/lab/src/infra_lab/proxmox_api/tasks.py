@@ -1,4 +1,4 @@
-"""Tasks of a Proxmox host: they go on after the call has answered with their UPID, and end in a status."""
+"""Tasks of a Proxmox host: they continue after the call has returned their UPID, and end with a status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK = "OK"
 
 @dataclass
 class Task:
-    """`exit_status` is None while it runs, `OK`, or what went wrong."""
+    """`exit_status` is None while it runs, `OK`, or the error."""
 
     upid: str
     node: str
@@ -69,7 +69,7 @@ class TaskList:
         return [task for task in reversed(self._tasks.values()) if task.node == node]
 
     def wait(self, timeout_s: float = 30) -> None:
-        """Until none runs; for tests and for the end of the server."""
+        """Wait until none runs; for tests and for the end of the server."""
         for thread in self._threads:
             thread.join(timeout_s)
 
@@ -78,7 +78,7 @@ class TaskList:
             action()
             task.log.append("TASK OK")
             task.exit_status = OK
-        except Exception as error:  # whatever goes wrong in a task is its exit status, as on a real host
+        except Exception as error:  # any error of a task becomes its exit status, as on a real host
             words = " ".join(str(error).split()) or type(error).__name__
             task.log.append(f"TASK ERROR: {words}")
             task.exit_status = words

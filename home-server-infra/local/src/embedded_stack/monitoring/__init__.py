@@ -1,1 +1,1 @@
-"""Prometheus, Alertmanager and exporters of the embedded stack; rules live in home-server-infra/monitoring."""
+"""Prometheus, Alertmanager and exporters of the embedded stack; rules are in home-server-infra/monitoring."""

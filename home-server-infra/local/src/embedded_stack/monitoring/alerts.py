@@ -1,4 +1,4 @@
-"""Which alerts fire, as Prometheus reports them."""
+"""Firing alerts, from Prometheus."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from data_platform_core.topology import Topology
 
 
 def is_firing(topology: Topology, alert: str) -> bool:
-    """Whether Prometheus says that the alert fires, not only that it is pending."""
+    """Whether the alert fires, not only is pending."""
     return any(
         found["labels"]["alertname"] == alert and found["state"] == "firing" for found in firing_or_pending(topology)
     )
 
 
 def firing_or_pending(topology: Topology) -> list[dict[str, Any]]:
-    """Prometheus' alerts, as its API gives them. Raises ServiceError when it does not answer."""
+    """Alerts from Prometheus' API. Raises ServiceError when it does not answer."""
     address = topology.monitoring.prometheus.address
     try:
         answer = httpx.get(f"http://{address}/api/v1/alerts", timeout=10, trust_env=False)

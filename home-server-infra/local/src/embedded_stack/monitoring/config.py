@@ -1,8 +1,8 @@
-"""What Prometheus and Alertmanager read, rendered from topology and the files of home-server-infra/monitoring.
+"""Configuration of Prometheus and Alertmanager, rendered from topology and home-server-infra/monitoring.
 
-Rules, routes and inhibitions are plain files there, so that other installations load the same ones. Rendering adds what
-an environment decides (addresses, files with secrets), and the scale of waits: 1, but for a drill that must not take
-minutes. A scale shortens what lies between a breach and its message; conditions and their windows stay as they are.
+Rules, routes and inhibitions are plain files there, so that other installations load the same ones. Rendering adds the
+environment's values (addresses, files with secrets) and the scale of waits: 1, except in a drill, which must not take
+minutes. A scale shortens the time between a breach and its message; conditions and their windows are unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RULES_DIR = MONITORING_DIR / "rules"
 ALERTMANAGER_SOURCE = MONITORING_DIR / "alertmanager.yaml"
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-#: Waits between a breach and its message. Not `repeat_interval`, which keeps a message from coming twice.
+#: Waits between a breach and its message. Not `repeat_interval`, which prevents repeated messages.
 _WAITS = ("group_wait", "group_interval")
 
 
@@ -57,12 +57,12 @@ def rule_files() -> list[Path]:
 
 
 def dump(content: Any) -> str:
-    """YAML under a line that says whose it is."""
+    """YAML under a header line."""
     return "# Written by `make up`; changes here are lost.\n" + yaml.safe_dump(content, sort_keys=False, width=200)
 
 
 def prometheus_config(layout: Layout) -> dict[str, Any]:
-    """prometheus.yml: who is scraped, how often, and where alerts go."""
+    """prometheus.yml: scrape targets, intervals, and the address for alerts."""
     topology = layout.topology
     monitoring = topology.monitoring
     servers = f"{monitoring.scrape.servers_seconds:g}s"
@@ -79,7 +79,7 @@ def prometheus_config(layout: Layout) -> dict[str, Any]:
 
 
 def _literal(path: Path) -> str:
-    """A path in a pattern of file names, standing for itself."""
+    """A path escaped for a file name pattern."""
     return re.sub(r"([\\*?\[])", r"\\\1", str(path))
 
 
@@ -110,7 +110,7 @@ def _job(name: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def rendered_rules(path: Path, scale: float) -> str:
-    """A rule file with each `for` times `scale`; expressions and their windows stay as they are."""
+    """A rule file with each `for` times `scale`; expressions and their windows are unchanged."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for group in content["groups"]:
         for rule in group["rules"]:
@@ -125,7 +125,7 @@ def scaled(duration: str, scale: float) -> str:
 
 
 def milliseconds(duration: str) -> int:
-    """Of a duration as Prometheus writes it, with one unit: `5m`. Raises ValueError for anything else."""
+    """Seconds of a Prometheus duration with one unit: `5m`. Raises ValueError for anything else."""
     match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", duration)
     if match is None:
         raise ValueError(f"duration {duration!r} is not a number and a unit of {', '.join(_UNITS_MS)}")

@@ -1,4 +1,4 @@
-"""What the monitoring's services need on disk before they start: configuration, folders, and secrets as files."""
+"""Prepares the monitoring's services on disk: configuration, folders, and secrets as files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from embedded_stack.credentials import Account
 from embedded_stack.layout import Layout
 from embedded_stack.monitoring.config import write_alertmanager, write_prometheus
 
-#: The object store takes Prometheus' token that long; each start makes a new one.
+#: Lifetime of Prometheus' token for the object store; each start creates a new one.
 TOKEN_DAYS = 365
 #: A secret of the store has 40 characters at most: too short a key for HS512, long enough for this one (RFC 7518).
 _TOKEN_ALGORITHM = "HS256"
 
 
 def prepare_postgres_exporter(layout: Layout, account: Account) -> None:
-    """The exporter's login, as the files that it reads."""
+    """The exporter's credentials as files."""
     user, password = account.postgres_login
     write_secret(layout.secrets / "postgres-exporter-user", user)
     write_secret(layout.secrets / "postgres-exporter-password", password)
@@ -45,8 +45,8 @@ def prepare_alertmanager(layout: Layout) -> None:
 def metrics_token(access_key: str, secret_key: str, expires: int) -> str:
     """A bearer token for the object store's metrics, signed with the account's secret. `expires` in epoch seconds.
 
-    The store asks for a JSON Web Token of issuer `prometheus`; the account's policy allows `admin:Prometheus` only, so
-    that who finds the token can read figures and nothing else.
+    The store requires a JSON Web Token of issuer `prometheus`. The account's policy allows `admin:Prometheus` only, so
+    that a leaked token can read metrics and nothing else.
     """
     claims = {"exp": expires, "sub": access_key, "iss": "prometheus"}
     return jwt.encode(claims, secret_key, algorithm=_TOKEN_ALGORITHM)

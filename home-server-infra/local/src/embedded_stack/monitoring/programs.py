@@ -48,7 +48,7 @@ def program(name: str) -> Path:
 
 
 def monitoring_services(layout: Layout) -> tuple[Service, ...]:
-    """In the order of the data's way: exporters, Prometheus, Alertmanager, and the sink that takes its messages."""
+    """In the order of the data flow: exporters, Prometheus, Alertmanager, and the sink that receives its messages."""
     return (
         _node_exporter(layout),
         _postgres_exporter(layout),
@@ -70,7 +70,7 @@ def _service(
         healthy=lambda: health.http_ok(f"http://{endpoints[0].address}{path}"),
         memory_mb=_MEMORY_MB[name],
         stop_seconds=_STOP_SECONDS,
-        environment={MARKER_VARIABLE: layout.marker, "GOMAXPROCS": "1"},  # they share a laptop with what they watch
+        environment={MARKER_VARIABLE: layout.marker, "GOMAXPROCS": "1"},  # they share a laptop with the services
     )
 
 

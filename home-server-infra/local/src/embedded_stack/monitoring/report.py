@@ -1,4 +1,4 @@
-"""What people see of alerts: those that fire, and the messages that came."""
+"""Report for people: firing alerts and received messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MESSAGES_SHOWN = 20
 
 
 def show(topology: Topology, console: Console) -> None:
-    """Pending and firing alerts, and the sink's last messages. Raises ServiceError when Prometheus is away."""
+    """Pending and firing alerts, and the sink's last messages. Raises ServiceError when Prometheus is down."""
     table = Table(title=f"alerts of {topology.environment}: http://{topology.monitoring.prometheus.address}/alerts")
     for column in ("state", "severity", "alert", "what"):
         table.add_column(column)

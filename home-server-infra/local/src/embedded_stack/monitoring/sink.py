@@ -1,7 +1,7 @@
-"""Takes the alerts that have no real receiver: Slack's and other webhooks over HTTP, mail over SMTP.
+"""Receives alerts without a real receiver: Slack's and other webhooks over HTTP, mail over SMTP.
 
-Each message becomes a line of JSON in `alerts.jsonl` of the environment's data folder, so that a person, or a test,
-sees what would have been sent, and nothing leaves the machine. Run as `python -m embedded_stack.monitoring.sink ENV`.
+Each message becomes a line of JSON in `alerts.jsonl` of the environment's data folder, so that a person or a test can
+read what would have been sent. Nothing leaves the machine. Run as `python -m embedded_stack.monitoring.sink ENV`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data_platform_core.topology import load_topology
 from embedded_stack.layout import Layout
 
 MAX_BODY_BYTES = 1024 * 1024
-#: The file begins anew at this size; the one before is kept.
+#: The file is rotated at this size; one previous file is kept.
 MAX_FILE_BYTES = 5 * 1024 * 1024
 FIRING, RESOLVED = "firing", "resolved"
 
@@ -56,7 +56,7 @@ class Inbox:
 
 
 def read_messages(path: Path) -> list[Message]:
-    """What the sink took so far, oldest first."""
+    """Messages received so far, oldest first."""
     if not path.is_file():
         return []
     return [Message(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
@@ -111,13 +111,13 @@ def http_server(host: str, port: int, inbox: Inbox) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet: what arrived is in the file."""
+            """Suppress the access log: messages are in the file."""
 
     return ThreadingHTTPServer((host, port), Handler)
 
 
 class MailHandler:
-    """aiosmtpd's handler: every mail is taken."""
+    """aiosmtpd's handler: every mail is accepted."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -138,7 +138,7 @@ def main(environment: str) -> None:
     server = http_server(address.bind, address.port, inbox)
 
     def end(_signal: int, _frame: Any) -> None:
-        threading.Thread(target=server.shutdown).start()  # it would wait for this very thread
+        threading.Thread(target=server.shutdown).start()  # it would wait for this thread
 
     signal.signal(signal.SIGTERM, end)
     mail.start()

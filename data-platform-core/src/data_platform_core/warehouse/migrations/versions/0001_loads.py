@@ -43,7 +43,7 @@ def upgrade() -> None:
             "mode",
             "incremental: added files only; snapshot: the whole table, known rows skipped; rebuild: emptied first.",
         ),
-        ("delta_table_id", "Identity of the Delta table; another one means the table was made anew."),
+        ("delta_table_id", "Identity of the Delta table; another one means the table was recreated."),
         ("from_version", "Delta version that was loaded before, -1 for none."),
         ("delta_version", "Delta version that is loaded now."),
         ("rows", "Rows inserted."),

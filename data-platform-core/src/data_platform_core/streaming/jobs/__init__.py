@@ -1,1 +1,0 @@
-"""Jobs wire sources, transforms and sinks."""

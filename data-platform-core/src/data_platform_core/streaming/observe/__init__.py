@@ -1,0 +1,1 @@
+"""What the driver shows of itself: lag in messages and seconds, progress, metrics, what it waits for, hangs."""

@@ -1,0 +1,50 @@
+"""What runs on the cluster before anything of ours: DNS, volumes, the Spark operator."""
+
+from __future__ import annotations
+
+import os
+
+from data_platform_core.commands import call
+from infra_lab.kubernetes import control_plane, images
+from infra_lab.kubernetes.build import HELM, operator_source
+from infra_lab.kubernetes.layout import Layout
+from infra_lab.kubernetes.manifests import manifest, volume_folders
+
+#: The operator's namespace and release.
+OPERATOR_RELEASE = "spark-operator"
+_HELM_SECONDS = 300
+
+
+def dns(layout: Layout) -> None:
+    """Returns when it answers."""
+    control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "dns"))
+    timeout = f"--timeout={control_plane.PATIENCE_SECONDS:g}s"
+    control_plane.kubectl(layout, "-n", "kube-system", "rollout", "status", "deployment/coredns", timeout)
+
+
+def volumes(layout: Layout) -> None:
+    """Folders that belong to Spark's user: a host path ignores a pod's fsGroup."""
+    for folder in volume_folders(layout):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o770)
+        os.chown(folder, images.SPARK_USER, images.SPARK_USER)
+    control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "volumes"))
+
+
+def operator(layout: Layout) -> None:
+    """By its own chart, which comes inside its module; returns when it runs. Its namespaces must be there before."""
+    control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "namespace"))
+    values = layout.config / "operator-values.yaml"
+    values.write_text(manifest(layout, "operator-values"), encoding="utf-8")
+    helm(
+        layout, "upgrade", "--install", OPERATOR_RELEASE, str(operator_source("charts/spark-operator-chart")),
+        f"--namespace={OPERATOR_RELEASE}", "--create-namespace", "--wait", f"--timeout={_HELM_SECONDS}s",
+        f"--values={values}",
+    )  # fmt: skip
+
+
+def helm(layout: Layout, *arguments: str) -> str:
+    """What helm prints, as the administrator; its own files stay in the cache."""
+    own = {f"HELM_{kind}_HOME": str(layout.cache / "helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
+    environment = {**os.environ, **own, "KUBECONFIG": str(layout.kubeconfig)}
+    return call([str(layout.bin / HELM.name), *arguments], environment=environment)

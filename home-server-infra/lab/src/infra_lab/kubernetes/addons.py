@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from data_platform_core.commands import call
 from infra_lab.kubernetes import control_plane, images
 from infra_lab.kubernetes.build import HELM, operator_source
-from infra_lab.kubernetes.layout import Layout
+from infra_lab.kubernetes.layout import (
+    CHART_VALUES,
+    CLUSTER_OBJECTS,
+    ENVIRONMENT,
+    Layout,
+    platform,
+    stack_topology,
+)
 from infra_lab.kubernetes.manifests import manifest, volume_folders
 
-#: The operator's namespace and release.
+#: Also the name of the chart, and of its files of values.
 OPERATOR_RELEASE = "spark-operator"
 _HELM_SECONDS = 300
 
@@ -32,15 +40,25 @@ def volumes(layout: Layout) -> None:
 
 
 def operator(layout: Layout) -> None:
-    """By its own chart, which comes inside its module; returns when it runs. Its namespaces must be there before."""
+    """By its own chart, which comes inside its module; returns when it runs.
+
+    Before it come the platform's namespaces, rights and priorities, which its values and the applications name.
+    """
+    control_plane.kubectl(layout, "apply", "-k", str(CLUSTER_OBJECTS / "overlays" / ENVIRONMENT))
     control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "namespace"))
     values = layout.config / "operator-values.yaml"
     values.write_text(manifest(layout, "operator-values"), encoding="utf-8")
     helm(
         layout, "upgrade", "--install", OPERATOR_RELEASE, str(operator_source("charts/spark-operator-chart")),
-        f"--namespace={OPERATOR_RELEASE}", "--create-namespace", "--wait", f"--timeout={_HELM_SECONDS}s",
-        f"--values={values}",
+        f"--namespace={platform(stack_topology()).operator_namespace}", "--wait", f"--timeout={_HELM_SECONDS}s",
+        *(f"--values={file}" for file in (*operator_values(ENVIRONMENT), values)),
     )  # fmt: skip
+
+
+def operator_values(environment: str) -> list[Path]:
+    """The platform's values for the operator's chart, of every environment and of this one."""
+    file = f"{OPERATOR_RELEASE}.yaml"
+    return [CHART_VALUES / file, CHART_VALUES / environment / file]
 
 
 def helm(layout: Layout, *arguments: str) -> str:

@@ -56,9 +56,9 @@ HELM = Program("helm", "cluster", "helm.sh/helm/v3/cmd/helm")
 OPERATOR = Program("spark-operator", "spark-operator", ".", (".",))
 #: Everything that a node needs; the big one first, since the others share its packages.
 NODE_PROGRAMS = (KUBE, COREDNS, PAUSE, RELAY, HELM, OPERATOR)
-LIGHT_PROGRAMS = (KUBEAPI,)
 
 OPERATOR_MODULE = "github.com/kubeflow/spark-operator/v2"
+_MONITORING_MODULE = "github.com/prometheus-operator/prometheus-operator"
 
 
 def pinned(folder: str, module: str) -> str:
@@ -86,6 +86,11 @@ def operator_version() -> str:
 def operator_source(part: str) -> Path:
     """A folder of the operator's own module, such as its chart; read-only."""
     return module_folder("spark-operator", OPERATOR_MODULE) / part
+
+
+def monitoring_kinds() -> Path:
+    """Definitions of ServiceMonitor, PrometheusRule and the like."""
+    return module_folder("manifests", _MONITORING_MODULE) / "example" / "prometheus-operator-crd"
 
 
 def module_folder(folder: str, module: str) -> Path:

@@ -12,15 +12,21 @@ import yaml
 
 from data_platform_core.errors import ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
-from infra_lab.kubernetes import control_plane, manifests
-from infra_lab.kubernetes.build import Progress
-from infra_lab.kubernetes.layout import ENVIRONMENT, Layout
-
-#: Folders with `overlays/<environment>`, as kustomize reads them.
-_OVERLAYS = (
-    REPOSITORY_ROOT / "data-platform-core" / "spark-applications",
-    REPOSITORY_ROOT / "home-server-infra" / "kubernetes",
+from data_platform_core.topology import load_topology
+from infra_lab.kubernetes import addons, control_plane, manifests
+from infra_lab.kubernetes.build import Progress, operator_source
+from infra_lab.kubernetes.layout import (
+    APPLICATIONS,
+    CLUSTER_OBJECTS,
+    ENVIRONMENT,
+    LAB_NAMESPACE,
+    PLATFORM_CHART,
+    Layout,
+    platform,
 )
+
+#: Folders with `overlays/<environment>`, as kustomize reads them; namespaces first.
+_OVERLAYS = (CLUSTER_OBJECTS, APPLICATIONS)
 _FINE = "accepted"
 
 
@@ -57,6 +63,9 @@ def sources(layout: Layout) -> Iterator[Source]:
     """What there is in this checkout."""
     for name in manifests.names():
         yield Source(ENVIRONMENT, f"lab/{name}", partial(manifests.manifest, layout, name))
+    for values in sorted((PLATFORM_CHART / "environments").glob("*.yaml")):
+        yield Source(values.stem, "chart crm-platform", partial(_rendered, layout, values))
+        yield Source(values.stem, f"chart {addons.OPERATOR_RELEASE}", partial(_operator, layout, values.stem))
     for folder in _OVERLAYS:
         for overlay in sorted((folder / "overlays").glob("*/kustomization.yaml")):
             yield Source(
@@ -93,9 +102,8 @@ def mistakes(layout: Layout) -> Iterator[Mistake]:
         "misspelt field of a Deployment", dns.replace("imagePullPolicy:", "imagePullpolicy:"),
         'unknown field "spec.template.spec.containers[0].imagePullpolicy"',
     )  # fmt: skip
-    namespace = yaml.safe_load(manifests.manifest(layout, "namespace"))["metadata"]["name"]
     yield Mistake(
-        "a pod that may be root, where Pod Security says restricted", _root_pod(namespace), "runAsNonRoot != true"
+        "a pod that may be root, where Pod Security says restricted", _root_pod(LAB_NAMESPACE), "runAsNonRoot != true"
     )
 
 
@@ -132,6 +140,23 @@ def _refused(layout: Layout, mistake: Mistake) -> Result:
 
 def _kustomized(layout: Layout, folder: Path) -> str:
     return control_plane.kubectl(layout, "kustomize", str(folder))
+
+
+def _rendered(layout: Layout, values: Path) -> str:
+    """The platform's chart. Nobody is asked whether Secrets are there: that is for the cluster of an installation."""
+    namespace = yaml.safe_load(values.read_text(encoding="utf-8"))["platform"]["namespace"]
+    return addons.helm(
+        layout, "template", "crm", str(PLATFORM_CHART), f"--namespace={namespace}", f"--values={values}",
+        "--set=secrets.check=false",
+    )  # fmt: skip
+
+
+def _operator(layout: Layout, environment: str) -> str:
+    """The operator's own chart with the platform's values."""
+    chart = str(operator_source("charts/spark-operator-chart"))
+    values = [f"--values={file}" for file in addons.operator_values(environment)]
+    namespace = platform(load_topology(environment)).operator_namespace
+    return addons.helm(layout, "template", addons.OPERATOR_RELEASE, chart, f"--namespace={namespace}", *values)
 
 
 def _namespaces(documents: list[dict[str, Any]]) -> set[str]:

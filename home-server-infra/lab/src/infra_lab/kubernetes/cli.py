@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,6 +64,16 @@ def pi() -> None:
     """Run the smallest Spark application on the cluster, and wait for its result."""
     clock = Clock()
     clock(cluster.run_pi(cluster.this_cluster(), clock))
+
+
+@app.command("import")
+def import_image(
+    archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An OCI archive, as buildah writes it.")],
+) -> None:
+    """Give the node an image, under the name that its archive has."""
+    clock = Clock()
+    cluster.this_cluster().node.import_archive(archive.absolute())
+    clock(f"{archive.name} is imported")
 
 
 @app.command("light-up")

@@ -16,7 +16,7 @@ from infra_lab.background import Background
 from infra_lab.kubernetes import addons, control_plane, images, needs
 from infra_lab.kubernetes.build import NODE_PROGRAMS, RELAY, Progress, ensure_programs
 from infra_lab.kubernetes.certificates import COMPONENTS, ensure_certificates
-from infra_lab.kubernetes.layout import API_PORT, SPARK_NAMESPACE, Layout, Wire, node_layout, stack_topology, wire
+from infra_lab.kubernetes.layout import API_PORT, LAB_NAMESPACE, Layout, Wire, node_layout, stack_topology, wire
 from infra_lab.kubernetes.manifests import manifest
 from infra_lab.kubernetes.node import Node
 from infra_lab.kubernetes.node_files import write_node_files
@@ -118,7 +118,7 @@ def run_pi(cluster: Cluster, progress: Progress) -> str:
     layout = cluster.layout
     application = manifest(layout, "pi")
     name = yaml.safe_load(application)["metadata"]["name"]
-    in_namespace = ("-n", SPARK_NAMESPACE)
+    in_namespace = ("-n", LAB_NAMESPACE)
     control_plane.kubectl(layout, *in_namespace, "delete", "sparkapplication", name, "--ignore-not-found")
     control_plane.kubectl(layout, "apply", "-f", "-", stdin=application)
     seen: list[str] = []

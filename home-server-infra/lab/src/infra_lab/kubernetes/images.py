@@ -119,7 +119,7 @@ def _package(name: str) -> Path:
 def _ensure_base(layout: Layout, progress: Progress) -> Path:
     """A Debian with Java and Python as a tarball, and beside it what it was made from."""
     recipe, base = RECIPES[FALLBACK], layout.cache / "base.tar"
-    text = " ".join([recipe.suite, *_BASE_PACKAGES, *_BASE_OPTIONS])
+    text = " ".join(["apt", recipe.suite, *_BASE_PACKAGES, *_BASE_OPTIONS])
 
     def make() -> None:
         progress(f"base image: {recipe.name} with {', '.join(_BASE_PACKAGES)}")
@@ -127,7 +127,7 @@ def _ensure_base(layout: Layout, progress: Progress) -> Path:
         if mirror is None:
             raise ConfigurationError(f"this machine's apt knows no archive that ends in /{recipe.folder}; add one")
         unfinished = base.with_suffix(".partial")
-        command = ["nice", "-n", "15", "mmdebstrap", "--mode=root", "--format=tar", "--variant=essential"]
+        command = ["nice", "-n", "15", "mmdebstrap", "--mode=root", "--format=tar", "--variant=apt"]
         command += [f"--include={','.join(_BASE_PACKAGES)}", *_BASE_OPTIONS, recipe.suite, str(unfinished), mirror]
         watched(layout, "base image", command, progress)
         unfinished.replace(base)

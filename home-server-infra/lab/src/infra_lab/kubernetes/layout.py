@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_platform_core.errors import ConfigurationError
+from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Topology, load_topology
+from data_platform_core.topology.cluster import Kubernetes
 from infra_lab.layout import LAB_DIR, lab_layout, user_cache
 
 #: The stack beside the cluster, whose topology names the wire between machine and node.
 ENVIRONMENT = "k8s-lab"
 SOURCES = LAB_DIR / "kubernetes"
 MANIFESTS = SOURCES / "manifests"
+#: What the platform puts on every cluster: objects by kustomize, charts by helm.
+CLUSTER_OBJECTS = REPOSITORY_ROOT / "home-server-infra" / "kubernetes"
+APPLICATIONS = REPOSITORY_ROOT / "data-platform-core" / "spark-applications"
+PLATFORM_CHART = REPOSITORY_ROOT / "helm" / "charts" / "crm-platform"
+CHART_VALUES = REPOSITORY_ROOT / "helm" / "values"
 
 #: Of the wire, the cgroup and the node's host name; `down` removes what has this name, and nothing else.
 PREFIX = "crmk8s"
@@ -23,8 +30,8 @@ SERVICE_NETWORK = ipaddress.IPv4Network("10.96.0.0/16")
 #: The API server takes the first address of the services; DNS has the tenth, as everywhere.
 API_SERVICE_ADDRESS, DNS_ADDRESS = SERVICE_NETWORK[1], SERVICE_NETWORK[10]
 API_PORT = 6443
-#: Where Spark applications run; the operator watches it, Pod Security `restricted` holds there.
-SPARK_NAMESPACE = "spark"
+#: Of what the lab runs to prove itself; the platform has a namespace of its own.
+LAB_NAMESPACE = "lab"
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,13 @@ def _cache() -> Path:
 def stack_topology() -> Topology:
     """Of the stack beside the cluster."""
     return load_topology(ENVIRONMENT)
+
+
+def platform(topology: Topology) -> Kubernetes:
+    """What the platform calls its namespaces. Raises ConfigurationError when the topology has no cluster."""
+    if topology.kubernetes is None:
+        raise ConfigurationError(f"topology {topology.environment} has no section kubernetes")
+    return topology.kubernetes
 
 
 def wire(topology: Topology) -> Wire:

@@ -11,7 +11,7 @@ from data_platform_core.commands import succeeds
 from data_platform_core.errors import ServiceError
 from infra_lab.background import Background
 from infra_lab.kubernetes import control_plane
-from infra_lab.kubernetes.build import KUBE, LIGHT_PROGRAMS, Progress, ensure_programs, operator_source
+from infra_lab.kubernetes.build import HELM, KUBE, KUBEAPI, Progress, ensure_programs, monitoring_kinds, operator_source
 from infra_lab.kubernetes.certificates import ensure_certificates
 from infra_lab.kubernetes.layout import Layout
 
@@ -34,15 +34,15 @@ def up(layout: Layout, progress: Progress) -> None:
         progress("the light tier is up")
         return
     down(layout)
-    if not (layout.bin / KUBE.name).is_file():
-        ensure_programs(layout, LIGHT_PROGRAMS, progress)
+    whole = (layout.bin / KUBE.name).is_file()
+    ensure_programs(layout, (HELM,) if whole else (KUBEAPI, HELM), progress)
     client_port, peer_port, api_port = _free_ports(3)
     progress("certificates")
     ensure_certificates(layout, f"https://{_LOOPBACK}:{api_port}", (), ("admin",))
     progress("API server")
     _start(layout, f"http://{_LOOPBACK}:{client_port}", f"http://{_LOOPBACK}:{peer_port}", api_port)
-    progress("kinds of the Spark operator")
-    add_kinds(layout, [operator_source("config/crd/bases")])
+    progress("kinds of the operators for Spark and Prometheus")
+    add_kinds(layout, [operator_source("config/crd/bases"), monitoring_kinds()])
 
 
 def down(layout: Layout) -> None:
@@ -58,7 +58,7 @@ def add_kinds(layout: Layout, folders: list[Path]) -> None:
     for folder in folders:
         control_plane.kubectl(layout, "apply", "--server-side", "-f", str(folder))
     established = control_plane.kubectl_command(
-        layout, "wait", "--for=condition=Established", "crd", "--all", "--timeout=1s"
+        layout, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"
     )
     # It ends in an error while a kind has no condition at all.
     control_plane.wait_for("custom kinds", lambda: succeeds(established), (parts(layout)[1].log,))

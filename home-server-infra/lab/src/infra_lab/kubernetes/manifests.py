@@ -8,7 +8,7 @@ import jinja2
 
 from infra_lab.kubernetes import images
 from infra_lab.kubernetes.build import operator_version
-from infra_lab.kubernetes.layout import DNS_ADDRESS, MANIFESTS, SPARK_NAMESPACE, Layout
+from infra_lab.kubernetes.layout import DNS_ADDRESS, LAB_NAMESPACE, MANIFESTS, Layout, platform, stack_topology
 
 #: Volumes that claims may bind to, at 5 GiB each; the disk is not set aside for them.
 _VOLUMES = 4
@@ -31,7 +31,8 @@ def manifest(layout: Layout, name: str) -> str:
     filled: str = jinja2.Template(template, undefined=jinja2.StrictUndefined, trim_blocks=True).render(
         dns_address=DNS_ADDRESS,
         volumes=volume_folders(layout),
-        spark_namespace=SPARK_NAMESPACE,
+        lab_namespace=LAB_NAMESPACE,
+        platform_namespace=platform(stack_topology()).namespace,
         spark_user=images.SPARK_USER,
         spark_version=images.spark_version(),
         spark_image=images.SPARK.reference,

@@ -146,7 +146,7 @@ def _rendered(layout: Layout, values: Path) -> str:
     """The platform's chart. Nobody is asked whether Secrets are there: that is for the cluster of an installation."""
     namespace = yaml.safe_load(values.read_text(encoding="utf-8"))["platform"]["namespace"]
     return addons.helm(
-        layout, "template", "crm", str(PLATFORM_CHART), f"--namespace={namespace}", f"--values={values}",
+        layout, "template", "--validate", "crm", str(PLATFORM_CHART), f"--namespace={namespace}", f"--values={values}",
         "--set=secrets.check=false",
     )  # fmt: skip
 
@@ -156,7 +156,9 @@ def _operator(layout: Layout, environment: str) -> str:
     chart = str(operator_source("charts/spark-operator-chart"))
     values = [f"--values={file}" for file in addons.operator_values(environment)]
     namespace = platform(load_topology(environment)).operator_namespace
-    return addons.helm(layout, "template", addons.OPERATOR_RELEASE, chart, f"--namespace={namespace}", *values)
+    return addons.helm(
+        layout, "template", "--validate", addons.OPERATOR_RELEASE, chart, f"--namespace={namespace}", *values
+    )
 
 
 def _namespaces(documents: list[dict[str, Any]]) -> set[str]:

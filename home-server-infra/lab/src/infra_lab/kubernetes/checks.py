@@ -43,11 +43,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Source:
-    """Manifests of one environment; `text` renders them as YAML documents."""
+    """Manifests of one environment; `text` renders them as YAML documents.
+
+    `namespace` is that of objects which name none: a chart's get theirs from whoever installs it.
+    """
 
     environment: str
     name: str
     text: Callable[[], str]
+    namespace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ def sources(layout: Layout) -> Iterator[Source]:
     for name in manifests.names():
         yield Source(ENVIRONMENT, f"lab/{name}", partial(manifests.manifest, layout, name))
     for values in sorted((PLATFORM_CHART / "environments").glob("*.yaml")):
-        yield Source(values.stem, "chart crm-platform", partial(_rendered, layout, values))
+        namespace = platform(load_topology(values.stem)).namespace
+        yield Source(values.stem, "chart crm-platform", partial(_rendered, layout, values, namespace), namespace)
         yield Source(values.stem, f"chart {addons.OPERATOR_RELEASE}", partial(_operator, layout, values.stem))
     for folder in _OVERLAYS:
         for overlay in sorted((folder / "overlays").glob("*/kustomization.yaml")):
@@ -107,7 +112,7 @@ def mistakes(layout: Layout) -> Iterator[Mistake]:
     )
 
 
-def dry_run(layout: Layout, text: str) -> int:
+def dry_run(layout: Layout, text: str, namespace: str | None = None) -> int:
     """How many objects the API server accepts. Raises ServiceError with what it refuses, and why.
 
     Namespaces are made for real: without its namespace no object is tried.
@@ -116,15 +121,17 @@ def dry_run(layout: Layout, text: str) -> int:
     own = [document for document in documents if document["kind"] == "Namespace"]
     if own:
         control_plane.kubectl(layout, "apply", "-f", "-", stdin=yaml.safe_dump_all(own))
-    for name in sorted(_namespaces(documents) - _existing_namespaces(layout)):
+    for name in sorted(_namespaces(documents, namespace or "default") - _existing_namespaces(layout)):
         control_plane.kubectl(layout, "create", "namespace", name)
-    printed = control_plane.kubectl(layout, "apply", "--dry-run=server", "-f", "-", stdin=text)
+    # Given a namespace, kubectl refuses objects of any other: only a chart's get one.
+    inside = [f"--namespace={namespace}"] if namespace else []
+    printed = control_plane.kubectl(layout, "apply", *inside, "--dry-run=server", "-f", "-", stdin=text)
     return len(printed.splitlines())
 
 
 def _tried(layout: Layout, source: Source) -> Result:
     try:
-        return Result(source.environment, source.name, dry_run(layout, source.text()), _FINE, True)
+        return Result(source.environment, source.name, dry_run(layout, source.text(), source.namespace), _FINE, True)
     except ServiceError as error:
         return Result(source.environment, source.name, 0, str(error), False)
 
@@ -142,11 +149,10 @@ def _kustomized(layout: Layout, folder: Path) -> str:
     return control_plane.kubectl(layout, "kustomize", str(folder))
 
 
-def _rendered(layout: Layout, values: Path) -> str:
+def _rendered(layout: Layout, values: Path, namespace: str) -> str:
     """The platform's chart. Nobody is asked whether Secrets are there: that is for the cluster of an installation."""
-    namespace = yaml.safe_load(values.read_text(encoding="utf-8"))["platform"]["namespace"]
     return addons.helm(
-        layout, "template", "crm", str(PLATFORM_CHART), f"--namespace={namespace}", f"--values={values}",
+        layout, "template", "--validate", "crm", str(PLATFORM_CHART), f"--namespace={namespace}", f"--values={values}",
         "--set=secrets.check=false",
     )  # fmt: skip
 
@@ -156,11 +162,13 @@ def _operator(layout: Layout, environment: str) -> str:
     chart = str(operator_source("charts/spark-operator-chart"))
     values = [f"--values={file}" for file in addons.operator_values(environment)]
     namespace = platform(load_topology(environment)).operator_namespace
-    return addons.helm(layout, "template", addons.OPERATOR_RELEASE, chart, f"--namespace={namespace}", *values)
+    return addons.helm(
+        layout, "template", "--validate", addons.OPERATOR_RELEASE, chart, f"--namespace={namespace}", *values
+    )
 
 
-def _namespaces(documents: list[dict[str, Any]]) -> set[str]:
-    return {document["metadata"].get("namespace", "default") for document in documents}
+def _namespaces(documents: list[dict[str, Any]], default: str) -> set[str]:
+    return {document["metadata"].get("namespace", default) for document in documents}
 
 
 def _existing_namespaces(layout: Layout) -> set[str]:

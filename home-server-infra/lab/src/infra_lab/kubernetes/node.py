@@ -18,6 +18,7 @@ import psutil
 
 from data_platform_core.commands import call, last_words, succeeds
 from data_platform_core.errors import ServiceError
+from data_platform_core.waiting import ask_until
 from infra_lab.background import Background
 from infra_lab.kubernetes import control_plane, images
 from infra_lab.kubernetes.build import KUBE
@@ -33,6 +34,8 @@ _LEFT_BY_RUNC = "unified"
 _STORE = "http://127.0.0.1:2379"
 _STORE_PEER = "http://127.0.0.1:2380"
 WIRE_NAME = f"{PREFIX}0"
+_GROUPS_SECONDS = 15.0
+_GROUPS_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -241,8 +244,14 @@ def _make_control_groups() -> None:
 
 
 def _remove_groups(group: Path) -> None:
+    """A group is busy until the last of its processes has ended, some time after it was killed."""
+    ask_until(bool, lambda: _removed(group), within_s=_GROUPS_SECONDS, every_s=_GROUPS_POLL_SECONDS)
+
+
+def _removed(group: Path) -> bool:
     for folder in sorted(group.rglob("*/"), key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):
             folder.rmdir()
     with contextlib.suppress(OSError):
         group.rmdir()
+    return not group.exists()

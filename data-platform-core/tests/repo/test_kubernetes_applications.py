@@ -94,6 +94,13 @@ def test_the_stream_is_started_again_for_ever_and_grows_with_the_backlog(environ
     assert spec["sparkConf"]["spark.storage.decommission.enabled"] == "true"
 
 
+def test_a_starting_driver_is_found_by_its_executors(environment: str) -> None:
+    """Its Service names it once it is ready, and without executors it never gets there."""
+    (container,) = once("ingest", environment)["spec"]["driver"]["template"]["spec"]["containers"]
+    assert "readinessProbe" not in container
+    assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/healthz"}
+
+
 def test_a_job_that_ends_is_not_started_for_ever(environment: str) -> None:
     assert once("load-warehouse", environment)["spec"]["restartPolicy"]["type"] == "OnFailure"
 

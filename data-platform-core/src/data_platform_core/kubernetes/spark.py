@@ -245,7 +245,11 @@ def _allocation(size: SparkPods) -> dict[str, Any]:
 
 
 def _endpoint(job: Job, service: Service) -> dict[str, Any]:
-    """Metrics, and the probes beside them, of the job that serves them."""
+    """Metrics, and the probes beside them, of the job that serves them.
+
+    No readiness probe: the driver's Service gives its address to executors only once it is ready, and it needs them to
+    get there.
+    """
     if job.name != STREAM or service.metrics_port is None:
         return {}
     port = service.metrics_port
@@ -258,7 +262,6 @@ def _endpoint(job: Job, service: Service) -> dict[str, Any]:
                         "name": _DRIVER_CONTAINER,
                         "startupProbe": _probe("/healthz", port, failures=_START_S // _PROBE_S),
                         "livenessProbe": _probe("/healthz", port, failures=3),
-                        "readinessProbe": _probe("/readyz", port, failures=1),
                     }
                 ]
             }

@@ -26,6 +26,8 @@ CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
 LOCAL_CHECKPOINT_FILES = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 _STANDALONE = "spark://"
 
+#: Loggers whose warnings report what we do on purpose: free a batch's stored rows, cut plans' texts short.
+_QUIET_LOGGERS = ("org.apache.spark.rdd.MapPartitionsRDD", "org.apache.spark.sql.catalyst.util.StringUtils")
 # Large pages: page table misses are most expensive in a virtual machine (ADR 0012).
 _DRIVER_JVM = ("-XX:+UseParallelGC", "-XX:+UseTransparentHugePages")
 # The C2 compiler pays off only in long-running processes. It uses half of a short job's CPU.
@@ -67,7 +69,8 @@ def spark_session(settings: Settings, app_name: str, *, short: bool = False) -> 
     hadoop.set("fs.s3a.secret.key", settings.object_store.secret_key.get_secret_value())
     # Freeing a batch's stored rows is intended; Spark warns each time that they can't be recomputed.
     levels = session._jvm.org.apache.logging.log4j
-    levels.core.config.Configurator.setLevel("org.apache.spark.rdd.MapPartitionsRDD", levels.Level.ERROR)
+    for logger in _QUIET_LOGGERS:
+        levels.core.config.Configurator.setLevel(logger, levels.Level.ERROR)
     return session
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -60,7 +61,7 @@ def run(settings: Settings, entities: Sequence[str] = ()) -> None:
         return
     watchdog.start()
     with suppress(Stopped):
-        _run_spark(settings, contracts, watch, watchdog, writer, stopping)
+        _Driver(settings, contracts, watch, watchdog, writer, stopping).run()
 
 
 def _refuse_address_in_use(settings: Settings, writer: WriterProcess, stopping: Stopping) -> None:
@@ -76,28 +77,90 @@ def _refuse_address_in_use(settings: Settings, writer: WriterProcess, stopping: 
         raise
 
 
-def _run_spark(
-    settings: Settings,
-    contracts: dict[str, Contract],
-    watch: LagWatch,
-    watchdog: Watchdog,
-    writer: WriterProcess,
-    stopping: Stopping,
-) -> None:
-    with stopping.interrupts():
-        spark = spark_session(settings, "crm-streaming")
-    jvm = jvm_process(spark)
-    watchdog.jvm(jvm)
-    stopping.on_signals()  # PySpark has replaced the SIGINT handler with one that calls the JVM
-    try:
-        with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
-            _stream(spark, settings, contracts, watch, watchdog, writer, stopping)
-    except (Py4JNetworkError, ConnectionError):  # a call on its closed socket raises Python's own error
-        raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
-    finally:
-        stopping.force_later()
-        if _stopped(spark):
-            writer.lease.release()
+@dataclass(frozen=True)
+class _Driver:
+    """What a driver holds from before Spark's start to its end."""
+
+    settings: Settings
+    contracts: dict[str, Contract]
+    watch: LagWatch
+    watchdog: Watchdog
+    writer: WriterProcess
+    stopping: Stopping
+
+    def run(self) -> None:
+        """Start Spark, stream until stopped, end both and give the lease back."""
+        with self.stopping.interrupts():
+            spark = spark_session(self.settings, "crm-streaming")
+        jvm = jvm_process(spark)
+        self.watchdog.jvm(jvm)
+        self.stopping.on_signals()  # PySpark has replaced the SIGINT handler with one that calls the JVM
+        try:
+            with spark_errors(lambda found: f"streaming can't start: {found.text}; see the log above", KAFKA):
+                self._stream(spark)
+        except (Py4JNetworkError, ConnectionError):  # a call on its closed socket raises Python's own error
+            raise ServiceError(f"Spark's JVM has ended{_exit_of(jvm)}; see the log above") from None
+        finally:
+            self.stopping.force_later()
+            if _stopped(spark):
+                self.writer.lease.release()
+
+    def _stream(self, spark: SparkSession) -> None:
+        from data_platform_core.streaming.ingest.entity import EntityIngest
+        from data_platform_core.streaming.ingest.maintenance import Maintenance
+        from data_platform_core.streaming.observe.metrics import READY
+        from data_platform_core.streaming.observe.progress import ProgressReporter, publish_cluster
+
+        reporter = ProgressReporter(self.settings, self.contracts, self.watch, self.watchdog.batch_ended)
+        ingests: dict[str, EntityIngest] = {}
+        maintenance = Maintenance(
+            spark,
+            self.settings,
+            self.contracts.values(),
+            self.writer.lease,
+            self.watch.lag,
+            lambda entity, uri: ingests[entity].taken(uri),
+        )
+        try:
+            with self.stopping.interrupts():
+                self.watchdog.beat("making sure that no other writer is left")
+                self.writer.started(spark)
+                for entity, contract in self.contracts.items():
+                    self.watchdog.beat(f"checking the tables of {entity}")
+                    ensure_tables(spark, self.settings, contract)
+                    ingests[entity] = EntityIngest(
+                        spark,
+                        self.settings,
+                        contract,
+                        self.writer.lease,
+                        reporter.batch_committed,
+                        self.watchdog.beat,
+                        self.settings.experiment.record_cost_us,
+                    )
+                spark.streams.addListener(reporter)
+                for entity, ingest in ingests.items():
+                    self.watchdog.beat(f"preparing {entity}")
+                    reporter.resumed(self.contracts[entity].names.query, ingest.prepare())
+                    reporter.state(entity, len(ingest.seen), ingest.seen.nbytes)
+                    ingest.start()
+            self.watch.start(lambda: publish_cluster(spark))
+            maintenance.start()
+            READY.set(1)
+            self.watchdog.streaming()
+            log.info("streaming", entities=list(self.contracts))
+            self._until_stopped(spark)
+        finally:
+            maintenance.close()
+            self.watch.close()
+            reporter.close()
+
+    def _until_stopped(self, spark: SparkSession) -> None:
+        while not self.stopping.is_set():
+            with spark_errors(lambda found: f"streaming query failed: {found.text}", KAFKA):
+                if spark.streams.awaitAnyTermination(1):
+                    raise ServiceError("a streaming query ended unexpectedly; see the log above it")
+            self.watchdog.answered()
+            self.writer.verify_fence()
 
 
 def _stopped(spark: SparkSession) -> bool:
@@ -115,59 +178,6 @@ def _stopped(spark: SparkSession) -> bool:
     return ended
 
 
-def _stream(
-    spark: SparkSession,
-    settings: Settings,
-    contracts: dict[str, Contract],
-    watch: LagWatch,
-    watchdog: Watchdog,
-    writer: WriterProcess,
-    stopping: Stopping,
-) -> None:
-    from data_platform_core.streaming.ingest.entity import EntityIngest
-    from data_platform_core.streaming.ingest.maintenance import Maintenance
-    from data_platform_core.streaming.observe.metrics import READY
-    from data_platform_core.streaming.observe.progress import ProgressReporter, publish_cluster
-
-    reporter = ProgressReporter(settings, contracts, watch, watchdog.batch_ended)
-    ingests: dict[str, EntityIngest] = {}
-    maintenance = Maintenance(
-        spark, settings, contracts.values(), writer.lease, watch.lag, lambda entity, uri: ingests[entity].taken(uri)
-    )
-    try:
-        with stopping.interrupts():
-            watchdog.beat("making sure that no other writer is left")
-            writer.started(spark)
-            for entity, contract in contracts.items():
-                watchdog.beat(f"checking the tables of {entity}")
-                ensure_tables(spark, settings, contract)
-                ingests[entity] = EntityIngest(
-                    spark,
-                    settings,
-                    contract,
-                    writer.lease,
-                    reporter.batch_committed,
-                    watchdog.beat,
-                    settings.experiment.record_cost_us,
-                )
-            spark.streams.addListener(reporter)
-            for entity, ingest in ingests.items():
-                watchdog.beat(f"preparing {entity}")
-                reporter.resumed(contracts[entity].names.query, ingest.prepare())
-                reporter.state(entity, len(ingest.seen), ingest.seen.nbytes)
-                ingest.start()
-        watch.start(lambda: publish_cluster(spark))
-        maintenance.start()
-        READY.set(1)
-        watchdog.streaming()
-        log.info("streaming", entities=list(contracts))
-        _until_stopped(spark, stopping, watchdog, writer)
-    finally:
-        maintenance.close()
-        watch.close()
-        reporter.close()
-
-
 def _exit_of(jvm: psutil.Process | None) -> str:
     """The JVM's exit code as text; empty when the JVM is not a child of this process."""
     try:
@@ -176,12 +186,3 @@ def _exit_of(jvm: psutil.Process | None) -> str:
         return ""
     hint = ": out of memory, raise CRM_SPARK__DRIVER_MEMORY_MB" if code == OUT_OF_MEMORY_EXIT else ""
     return "" if code is None else f" with exit code {code}{hint}"
-
-
-def _until_stopped(spark: SparkSession, stopping: Stopping, watchdog: Watchdog, writer: WriterProcess) -> None:
-    while not stopping.is_set():
-        with spark_errors(lambda found: f"streaming query failed: {found.text}", KAFKA):
-            if spark.streams.awaitAnyTermination(1):
-                raise ServiceError("a streaming query ended unexpectedly; see the log above it")
-        watchdog.answered()
-        writer.verify_fence()

@@ -17,3 +17,9 @@ def dynamic_allocation(minimum: int, maximum: int) -> dict[str, str]:
         "spark.dynamicAllocation.executorIdleTimeout": "30s",
         "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
     }
+
+
+def require_in_order(executors_min: int, executors_max: int) -> None:
+    """Raises ValueError when there would be fewer executors at most than at least."""
+    if executors_max < executors_min:
+        raise ValueError(f"executors_max is {executors_max}, below executors_min {executors_min}")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data_platform_core.access.matrix import load_matrix
+from data_platform_core.elasticity import require_in_order
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import HOME_VARIABLE, JARS_DIR, STATE_VARIABLE, environment_folder
 from data_platform_core.topology import Topology, load_topology
@@ -104,8 +105,7 @@ class SparkSettings(_Group):
 
     @model_validator(mode="after")
     def _executors_in_order(self) -> SparkSettings:
-        if self.executors_max < self.executors_min:
-            raise ValueError(f"executors_max is {self.executors_max}, below executors_min {self.executors_min}")
+        require_in_order(self.executors_min, self.executors_max)
         return self
 
 

@@ -12,6 +12,7 @@ from data_platform_core.contracts import Contract
 from data_platform_core.naming import LANDING_SCHEMA, TOPIC_PREFIX
 from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.columns import Column, landing_columns
+from data_platform_core.yaml_files import PlainDumper
 
 SOURCES_FILE: Path = DBT_DIR / "models" / "staging" / "_crm__sources.yml"
 
@@ -32,14 +33,7 @@ def sources_text(contracts: Mapping[str, Contract]) -> str:
             }
         ],
     }
-    return _HEADER + yaml.dump(document, Dumper=_IndentedLists, sort_keys=False, allow_unicode=True, width=116)
-
-
-class _IndentedLists(yaml.SafeDumper):
-    """Lists are indented below their key, as in handwritten files."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+    return _HEADER + yaml.dump(document, Dumper=PlainDumper, sort_keys=False, allow_unicode=True, width=116)
 
 
 def _table(contract: Contract) -> dict[str, Any]:

@@ -23,24 +23,24 @@ ENV_EXAMPLE: Path = REPOSITORY_ROOT / ".env.example"
 
 def generated_files() -> dict[Path, str]:
     """The required text of each generated file."""
-    contracts = load_contracts()
+    contracts, matrix = load_contracts(), load_matrix()
     return {
         SOURCES_FILE: sources_text(contracts),
         ENTITIES_PAGE: entities_page(contracts),
         ENV_EXAMPLE: env_example(),
         **inventories(contracts.values()),
-        **account_files(load_matrix()),
-        **kubernetes_files(load_matrix()),
+        **account_files(matrix),
+        **kubernetes_files(matrix),
     }
 
 
 def write() -> list[Path]:
     """Write the files that differ; returns them."""
-    changed = [path for path, text in generated_files().items() if _read(path) != text]
-    for path in changed:
+    changed = {path: text for path, text in generated_files().items() if _read(path) != text}
+    for path, text in changed.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(generated_files()[path], encoding="utf-8")
-    return changed
+        path.write_text(text, encoding="utf-8")
+    return list(changed)
 
 
 def check() -> None:

@@ -22,6 +22,7 @@ from data_platform_core.jobs import SETUP, System, job
 from data_platform_core.paths import REPOSITORY_ROOT, TOPOLOGY_DIR
 from data_platform_core.topology import Endpoint, Kafka, Mail, Topology, load_topology
 from data_platform_core.topology.hosts import Host, Proxmox, Role, with_role
+from data_platform_core.yaml_files import PlainDumper
 
 INVENTORIES_DIR: Path = REPOSITORY_ROOT / "ansible" / "inventories"
 
@@ -53,18 +54,7 @@ def inventory_text(topology: Topology, contracts: Iterable[Contract]) -> str:
         "# accounts; change those, then `make generate`.\n"
     )
     tree = {"all": {"vars": _variables(topology, contracts), "children": _groups(topology)}}
-    return head + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=_LINE_WIDTH)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Repeats equal values: readers are not expected to know YAML anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Lists are indented below their key, as ansible-lint requires."""
-        super().increase_indent(flow, False)
+    return head + yaml.dump(tree, Dumper=PlainDumper, sort_keys=False, default_flow_style=False, width=_LINE_WIDTH)
 
 
 def _groups(topology: Topology) -> dict[str, Any]:

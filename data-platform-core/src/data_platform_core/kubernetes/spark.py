@@ -18,6 +18,7 @@ from data_platform_core.kubernetes.services import Service, kubernetes_of, secre
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import Topology
 from data_platform_core.topology.cluster import SparkPods
+from data_platform_core.yaml_files import merged
 
 API: Final = "sparkoperator.k8s.io/v1beta2"
 #: The one job that runs until it is stopped; the others end.
@@ -96,7 +97,8 @@ def scheduled_patch(job: Job, topology: Topology, service: Service) -> dict[str,
 
 def once(job: Job, topology: Topology, service: Service, run_id: str | None = None) -> dict[str, Any]:
     """A whole SparkApplication that runs `job` one time, for `kubectl create`."""
-    whole = _merged(application(job), patch(job, topology, service, run_id))
+    # Kustomize patches a kind that it does not know in the same way.
+    whole = merged(application(job), patch(job, topology, service, run_id))
     name = whole["metadata"].pop("name")
     whole["metadata"] |= {"generateName": f"{name}-", "namespace": kubernetes_of(topology).namespace}
     whole["metadata"]["labels"] |= {names.ENVIRONMENT_LABEL: topology.environment}
@@ -110,15 +112,6 @@ def _of(manifest: dict[str, Any]) -> dict[str, Any]:
         "kind": manifest["kind"],
         "metadata": {"name": manifest["metadata"]["name"]},
     }
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """As kustomize patches a kind that it does not know: mappings joined, everything else replaced."""
-    joined = dict(base)
-    for key, value in over.items():
-        mine = joined.get(key)
-        joined[key] = _merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
-    return joined
 
 
 def _base_spec(job: Job) -> dict[str, Any]:

@@ -6,20 +6,15 @@ from typing import Any, Final
 
 import yaml
 
+from data_platform_core.yaml_files import PlainDumper
+
 _LINE_WIDTH: Final = 110
 #: What every generated file of Kubernetes is made from.
 SOURCES: Final = "the catalogue of jobs, the matrix of accounts and home-server-infra/topology"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes equal values twice, lists indented below their key, and texts of several lines as they stand."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """As yamllint wants lists."""
-        super().increase_indent(flow, False)
+class _Dumper(PlainDumper):
+    """Texts of several lines stand as they are."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -67,7 +67,6 @@ def spark_session(settings: Settings, app_name: str, *, short: bool = False) -> 
     hadoop = session.sparkContext._jsc.hadoopConfiguration()
     hadoop.set("fs.s3a.access.key", settings.object_store.access_key.get_secret_value())
     hadoop.set("fs.s3a.secret.key", settings.object_store.secret_key.get_secret_value())
-    # Freeing a batch's stored rows is intended; Spark warns each time that they can't be recomputed.
     levels = session._jvm.org.apache.logging.log4j
     for logger in _QUIET_LOGGERS:
         levels.core.config.Configurator.setLevel(logger, levels.Level.ERROR)

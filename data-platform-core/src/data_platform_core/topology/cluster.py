@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from data_platform_core.elasticity import require_in_order
 from data_platform_core.topology.endpoints import Frozen
 
 #: Where an API server listens: Kubernetes' own default, which kubeadm and the lab keep.
@@ -58,8 +59,7 @@ class SparkPods(Frozen):
 
     @model_validator(mode="after")
     def _executors_in_order(self) -> SparkPods:
-        if self.executors_max < self.executors_min:
-            raise ValueError(f"executors_max is {self.executors_max}, below executors_min {self.executors_min}")
+        require_in_order(self.executors_min, self.executors_max)
         return self
 
 

@@ -12,6 +12,7 @@ from data_platform_core.errors import ConfigurationError
 from data_platform_core.paths import TOPOLOGY_DIR, environment_folder, require_folder
 from data_platform_core.topology.environment import Topology
 from data_platform_core.topology.hosts import resolve_hosts
+from data_platform_core.yaml_files import merged
 
 #: Keys that no file may set, and where their values come from.
 _NOT_IN_FILES = {"environment": "is the file's name", "data_path": "is below the state folder, CRM_STATE"}
@@ -53,15 +54,7 @@ def _read_layers(environment: str, folder: Path) -> dict[str, Any]:
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    return _merge(_read_layers(parent, folder), raw)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inherited = merged.get(key)
-        merged[key] = _merge(inherited, value) if isinstance(inherited, dict) and isinstance(value, dict) else value
-    return {key: value for key, value in merged.items() if value is not None}
+    return merged(_read_layers(parent, folder), raw)
 
 
 def _shift_ports(node: Any, offset: int) -> Any:

@@ -10,15 +10,34 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.topology.endpoints import Frozen
 
 #: Proxmox reserves ids below 100.
 FIRST_VM_ID = 100
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether it is an address, and no name."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_ipv4(text: str) -> str:
+    if not is_ipv4(text):
+        raise ValueError(f"{text!r} is not an IPv4 address")
+    return text
+
+
+#: An address, and no name.
+IPv4 = Annotated[str, AfterValidator(_require_ipv4)]
 
 
 class Role(StrEnum):
@@ -48,17 +67,10 @@ class VirtualMachine(Frozen):
 class Host(Frozen):
     """Brokers with the same `rack` fail together. Kafka does not place all replicas of a partition in one rack."""
 
-    address: str
+    address: IPv4
     roles: tuple[Role, ...] = Field(min_length=1)
     vm: VirtualMachine
     rack: str | None = None
-
-    @field_validator("address")
-    @classmethod
-    def _is_ipv4(cls, address: str) -> str:
-        if not is_ipv4(address):
-            raise ValueError(f"{address!r} is not an IPv4 address")
-        return address
 
 
 class Template(Frozen):
@@ -159,12 +171,3 @@ def _address_of(name: str, addresses: Mapping[str, Any], path: Iterable[str], wh
     raise ConfigurationError(
         f"topology {where}: {'.'.join(path)}: there is no host {name!r}; hosts: {', '.join(addresses)}"
     )
-
-
-def is_ipv4(text: str) -> bool:
-    """Whether it is an address, and no name."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True

@@ -6,10 +6,10 @@ to the loopback port of the same number. Nothing listens on a network of other m
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from data_platform_core.topology.endpoints import Endpoint, Frozen
-from data_platform_core.topology.hosts import is_ipv4
+from data_platform_core.topology.hosts import IPv4
 from data_platform_core.topology.services import Broker, Kafka, ObjectStore, Postgres, SchemaRegistry
 
 
@@ -20,15 +20,8 @@ class Pods(Frozen):
     of the first is on `kafka_port`, of the next on the port after it.
     """
 
-    host: str
+    host: IPv4
     kafka_port: int = Field(ge=1, le=65535)
-
-    @field_validator("host")
-    @classmethod
-    def _is_ipv4(cls, host: str) -> str:
-        if not is_ipv4(host):
-            raise ValueError(f"{host!r} is not an IPv4 address")
-        return host
 
     def listener(self, broker: Broker) -> Endpoint:
         """Where pods reach `broker`, bound to its loopback address."""

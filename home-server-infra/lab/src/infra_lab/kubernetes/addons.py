@@ -49,10 +49,15 @@ def operator(layout: Layout) -> None:
     values = layout.config / "operator-values.yaml"
     values.write_text(manifest(layout, "operator-values"), encoding="utf-8")
     helm(
-        layout, "upgrade", "--install", OPERATOR_RELEASE, str(operator_source("charts/spark-operator-chart")),
+        layout, "upgrade", "--install", OPERATOR_RELEASE, str(operator_chart()),
         f"--namespace={platform(stack_topology()).operator_namespace}", "--wait", f"--timeout={_HELM_SECONDS}s",
         *(f"--values={file}" for file in (*operator_values(ENVIRONMENT), values)),
     )  # fmt: skip
+
+
+def operator_chart() -> Path:
+    """The operator's own chart, inside its module."""
+    return operator_source("charts/spark-operator-chart")
 
 
 def operator_values(environment: str) -> list[Path]:

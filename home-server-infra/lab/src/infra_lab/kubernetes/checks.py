@@ -14,7 +14,7 @@ from data_platform_core.errors import ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import load_topology
 from infra_lab.kubernetes import addons, control_plane, manifests
-from infra_lab.kubernetes.build import Progress, operator_source
+from infra_lab.kubernetes.build import Progress
 from infra_lab.kubernetes.layout import (
     APPLICATIONS,
     CLUSTER_OBJECTS,
@@ -159,7 +159,7 @@ def _rendered(layout: Layout, values: Path, namespace: str) -> str:
 
 def _operator(layout: Layout, environment: str) -> str:
     """The operator's own chart with the platform's values."""
-    chart = str(operator_source("charts/spark-operator-chart"))
+    chart = str(addons.operator_chart())
     values = [f"--values={file}" for file in addons.operator_values(environment)]
     namespace = platform(load_topology(environment)).operator_namespace
     return addons.helm(

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
+
 from data_platform_core.commands import call
 from data_platform_core.errors import ServiceError
 from infra_lab.kubernetes.build import Progress
@@ -37,7 +39,7 @@ def require(layout: Layout, progress: Progress) -> None:
     layout.cache.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(layout.cache).free // 2**20) < _FREE_MB:
         found.append(f"disk: {free} MB free at {layout.cache}, the cluster needs {_FREE_MB} MB")
-    if (memory := _available_mb()) < _MEMORY_MB:
+    if (memory := psutil.virtual_memory().available // 2**20) < _MEMORY_MB:
         found.append(f"memory: {memory} MB available, the cluster needs {_MEMORY_MB} MB")
     if found:
         raise ServiceError("; ".join(found))
@@ -55,10 +57,3 @@ def _install(progress: Progress) -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     call(["apt-get", *options, "update"])
     call(["apt-get", *options, "install", "-y", "--no-install-recommends", *missing], environment=quiet)
-
-
-def _available_mb() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return 0

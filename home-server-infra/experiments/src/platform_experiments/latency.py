@@ -35,12 +35,13 @@ class Latency:
 
 def commit_latency(store: Minio, bucket: str, table: str, run_id: str, since: datetime) -> Latency | None:
     """The latency of the records of `run_id` committed to a table (its folder) after `since` (UTC); None for none."""
-    seconds = [commit.waits for commit in table_commits(store, bucket, table, run_id, since)]
-    if not seconds:
+    files = list(table_commits(store, bucket, table, run_id, since))
+    if not files:
         return None
-    every = np.concatenate(seconds)
+    every = np.concatenate([file.waits for file in files])
     p50, p95, p99, highest = np.percentile(every, [50, 95, 99, 100])
-    return Latency(len(every), len(seconds), float(p50), float(p95), float(p99), float(highest))
+    commits = len({file.version for file in files})
+    return Latency(len(every), commits, float(p50), float(p95), float(p99), float(highest))
 
 
 @dataclass(frozen=True)

@@ -214,12 +214,6 @@ class Runtime(Protocol):
         """Beginning of a command that runs one of Kafka's own Java programs. On Kubernetes: of Kafka's image."""
 
 
-def compiler_since(before: Sequence[Process], now: Sequence[Process]) -> float:
-    """Of `cpu_since`, what the compilers of the part's JVMs used."""
-    used = {process.id: process.compiler_s for process in before}
-    return sum(process.compiler_s - used.get(process.id, 0.0) for process in now)
-
-
 def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:
     """CPU seconds that were used between two readings of one part, by children that came meanwhile too.
 
@@ -228,5 +222,19 @@ def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:
     if not before or not now or before[0].id != now[0].id:
         what = before[0].program if before else "the process"
         raise ServiceError(f"{what} ended while it was measured; its log says why")
-    used = {process.id: process.cpu_s for process in before}
-    return sum(process.cpu_s - used.get(process.id, 0.0) for process in now)
+    return _grown(before, now, lambda process: process.cpu_s)
+
+
+def jvm_since(before: Sequence[Process], now: Sequence[Process]) -> float:
+    """Of `cpu_since`, what the part's JVMs used."""
+    return _grown(before, now, lambda process: process.cpu_s if process.program == "java" else 0.0)
+
+
+def compiler_since(before: Sequence[Process], now: Sequence[Process]) -> float:
+    """Of `jvm_since`, what their compilers used."""
+    return _grown(before, now, lambda process: process.compiler_s)
+
+
+def _grown(before: Sequence[Process], now: Sequence[Process], seconds: Callable[[Process], float]) -> float:
+    used = {process.id: seconds(process) for process in before}
+    return sum(seconds(process) - used.get(process.id, 0.0) for process in now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
 from platform_experiments.latency import Latency, commit_latency
-from platform_experiments.runtime import Finished, Part, Process, Runtime, compiler_since, cpu_since
+from platform_experiments.runtime import Finished, Part, Process, Runtime, compiler_since, cpu_since, jvm_since
 
 #: A separate topology, which every bench resets.
 ENVIRONMENT = "bench"
@@ -143,14 +143,11 @@ def use_of(processes: Callable[[], list[Process]]) -> Callable[[], Used]:
 
     def used() -> Used:
         now = processes()
-        return Used(time.monotonic() - began, cpu_since(before, now), _java(before, now), compiler_since(before, now))
+        return Used(
+            time.monotonic() - began, cpu_since(before, now), jvm_since(before, now), compiler_since(before, now)
+        )
 
     return used
-
-
-def _java(before: Sequence[Process], now: Sequence[Process]) -> float:
-    used = {process.id: process.cpu_s for process in before}
-    return sum(process.cpu_s - used.get(process.id, 0.0) for process in now if process.program == "java")
 
 
 def _cores(cores: float | None) -> str:

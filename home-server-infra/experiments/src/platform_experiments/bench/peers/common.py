@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from enum import StrEnum
 
 READY = "ready"
@@ -26,3 +28,10 @@ class Peer(StrEnum):
     def bronze(self, entity: str) -> str:
         """Its table of records as they came; plain has none."""
         return f"peer/{self}/bronze_{entity}"
+
+
+def asked_to_end() -> threading.Event:
+    """Set by SIGTERM, from now on."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked

@@ -52,6 +52,8 @@ class _RunningPeer:
             ends = {number: end for number, (_first, end) in watermarks(consumer, topic).items() if end}
 
             def behind() -> list[int]:
+                if self.running.exit_code() is not None:
+                    raise ServiceError(f"peer {self.peer} has ended; see {self.running.place}")
                 committed = committed_offsets(consumer, topic, ends)
                 return [number for number, end in ends.items() if committed.get(number, -1) < end]
 

@@ -8,7 +8,6 @@ no contract's checks, no lag but the group's. `python -m platform_experiments.be
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from data_platform_core.kafka.client import connection
 from data_platform_core.lake.store import delta_options
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.wire.frame import FRAME_BYTES
-from platform_experiments.bench.peers.common import READY, Peer
+from platform_experiments.bench.peers.common import READY, Peer, asked_to_end
 
 # Up to so many records, or what came in so many seconds: what a user would choose for freshness without shredding.
 _RECORDS = 50_000
@@ -71,16 +70,10 @@ def consume(settings: Settings, topic: str, group: str, take: Callable[[Sequence
             "enable.auto.commit": False,
         }
     )
-    running = True
-
-    def stop(_signal: int, _frame: object) -> None:
-        nonlocal running
-        running = False
-
-    signal.signal(signal.SIGTERM, stop)
+    asked = asked_to_end()
     consumer.subscribe([topic], on_assign=lambda *_: print(READY, flush=True))
     try:
-        while running:
+        while not asked.is_set():
             if messages := consumer.consume(_RECORDS, timeout=_SECONDS):
                 take(messages)
                 consumer.commit(asynchronous=False)

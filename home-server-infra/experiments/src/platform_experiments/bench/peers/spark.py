@@ -8,9 +8,7 @@ break a check are dropped; duplicates are dropped before bronze, and late record
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import time
 from functools import reduce
 
 from confluent_kafka import Consumer, TopicPartition
@@ -23,8 +21,9 @@ from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract, load_contrac
 from data_platform_core.kafka.client import connection
 from data_platform_core.kafka.security import spark_connection
 from data_platform_core.settings import Settings, load_settings
+from data_platform_core.streaming.observe.progress import places
 from data_platform_core.wire.frame import FRAME_BYTES
-from platform_experiments.bench.peers.common import READY, Peer
+from platform_experiments.bench.peers.common import READY, Peer, asked_to_end
 
 _REPORT_S = 0.5
 _KAFKA = ("key", "value", "partition", "offset", "timestamp")
@@ -36,17 +35,10 @@ def main(environment: str, entity: str) -> None:
     spark = _session(settings)
     query = _start(spark, settings, contract)
     print(READY, flush=True)
-    running = True
-
-    def stop(_signal: int, _frame: object) -> None:
-        nonlocal running
-        running = False
-
-    signal.signal(signal.SIGTERM, stop)
+    asked = asked_to_end()
     consumer = Consumer({**connection(settings.kafka), "group.id": Peer.SPARK.group, "enable.auto.commit": False})
-    while running and query.isActive:
+    while query.isActive and not asked.wait(_REPORT_S):
         _commit(consumer, query)
-        time.sleep(_REPORT_S)
     consumer.close()
     query.stop()
     spark.stop()
@@ -107,16 +99,13 @@ def _start(spark: SparkSession, settings: Settings, contract: Contract) -> Strea
 
 def _commit(consumer: Consumer, query: StreamingQuery) -> None:
     """The group says what the tables hold, as streaming's does."""
-    progress = query.lastProgress
-    ends = progress and progress["sources"][0]["endOffset"]
-    found = json.loads(ends) if isinstance(ends, str) else ends
-    if found:
-        offsets = [
-            TopicPartition(topic, int(partition), offset)
-            for topic, partitions in found.items()
-            for partition, offset in partitions.items()
-        ]
-        consumer.commit(offsets=offsets, asynchronous=False)
+    # PySpark's own progress has the offsets as text that is no JSON.
+    progress = query._jsq.lastProgress()
+    if progress is None:
+        return
+    ends = places(json.loads(progress.json())["sources"][0]["endOffset"])
+    if ends:
+        consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in ends.items()], asynchronous=False)
 
 
 if __name__ == "__main__":

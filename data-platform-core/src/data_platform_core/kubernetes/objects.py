@@ -25,7 +25,7 @@ OBJECTS_DIR: Final[Path] = REPOSITORY_ROOT / "home-server-infra" / "kubernetes"
 _DRIVER_ROLE: Final = "crm-spark-driver"
 _WORKFLOWS_ROLE: Final = "crm-workflows"
 #: Airflow's account, for when it runs here.
-_WORKFLOWS_ACCOUNT: Final = "crm-airflow"
+WORKFLOWS_ACCOUNT: Final = "crm-airflow"
 #: What a container gets that says nothing, and the most that one may ask for, MB.
 _DEFAULT_MB: Final = 256
 _RBAC: Final = "rbac.authorization.k8s.io"
@@ -106,9 +106,9 @@ def _rights(namespace: str, drivers: list[str]) -> list[dict[str, Any]]:
     """Executors and Airflow have accounts here; those of services are the chart's, which knows their settings."""
     return [
         _account(namespace, names.EXECUTOR_ACCOUNT),
-        _account(namespace, _WORKFLOWS_ACCOUNT),
+        _account(namespace, WORKFLOWS_ACCOUNT),
         _bound(namespace, _DRIVER_ROLE, [kubernetes_name(service) for service in drivers]),
-        _bound(namespace, _WORKFLOWS_ROLE, [_WORKFLOWS_ACCOUNT]),
+        _bound(namespace, _WORKFLOWS_ROLE, [WORKFLOWS_ACCOUNT]),
     ]
 
 

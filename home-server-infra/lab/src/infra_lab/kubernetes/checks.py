@@ -13,7 +13,7 @@ import yaml
 from data_platform_core.errors import ServiceError
 from data_platform_core.paths import REPOSITORY_ROOT
 from data_platform_core.topology import load_topology
-from infra_lab.kubernetes import addons, control_plane, manifests
+from infra_lab.kubernetes import addons, control_plane, manifests, rights
 from infra_lab.kubernetes.build import Progress
 from infra_lab.kubernetes.layout import (
     APPLICATIONS,
@@ -89,6 +89,9 @@ def run(layout: Layout, progress: Progress) -> list[Result]:
     for mistake in mistakes(layout):
         progress(f"mistake: {mistake.name}")
         results.append(_refused(layout, mistake))
+    for overlay in sorted((CLUSTER_OBJECTS / "overlays").iterdir()):
+        progress(f"{overlay.name}: rights of each service account")
+        results.append(_rights(layout, overlay.name))
     return results
 
 
@@ -143,6 +146,17 @@ def _refused(layout: Layout, mistake: Mistake) -> Result:
         passed = mistake.because in str(error)
         return Result("mistake", mistake.name, 0, f"refused: {mistake.because}" if passed else str(error), passed)
     return Result("mistake", mistake.name, count, "was accepted, and must not be", False)
+
+
+def _rights(layout: Layout, environment: str) -> Result:
+    """Whether each service account may do what it is for, and nothing else."""
+    topology = load_topology(environment)
+    rights.apply_rights(layout, topology)
+    found = rights.answers(layout, topology)
+    wrong = [str(answer) for answer in found if answer.allowed != answer.expected]
+    accounts = len({answer.account for answer in found})
+    verdict = f"{len(found) - len(wrong)} of {len(found)} answers as the matrix says, {accounts} accounts"
+    return Result(environment, "rights of service accounts", len(found), "; ".join([verdict, *wrong]), not wrong)
 
 
 def _kustomized(layout: Layout, folder: Path) -> str:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.lake.session import CHECKPOINT_FILES, LOCAL_CHECKPOINT_FILES, session_conf
+from data_platform_core.lake.session import CHECKPOINT_FILES, CODE_CACHE, LOCAL_CHECKPOINT_FILES, session_conf
 from data_platform_core.naming import names
 from data_platform_core.settings import load_settings
 from platform_experiments.bench.measuring import ENTITY, ENVIRONMENT, Bench, Measured, Used
@@ -85,6 +85,7 @@ def _arms() -> dict[str, Mapping[str, str]]:
     return {
         "as it is": {},
         "Spark's own: all of the next four": spark(**classes, **plans, **written, **polling),
+        "the JVM's own code cache": spark(**{_JAVA: java.replace(f" {CODE_CACHE}", "")}),
         "100 compiled classes": spark(**classes),
         "whole plans as text": spark(**plans),
         "metrics of each write": spark(**written),

@@ -1,6 +1,6 @@
 """Two drivers that share no port: the second is refused, and takes over from one that is paused for too long.
 
-Each has a network of its own, as pods have. The paused one wakes in the middle of its batch, beside its successor.
+Each has its own network, like a pod. The paused one resumes in the middle of its batch, while its successor runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The generator against the real stack: its ledger says what a plain Kafka client finds, however it ends.
+"""The generator against the real stack: its ledger agrees with a plain Kafka client, regardless of how it ends.
 
 The other end is a confluent Consumer and the S3 API: neither shares code with the generator.
 """

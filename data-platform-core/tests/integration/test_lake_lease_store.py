@@ -1,4 +1,4 @@
-"""The writer's lease on the real object store: one of many wins, the dead are succeeded, the living are left alone."""
+"""The writer's lease on the real object store: one of many wins, a dead holder is replaced, a live one keeps it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WRITERS = 16
 
 @pytest.fixture
 def store(settings: SettingsOf) -> Iterator[ObjectStoreSettings]:
-    """The lake's store, in which nobody has held the lease yet."""
+    """The lake's store, in which no process has held the lease yet."""
     found = settings("streaming").object_store
     client = s3_client(found, urllib3.PoolManager())
     client.remove_object(found.lake_bucket, LEASE_KEY)
@@ -50,7 +50,7 @@ def elsewhere(store: ObjectStoreSettings, job: str, ttl: LeaseSettings = BRIEF) 
 
 
 def at_once(puts: list[Callable[[], str | None]]) -> list[str | None]:
-    """The answers of puts that begin at the same moment."""
+    """The results of puts that begin at the same moment."""
     ready = threading.Barrier(len(puts))
 
     def run(put: Callable[[], str | None]) -> str | None:
@@ -62,7 +62,7 @@ def at_once(puts: list[Callable[[], str | None]]) -> list[str | None]:
 
 
 class TestConditionalPuts:
-    """What the lease asks of a store. MinIO, Amazon S3 and Ceph document both conditions."""
+    """What the lease requires of a store. MinIO, Amazon S3 and Ceph document both conditions."""
 
     def puts(self, store: ObjectStoreSettings, round_: int, replaces: str | None) -> list[Callable[[], str | None]]:
         """Different contents, each by a client of its own."""
@@ -148,7 +148,7 @@ def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: Ob
         first = lease_of(store, "first", day, processes=(mark,))
         first.acquire()
     finally:
-        process.kill()  # a zombie until it is waited for, and as dead
+        process.kill()  # a zombie until it is waited for, which counts as dead
     second = lease_of(store, "second", day)
     stopping = threading.Event()
     timer = threading.Timer(60, stopping.set)  # for a broken test to end
@@ -166,10 +166,10 @@ def test_a_holder_elsewhere_that_stops_renewing_is_succeeded_after_its_time_and_
 ) -> None:
     ticks = itertools.count()
     first = elsewhere(store, "first")
-    first.acquire()  # and is paused: it renews nothing
+    first.acquire()  # and is paused: it does not renew
     second = WriterLease(
         LeaseStore(store, BRIEF), this_process("second", BRIEF), clock=lambda: float(next(ticks))
-    )  # a second a look
+    )  # one read per second
     second.acquire()
     assert second.epoch == 2
     assert second.fence_token is not None, "the first may wake in the middle of a write"

@@ -1,4 +1,4 @@
-"""Silver reaches the warehouse once, whatever is killed, compacted or loaded at the same time."""
+"""Silver reaches the warehouse once, regardless of what is killed, compacted or loaded at the same time."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def remove(lake: Any, uri: str) -> None:
 
 @pytest.fixture
 def query(trial_settings: SettingsOf) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
-    """Rows of a query, asked by accounting."""
+    """Rows of a query, with accounting's account."""
     with connect(trial_settings("accounting").postgres, "test", autocommit=True) as connection:
         yield lambda text, *values: connection.execute(text.encode(), values).fetchall()
 
 
 def sequence(query: Any, contract: Contract) -> list[int]:
-    """What has landed, with repetitions."""
+    """What has landed, with duplicates."""
     return [row[0] for row in query(f"SELECT seq FROM {contract.names.landing_table} ORDER BY seq")]
 
 
@@ -140,7 +140,7 @@ def test_compaction_between_loads_brings_no_row_twice(
     (compacted,) = load_all(lake, loading, [trial])
     assert (compacted.rows, compacted.rows_known) == (10, 0)
 
-    # The version of a compaction alone brings nothing, and is not asked again.
+    # A version that is only a compaction adds no rows, and is not read again.
     append(lake, loading, trial, [order(15)])
     load_all(lake, loading, [trial])
     lake.sql(f"OPTIMIZE delta.`{uri}`")

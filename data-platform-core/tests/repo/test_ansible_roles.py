@@ -1,4 +1,4 @@
-"""Ansible's roles: what a role documents is what it does, and no secret lies in the open."""
+"""Ansible's roles: a role does what it documents, and no secret is in clear text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def options(role: Path) -> dict[str, dict[str, Any]]:
 
 
 def differences(defaults: dict[str, Any], specs: dict[str, dict[str, Any]]) -> list[str]:
-    """Where defaults and argument specs of a role say different things."""
+    """Where defaults and argument specs of a role differ."""
     optional = {name: spec for name, spec in specs.items() if not spec.get("required")}
     return [
         *(f"{name} has a default and no spec" for name in defaults.keys() - specs.keys()),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 
 def missing_hops(entity: str, root: Path = REPOSITORY_ROOT) -> list[str]:
-    """The hops that do not know `entity`; each as people would say it."""
+    """The hops without `entity`, by their readable names."""
     files = {
         "wire schema": root / "data-platform-core" / "contracts" / entity / "schema.avsc",
         "contract": root / "data-platform-core" / "contracts" / entity / "contract.yaml",

@@ -1,4 +1,4 @@
-"""SparkApplications: a laptop's command in a cluster's pod, as the operator's own definition wants it."""
+"""SparkApplications: a laptop's command in a cluster's pod, valid by the operator's own definition."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_stream_is_started_again_for_ever_and_grows_with_the_backlog(environ
 
 
 def test_a_starting_driver_is_found_by_its_executors(environment: str) -> None:
-    """Its Service names it once it is ready, and without executors it never gets there."""
+    """Its Service resolves only once it is ready, and without executors it never becomes ready."""
     (container,) = once("ingest", environment)["spec"]["driver"]["template"]["spec"]["containers"]
     assert "readinessProbe" not in container
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/healthz"}
@@ -135,7 +135,7 @@ def test_an_overlay_renders_to_what_runs_once(environment: str) -> None:
     rendered = kustomized(APPLICATIONS_DIR / "overlays" / environment)
     assert problems(rendered) == []
     specs = {each["kind"]: each["spec"] for each in rendered}
-    # kustomize patches a kind that it does not know as we do for `crm manifest`.
+    # kustomize patches an unknown kind as `crm manifest` does.
     assert specs["SparkApplication"] == once("ingest", environment)["spec"]
     assert specs["ScheduledSparkApplication"]["template"] == once("load-warehouse", environment)["spec"]
     assert {each["metadata"]["labels"][names.ENVIRONMENT_LABEL] for each in rendered} == {environment}

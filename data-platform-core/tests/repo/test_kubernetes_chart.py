@@ -1,4 +1,4 @@
-"""The chart renders in every environment to what Kubernetes takes, and refuses bad values by name."""
+"""The chart renders in every environment to what Kubernetes accepts, and refuses bad values by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's charts: our values meet the real chart of the pinned version."""
+"""Third-party charts: our values against the real chart of the pinned version."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_operators_chart_takes_our_values(environment: str) -> None:
     manifests = documents(done.stdout)
     assert problems(manifests) == []
     kinds = {(each["kind"], each["metadata"].get("namespace")) for each in manifests}
-    # It may work in our namespace, and makes no account for drivers there: they have ours.
+    # It may work in our namespace, and creates no account for drivers there: they use ours.
     assert ("Role", "crm") in kinds
     assert ("ServiceAccount", "crm") not in kinds
 

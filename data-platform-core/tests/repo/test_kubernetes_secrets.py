@@ -1,4 +1,4 @@
-"""Secrets are what pods ask for by name, taken from the files of the environment; what is missing is named."""
+"""Secrets are what pods reference by name, read from the environment's files; what is missing is named."""
 
 from __future__ import annotations
 

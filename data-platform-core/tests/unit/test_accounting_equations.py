@@ -415,7 +415,7 @@ class TestOrder:
 
 
 class TestLanded:
-    """The same world, laid down as files: partition -2, offset is the send number; silver and DLQ follow."""
+    """The same world, written as files: partition -2, offset is the send number; silver and DLQ follow."""
 
     @staticmethod
     def laid_down(rows: list[Row], prefix: str = "") -> list[Row]:

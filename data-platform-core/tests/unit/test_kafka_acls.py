@@ -1,4 +1,4 @@
-"""Rules on Kafka: what makes the cluster's rules into the contracts', and what is left alone."""
+"""Rules on Kafka: how the cluster's rules are changed into the contracts', and which rules are not touched."""
 
 from __future__ import annotations
 

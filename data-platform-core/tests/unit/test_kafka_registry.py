@@ -1,4 +1,4 @@
-"""How the registry's client speaks: straight to the registry, whatever the shell says, and in one line when refused."""
+"""The registry's client: connects directly, ignores the shell's proxy, and reports a refusal in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Says `status` to everything; not JSON, as a wrong address on a busy machine may."""
+    """Answers every request with `status` and a body that is not JSON, as another server on that address may."""
 
     status = 404
 
@@ -30,7 +30,7 @@ class Answers(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
     def log_message(self, *_words: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Topics: what contracts and topology want, and what it takes to get there."""
+"""Topics: what contracts and topology require, and the changes that achieve it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may take the lease, what the next record says, and that a process is known by more than its number."""
+"""Which process may acquire the lease, what the next record has, and how a process is identified."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the real `local.yaml` to spoil."""
+    """A folder with a copy of the real `local.yaml` to break."""
     (tmp_path / "local.yaml").write_text((TOPOLOGY_DIR / "local.yaml").read_text())
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""The loop of every deadline: it asks at least once, ends with the right answer, and gives the last one back."""
+"""The loop of every deadline: it checks at least once, ends with the right answer, and returns the last one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strict peer judges as streaming does: the contract's checks, and each event once within the window."""
+"""The strict peer decides as streaming does: the contract's checks, and each event once within the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the stack from starting is named before anything starts."""
+"""What prevents the stack from starting is reported before anything starts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class VirtualClock:
         self.now += seconds
 
 
-def test_a_flat_rate_is_due_evenly_and_exactly_as_often_as_asked() -> None:
+def test_a_flat_rate_is_due_evenly_and_exactly_as_often_as_configured() -> None:
     times = list(due_times(Flat(50), 60))
     assert len(times) == 3_000
     assert times[0] == 0

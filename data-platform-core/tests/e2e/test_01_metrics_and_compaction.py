@@ -77,7 +77,7 @@ def test_the_metrics_count_what_kafka_counts(looked_after: Pipeline, contracts: 
         assert value(samples, "state_bytes", entity=entity) == 16 * value(samples, "state_keys", entity=entity)
 
 
-def test_a_drained_stream_has_no_lag_and_its_group_stands_at_the_end(
+def test_a_drained_stream_has_no_lag_and_its_group_is_at_the_end(
     looked_after: Pipeline, contracts: dict[str, Contract]
 ) -> None:
     client = AdminClient({"bootstrap.servers": looked_after.settings("streaming").kafka.bootstrap_servers})

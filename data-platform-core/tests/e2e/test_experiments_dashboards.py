@@ -124,7 +124,7 @@ def load_something(pipeline: Pipeline) -> None:
     pipeline.load_and_build()
 
 
-def test_there_is_something_to_ask() -> None:
+def test_there_are_queries() -> None:
     assert {query.language for query in QUERIES} == {"promql", "sql", "labels"}
     assert len({query.dashboard for query in QUERIES}) >= 4
 

@@ -80,7 +80,7 @@ def test_a_driver_in_another_network_is_refused_before_it_touches_a_table(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_paused_driver_is_succeeded_and_ends_when_it_wakes_having_written_nothing(
+def test_a_paused_driver_is_replaced_and_exits_on_resume_without_writing(
     pipeline: Pipeline,
     elsewhere: tuple[str, ...],
     stack: Topology,

@@ -87,7 +87,7 @@ class TestConditionalPuts:
         assert self.puts(store, 0, "0" * 32)[0]() is None
 
 
-def test_of_many_processes_that_ask_at_once_one_holds_the_lease(store: ObjectStoreSettings) -> None:
+def test_of_many_processes_that_request_it_one_holds_the_lease(store: ObjectStoreSettings) -> None:
     leases = [elsewhere(store, f"writer {number}") for number in range(WRITERS)]
     refused: list[str] = []
 
@@ -131,7 +131,7 @@ def test_a_second_process_is_refused_while_the_first_renews_with_holder_time_and
     assert "\n" not in line
 
 
-def test_a_released_lease_is_taken_at_once_by_the_next_epoch(store: ObjectStoreSettings) -> None:
+def test_a_released_lease_is_acquired_at_once_by_the_next_epoch(store: ObjectStoreSettings) -> None:
     first, second = elsewhere(store, "first"), elsewhere(store, "second")
     first.acquire()
     first.release()
@@ -139,7 +139,7 @@ def test_a_released_lease_is_taken_at_once_by_the_next_epoch(store: ObjectStoreS
     assert (second.epoch, second.fence_token) == (2, None)
 
 
-def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: ObjectStoreSettings) -> None:
+def test_a_holder_on_this_machine_that_was_killed_is_replaced_at_once(store: ObjectStoreSettings) -> None:
     day = LeaseSettings(ttl_s=600)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -161,7 +161,7 @@ def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: Ob
     assert (second.epoch, second.fence_token) == (2, None)
 
 
-def test_a_holder_elsewhere_that_stops_renewing_is_succeeded_after_its_time_and_loses(
+def test_a_holder_elsewhere_that_stops_renewing_is_replaced_after_its_time_and_loses(
     store: ObjectStoreSettings,
 ) -> None:
     ticks = itertools.count()

@@ -49,7 +49,7 @@ def test_there_are_roles() -> None:
 
 
 @each_role
-def test_argument_specs_say_what_the_defaults_are(role: Path) -> None:
+def test_argument_specs_match_the_defaults(role: Path) -> None:
     assert differences(read(role / "defaults" / "main.yml"), options(role)) == []
 
 
@@ -99,7 +99,7 @@ def test_values_of_the_topology_have_no_default_in_a_role(role: Path, environmen
 
 
 @each_role
-def test_no_port_of_the_topology_stands_in_a_default(role: Path) -> None:
+def test_no_port_of_the_topology_is_in_a_default(role: Path) -> None:
     inventory = read(ANSIBLE / "inventories" / "home" / "hosts.yml")["all"]["vars"]
     ports = {value for name, value in inventory.items() if name.endswith("_port")}
     assert ports >= {9000, 8081, 6379, 9100, 9187, 5432, 9404}

@@ -53,7 +53,7 @@ def test_generated_files_have_not_drifted() -> None:
     generate.check()
 
 
-def test_drift_is_named_with_the_file_and_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_is_named_with_the_file_and_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     page = generate.ENTITIES_PAGE
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "something else"})
     told = r"entities\.md is not what contracts, topology and accounts say; run `make generate`"

@@ -71,7 +71,7 @@ def test_what_is_copied_is_sent_to_the_builder(dockerfile: str) -> None:
             assert any(source == name or source.startswith(f"{name}/") for name in sent), source
 
 
-def test_programs_are_where_manifests_look() -> None:
+def test_programs_are_where_manifests_expect_them() -> None:
     dockerfile = (DOCKER_DIR / "spark" / "Dockerfile").read_text(encoding="utf-8")
     assert f"{names.PROGRAMS}/\n" in dockerfile
     for program in ("crm.py", "decommission.sh"):

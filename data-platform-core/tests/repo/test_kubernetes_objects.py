@@ -33,7 +33,7 @@ def topology(request: pytest.FixtureRequest) -> Topology:
     return found
 
 
-def test_kubernetes_takes_every_object(topology: Topology) -> None:
+def test_kubernetes_accepts_every_object(topology: Topology) -> None:
     assert problems([*base(), *overlay(topology)]) == []
 
 

@@ -38,7 +38,7 @@ def test_the_version_that_is_installed_is_the_one_that_is_checked() -> None:
 
 @needs_definitions
 @pytest.mark.parametrize("environment", [topology.environment for topology in topologies()])
-def test_the_operators_chart_takes_our_values(environment: str) -> None:
+def test_the_operators_chart_accepts_our_values(environment: str) -> None:
     done = operator(environment)
     assert done.returncode == 0, done.stderr
     manifests = documents(done.stdout)

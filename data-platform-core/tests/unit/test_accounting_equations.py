@@ -282,7 +282,7 @@ class TestOffsets:
     def test_catches_records_of_a_partition_that_does_not_exist(self) -> None:
         only(self.offsets(more=[at(7, 0)]), "in bronze beyond the topic's end", f"{TOPIC}/7/0")
 
-    def test_a_stream_under_way_may_be_ahead_of_the_first_look(self) -> None:
+    def test_a_running_stream_may_be_ahead_of_the_first_read(self) -> None:
         positions = longs(*positions_of(bronze()).tolist(), at(0, 14))
         assert a3_offsets(TOPIC, positions, KEPT, {0: 16, 1: 24}) == []
 

@@ -46,7 +46,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistrySettings]:
     server.server_close()
 
 
-def test_a_proxy_of_the_shell_is_not_asked(registry: RegistrySettings, contracts: dict[str, Contract]) -> None:
+def test_a_proxy_of_the_shell_is_not_used(registry: RegistrySettings, contracts: dict[str, Contract]) -> None:
     with pytest.raises(ServiceError, match="has no schema; register it with `crm registry apply`") as refused:
         RegistryClient(registry).schema_id(contracts["orders"])
     assert not isinstance(refused.value, UnreachableError)

@@ -48,7 +48,7 @@ def test_keys_with_the_same_first_half_are_distinguished() -> None:
     assert index.first_arrivals(asked).tolist() == [False, True, False, True]
 
 
-def test_keys_older_than_the_window_are_forgotten() -> None:
+def test_keys_older_than_the_window_are_evicted() -> None:
     index = SeenIndex(window_ms=1000)
     index.add(keys(*range(60_000)), newest_ms=0)  # a separate segment
     index.add(keys("new"), newest_ms=1001)
@@ -65,7 +65,7 @@ def test_a_key_is_kept_to_the_last_millisecond_of_the_window_and_no_longer() -> 
     assert index.first_arrivals(keys("old", "edge", "new")).tolist() == [True, False, False]
 
 
-def test_at_a_low_rate_keys_are_forgotten_too() -> None:
+def test_at_a_low_rate_keys_are_evicted_too() -> None:
     index = SeenIndex(window_ms=1000)
     for moment in range(0, 3000, 10):
         index.add(keys(moment), newest_ms=moment)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 TOPIC = "crm.events.v1"
 
 
-def test_lag_is_the_end_minus_what_was_taken() -> None:
+def test_lag_is_the_end_minus_what_was_committed() -> None:
     behind = records_behind({}, {(TOPIC, 0): 120, (TOPIC, 1): 7}, {(TOPIC, 0): 100, (TOPIC, 1): 7})
     assert behind == {(TOPIC, 0): (100, 20), (TOPIC, 1): (7, 0)}
 

@@ -141,7 +141,7 @@ def test_every_key_of_the_window_is_found_and_no_older_one(silver: Path, contrac
     assert beats[-1].endswith("3,000 of 3,000 rows")
 
 
-def test_an_index_that_was_read_back_forgets_in_time(silver: Path, contracts: dict[str, Contract]) -> None:
+def test_an_index_that_was_read_back_evicts_in_time(silver: Path, contracts: dict[str, Contract]) -> None:
     """A file that spans the window must not keep its oldest keys until its newest are evicted."""
     window_ms = contracts["events"].silver.dedup_window_minutes * MINUTE
     ages = [window_ms * step // 100 for step in range(101)]

@@ -28,7 +28,7 @@ def test_a_start_that_advances_is_no_hang_even_if_it_is_long() -> None:
     assert hang(Signs("reading", advanced_at=950.0, answered_at=0.0), 1_000.0, PATIENCE) is None
 
 
-def test_a_start_that_stands_still_is_one_and_names_its_part() -> None:
+def test_a_start_without_progress_is_one_and_names_its_part() -> None:
     reason = hang(Signs("reading the index back", advanced_at=850.0, answered_at=0.0), 1_000.0, PATIENCE)
     assert reason == "no progress for 150 s while reading the index back"
 

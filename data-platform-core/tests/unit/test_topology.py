@@ -171,7 +171,7 @@ def test_without_a_cluster_on_this_machine_pods_see_what_everybody_sees() -> Non
     assert topology.relayed == {}
 
 
-def test_pods_are_told_an_address_and_no_name(folder: Path) -> None:
+def test_pods_get_an_address_and_no_name(folder: Path) -> None:
     spoil(folder, pods={"host": "host.internal", "kafka_port": 29000})
     assert "pods.host" in refusal(folder)
     assert "not an IPv4 address" in refusal(folder)

@@ -78,7 +78,7 @@ def test_a_partition_without_a_commit_waits_from_its_first_record() -> None:
     assert oldest.age(9.0, {0: 0, 3: 20}, {0: 0}) == pytest.approx(5.0)
 
 
-def test_a_backlog_from_before_the_first_look_is_at_least_as_old_as_the_look() -> None:
+def test_a_backlog_from_before_the_first_sample_is_at_least_as_old_as_it() -> None:
     oldest = OldestWaiting()
     oldest.age(0.0, {0: 500}, {0: 100})
     assert oldest.age(7.0, {0: 500}, {0: 100}) == pytest.approx(7.0)

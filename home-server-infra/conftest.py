@@ -1,4 +1,4 @@
-"""What tests of the stack and of experiments share: a topology on ports of its own, in a folder of its own."""
+"""What tests of the stack and of experiments share: a topology on its own ports, in its own folder."""
 
 from __future__ import annotations
 

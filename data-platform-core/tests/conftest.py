@@ -47,7 +47,7 @@ def spark() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Topology]:
-    """The embedded stack in `ENV=test`, started from nothing, with topics, subjects and schemas applied."""
+    """The embedded stack in `ENV=test`, started empty, with topics, subjects and schemas applied."""
     from embedded_stack import api
 
     api.down(TEST_ENVIRONMENT)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 
 class Shelf:
-    """The store's side: keeps what is put; `taken` are keys that somebody else wins."""
+    """The store's side: keeps what is put; `taken` are keys that another writer puts first."""
 
     def __init__(self, *taken: str) -> None:
         self.objects: dict[str, bytes] = dict.fromkeys(taken, b"")
@@ -40,7 +40,7 @@ def shelf(*taken: str) -> Any:
 
 def test_numbers_rise_and_skip_one_that_another_run_used_meanwhile() -> None:
     store = shelf("landings/000001", "landings/000002")
-    store.hidden = {"landings/000002"}  # written after we looked
+    store.hidden = {"landings/000002"}  # written after the listing
     assert claim_number(store, "a") == 3
     assert claim_number(store, "b") == 4
 

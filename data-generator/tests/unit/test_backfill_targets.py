@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 
 class Sent:
-    """Stands where the producer does: keeps the numbers that go out."""
+    """Replaces the producer: records the numbers that are sent."""
 
     def __init__(self) -> None:
         self.seqs: list[int] = []

@@ -1,4 +1,4 @@
-"""The account of a run: each number once, nothing claimed early, nothing used before it is reserved."""
+"""The ledger of a run: each number once, nothing recorded early, nothing used before it is reserved."""
 
 from __future__ import annotations
 

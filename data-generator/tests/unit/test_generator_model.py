@@ -1,4 +1,4 @@
-"""What the model sends: deterministic, in order, referring to what exists, wrong exactly as often as asked."""
+"""What the model sends: deterministic, in order, referring to what exists, wrong exactly as often as configured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from data_platform_core.errors import ConfigurationError
 
 pytestmark = pytest.mark.unit
 
-#: Fields made from the run id: a second run of a seed must not look like re-sends of the first.
+#: Fields made from the run id: a second run of a seed must not be taken for re-sends of the first.
 OF_THE_RUN = {"event_id", "run_id", "session_id", "order_id"}
 CLEAN = {"inject.duplicates": 0, "inject.late": 0, "inject.poison": 0}
 Sends = Callable[..., list[tuple[str, Send]]]
@@ -294,7 +294,7 @@ def poison_kind(entity: str, value: bytes, good_frame: bytes, decode: Decode, co
 
 
 def breaks_a_check(entity: str, record: dict[str, Any]) -> bool:
-    """The contracts' checks, said again in Python."""
+    """The contracts' checks, repeated in Python."""
     if entity == "events":
         return (
             (record["product_id"] is None and record["event_type"] not in ("page_view", "search"))

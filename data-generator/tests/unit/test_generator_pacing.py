@@ -1,4 +1,4 @@
-"""When records are due: the curve's integral, and a sender that is late is told so."""
+"""When records are due: the curve's integral, and a late sender's delay is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 
 
 class VirtualClock:
-    """Time that passes only when somebody sleeps or says so."""
+    """A clock that advances only by `sleep` or on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ class VirtualClock:
         self.now += seconds
 
 
-def test_a_flat_rate_is_due_evenly_and_exactly_as_often_as_asked() -> None:
+def test_a_flat_rate_is_due_evenly_and_exactly_as_often_as_configured() -> None:
     times = list(due_times(Flat(50), 60))
     assert len(times) == 3_000
     assert times[0] == 0
@@ -105,7 +105,7 @@ def test_a_stall_omits_nothing_and_shifts_no_due_time() -> None:
     while not pacer.finished:
         taken += pacer.take()
         if not stalled and len(taken) > 3_000:
-            clock.now += 2.0  # the brokers hold us up
+            clock.now += 2.0  # the brokers delay the sender
             stalled = True
     assert taken == list(due_times(Flat(1_000), 10))
     assert pacer.worst_behind_s == pytest.approx(2.0, abs=0.1)

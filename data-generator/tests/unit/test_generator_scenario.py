@@ -1,4 +1,4 @@
-"""A scenario that asks for the impossible is refused in one line naming file, key and value."""
+"""An impossible scenario is refused in one line naming file, key and value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refusal(**overrides: Any) -> str:
     return message
 
 
-#: Files of a kind of their own; the others are scenarios.
+#: Files of another kind; the others are scenarios.
 KINDS: dict[str, Any] = {"backfill": BackfillScenario, "seed": SeedScenario}
 
 

@@ -1,4 +1,4 @@
-"""What the ledger says of sends that were not acknowledged: `fail` only where nothing can have been written."""
+"""What the ledger records for sends that were not acknowledged: `fail` only where nothing can have been written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOPIC = "crm.events.v1"
 
 @pytest.fixture
 def sink() -> KafkaSink:
-    """A producer to whose address nobody answers."""
+    """A producer whose address does not answer."""
     nowhere = load_settings("generator", "local").kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
     return KafkaSink(nowhere, "r", 0, buffer_records=10)
 

@@ -1,4 +1,4 @@
-"""The spike: its shape to the record, its share among several producers, and what it says when it can't be kept."""
+"""The spike: its shape to the record, its share among several producers, and the report when it can't be kept."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_an_unreachable_rate_is_reported_with_target_and_achieved() -> None:
 
 
 def test_records_that_only_fill_the_buffer_do_not_count_as_achieved() -> None:
-    """Handed over in time, acknowledged far too late: punctuality alone would hide it."""
+    """Sent in time, acknowledged far too late: send times alone would hide it."""
     assert shortfall({"steady": PhaseCount(seconds=10, due=1_000, acked=400)}, 0.0)
     assert shortfall({"steady": PhaseCount(seconds=10, due=1_000, acked=950)}, 0.0) is None
 

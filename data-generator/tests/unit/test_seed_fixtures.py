@@ -1,4 +1,4 @@
-"""Fixtures are the same in every run, and what is wrong with the wrong ones can be seen."""
+"""Fixtures are the same in every run, and the fault of each wrong one is visible."""
 
 from __future__ import annotations
 

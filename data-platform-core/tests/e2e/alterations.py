@@ -1,4 +1,4 @@
-"""Content altered on purpose, in ways that counts and sums per day and kind do not see: A8 must name each."""
+"""Content altered on purpose, in ways that counts and sums per day and kind do not detect: A8 must name each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_platform_core.warehouse.connections import connect
 
 
 class Tables:
-    """A run's tables with a hand on them; `restored` puts back all that was done inside."""
+    """Alters a run's tables; `restored` undoes every alteration of its block."""
 
     def __init__(self, pipeline: Pipeline, run_id: str) -> None:
         self._pipeline, self._run_id = pipeline, run_id
@@ -29,7 +29,7 @@ class Tables:
         return DeltaTable(f"s3://{store.lake_bucket}/{folder}", storage_options=options)
 
     def rows(self, folder: str, columns: list[str]) -> list[dict[str, object]]:
-        """The run's rows in an order of their own that is the same each time."""
+        """The run's rows in an order that is the same each time."""
         store = self._pipeline.settings("streaming").object_store
         read = table_rows(store, self.lake(folder)).to_table(columns=["run_id", *columns]).to_pylist()
         return sorted((row for row in read if row["run_id"] == self._run_id), key=lambda row: str(row[columns[0]]))
@@ -68,7 +68,7 @@ class Tables:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Versions of the lake's tables and copies of the warehouse's, brought back afterwards."""
+        """Versions of the lake's tables and copies of the warehouse's, restored afterwards."""
         folders = [folder for entity in ENTITIES for folder in (names(entity).bronze, names(entity).silver)]
         versions = {folder: self.lake(folder).version() for folder in folders}
         with self._copies("admin", "raw_crm"), self._copies("dbt", "marts"):
@@ -120,7 +120,7 @@ def _holds(where: str, row: dict[str, object]) -> bool:
 
 @dataclass(frozen=True)
 class Alteration:
-    """One alteration, and what A8 says of it: how its line begins, and the columns or rows that it names."""
+    """One alteration, and what A8 reports: how its line begins, and the columns or rows that it names."""
 
     what: str
     apply: Callable[[Tables], None]
@@ -142,7 +142,7 @@ def _replace_bytes(tables: Tables) -> None:
 
 
 def _move_won(tables: Tables) -> None:
-    """Two orders of one day and kind: the sum stays."""
+    """Two orders of one day and kind: the sum is unchanged."""
     tables.silver("orders", 0, "order_status=placed&is_late=False", amount_krw="amount_krw + 1000000")
     tables.silver("orders", 1, "order_status=placed&is_late=False", amount_krw="amount_krw - 1000000")
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import story
 from pipeline import Pipeline
 
-#: The first driver compacts as soon as there is something; those that follow it, as they always do.
+#: The first driver compacts as soon as possible; later ones use the default settings.
 EAGER = {"CRM_INGEST__COMPACT_EVERY_S": "2", "CRM_INGEST__COMPACT_MIN_FILES": "4"}
 
 
@@ -45,7 +45,7 @@ def store(stack: Topology) -> Minio:
 
 @pytest.fixture(scope="session")
 def looked_after(pipeline: Pipeline) -> Pipeline:
-    """The first chapter: the driver is the one that was started first, so its counters hold all that ever came."""
+    """The first chapter: the driver is the one that was started first, so its counters include every record."""
     story.look_after(pipeline)
     return pipeline
 
@@ -61,6 +61,6 @@ def imports(looked_after: Pipeline, store: Minio, contracts: dict[str, Contract]
 @pytest.fixture(scope="session")
 def carried(looked_after: Pipeline, imports: story.Imports) -> Pipeline:
     """All runs of the story, in the marts by one load and one build on top of the first chapter's."""
-    del imports  # asked for, so that it has happened
+    del imports  # requested, so that it runs first
     story.carry(looked_after)
     return looked_after

@@ -42,5 +42,5 @@ def wait_for(what: str, condition: Callable[[], Any], timeout_s: float) -> float
 
 
 def wait_until_ready(environment: str) -> float:
-    """Seconds until the driver runs its queries and waits for nothing."""
+    """Seconds until the driver runs its queries and no longer waits."""
     return wait_for("the driver is ready", lambda: driver(environment).problem is None, BACK_WITHIN_S)

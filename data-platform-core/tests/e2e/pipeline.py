@@ -43,7 +43,7 @@ class Pipeline:
         self.environment = environment
 
     def crm(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 400) -> Finished:
-        """Any command of `crm`, with `arguments` as a person types them."""
+        """Any command of `crm`, with `arguments` as typed in a shell."""
         return self._run([program_path("crm"), "--env", self.environment, *arguments], env, timeout)
 
     def job(self, name: str, *options: str, run_id: str | None = None) -> list[str]:
@@ -96,7 +96,7 @@ class Pipeline:
         api.start(self.environment, STREAMING, settings or {})
 
     def end_run(self) -> None:
-        """The driver that runs keeps its settings; the next one has the plain ones, whoever starts it."""
+        """The running driver keeps its settings; the next one has the default ones, regardless of how it is started."""
         api.end_run(self.environment, STREAMING)
 
     def stop_streaming(self) -> None:
@@ -152,7 +152,7 @@ class Pipeline:
 
 
 class Checkpoint:
-    """What the object store says of an entity's query: batches planned, batches finished, batches in silver."""
+    """What the object store has of an entity's query: batches planned, batches finished, batches in silver."""
 
     def __init__(self, store: Minio, bucket: str, entity: str) -> None:
         self._store, self._bucket, self._names = store, bucket, names(entity)
@@ -191,7 +191,7 @@ class Checkpoint:
         raise TimeoutError(f"{self._names.query} planned no batch within {timeout_s:.0f} s")
 
     def wait_for_half_committed_batch(self, timeout_s: float) -> int:
-        """Return a batch id that silver has taken and the checkpoint has not finished."""
+        """Return a batch id that is committed to silver and not yet in the checkpoint's `commits`."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             in_silver = self.newest_in_silver()

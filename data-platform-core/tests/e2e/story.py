@@ -1,7 +1,7 @@
-"""The story of the end-to-end tests: every kind of traffic through one pipeline, and one carry of it to the marts.
+"""The story of the end-to-end tests: every kind of traffic through one pipeline, and one load of it into the marts.
 
-What costs most is done once for all tests: a start of Spark's JVM takes half a minute of one core, and each driver,
-load and import is one. Each function is a chapter; a chapter's tests are in the file of its number.
+The most expensive steps run once for all tests: each driver, load and import starts Spark's JVM, which takes half a
+minute of one core. Each function is a chapter; a chapter's tests are in the file of its number.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from data_platform_core.jobs import program_path
 from data_platform_core.naming import names
 from data_platform_core.topology import load_topology
 
-#: Of every test of the story. The chapters count for the test that comes first, whichever that is.
+#: Of every test of the story. The chapters' time counts for the test that runs first.
 MARKS = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 #: Runs by how they came. The last one is the newest of the catalogue's products and profiles.
 NORMAL, KILLED, BACKFILL, SEED = "e2e-normal", "e2e-killed", "e2e-backfill", "e2e-seed"
 LANDED, AFTER_IMPORT = "e2e-landed", "e2e-after-import"
 RUNS = (NORMAL, BACKFILL, SEED, KILLED, LANDED, AFTER_IMPORT)
-#: Of a past in which nothing is late.
+#: From history, in which nothing is late.
 HISTORIES = (BACKFILL, SEED, LANDED)
 HISTORY = ("--from", "2026-03-01", "--to", "2026-03-31", "--scale", "0.05")  # some 8,000 records
 LANDED_DAYS = ("--from", "2026-04-01", "--to", "2026-04-30", "--scale", "0.05", "--sink", "lake")
@@ -90,7 +90,7 @@ def kill_driver_twice(pipeline: Pipeline, store: Minio) -> None:
 
 @dataclass(frozen=True)
 class Imports:
-    """Imports of landed files, as they ended: beside a driver, of a run that nobody landed, after a killed one."""
+    """Imports of landed files, as they ended: beside a driver, of a run without landed files, after a killed one."""
 
     beside_driver: Finished
     unknown: Finished
@@ -98,7 +98,7 @@ class Imports:
 
 
 def import_landed(pipeline: Pipeline, store: Minio) -> Imports:
-    """The landed files into the lake, with a SIGKILL on the way; afterwards the stream takes over again."""
+    """The landed files into the lake, with a SIGKILL in the middle; afterwards the stream runs again."""
     beside_driver = pipeline.crm("lake", "import", "--run-id", LANDED)
     pipeline.stop_streaming()
     try:
@@ -112,7 +112,7 @@ def import_landed(pipeline: Pipeline, store: Minio) -> Imports:
 
 
 def carry(pipeline: Pipeline) -> None:
-    """What was sent, up to the marts."""
+    """Load what was sent, up to the marts."""
     pipeline.drain()
     pipeline.load_and_build()
 
@@ -122,7 +122,7 @@ def generator(pipeline: Pipeline, *arguments: str) -> list[str]:
 
 
 def send(pipeline: Pipeline, *arguments: str) -> None:
-    """Run the generator to its end; fails unless it ends well."""
+    """Run the generator to its end; fails unless it succeeds."""
     command = generator(pipeline, *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ def kill_under_way(pipeline: Pipeline, contracts: Mapping[str, Contract], comman
 
 
 def kill_import(pipeline: Pipeline, store: Minio) -> None:
-    """SIGKILL to the import when the first table has taken a commit, whichever it is."""
+    """SIGKILL to the import when the first table has a commit, whichever it is."""
     bucket = pipeline.settings("streaming").object_store.lake_bucket
 
     def commits() -> int:

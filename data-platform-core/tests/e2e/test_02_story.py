@@ -1,4 +1,4 @@
-"""Every run of the story, from generator to marts, accounted for and recounted by independent readers.
+"""Every run of the story, from generator to marts, reconciled and recounted by independent readers.
 
 The normal run was loaded twice, with a compaction between; under the killed run the driver died twice by SIGKILL; the
 backfill and the import of landed files were killed, too.
@@ -76,7 +76,7 @@ FROM_TOPIC = "partition >= 0"
 
 
 def delta_count(settings: Settings, folder: str, where: str = "true") -> int:
-    """By delta-rs's own query engine, which the accounts do not use."""
+    """By delta-rs's own query engine, which reconciliation does not use."""
     store = settings.object_store
     table = DeltaTable(f"s3://{store.lake_bucket}/{folder}", storage_options=delta_options(store))
     query = f"SELECT count(*) AS records FROM counted WHERE {where}"
@@ -119,7 +119,7 @@ def add_to_one_order(settings: Settings, won: int) -> None:
 
 
 def test_a_mart_that_is_off_by_one_won_fails_the_run(carried: Pipeline, tmp_path: Path) -> None:
-    """The checker can fail: A5 sees a single KRW."""
+    """The check can fail: A5 detects a difference of one KRW."""
     add_to_one_order(carried.settings("dbt"), 1)
     try:
         broken = carried.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "off_by_one.json")

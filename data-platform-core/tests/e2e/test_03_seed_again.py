@@ -1,4 +1,4 @@
-"""Fixtures that are sent again replace those of before, unless they are asked to be added."""
+"""A second seed replaces the earlier fixtures, unless `--append` is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_platform_core.warehouse.connections import connect
 pytestmark = story.MARKS
 
 AGAIN = f"{story.SEED}-again"
-#: What a second seed must leave as it is: rows, and what they say.
+#: What a second seed must not change: rows and their content.
 COUNTED = {
     "orders": "select count(*), sum(amount_krw) from marts.fct_orders where order_id like 'seed-%'",
     "order states": "select count(*) from marts.fct_order_changes where order_id like 'seed-%' and not is_replaced",

@@ -1,6 +1,6 @@
-"""Pipelines broken on purpose: a checker that has never failed is not trusted.
+"""Pipelines broken on purpose: a check that has never failed proves nothing.
 
-After all that loads: a table that was tampered with and restored can't be loaded incrementally any more.
+These tests run after all that load: a table that was tampered with and restored can't be loaded incrementally any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUN = story.AFTER_IMPORT
 
 @pytest.fixture(scope="module")
 def stopped(carried: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A run that passes, and a streaming driver that stands still while its tables are tampered with."""
+    """A run that passes, and a streaming driver that is stopped while its tables are tampered with."""
     report = carried.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
     assert report["code"] == 0, report["printed"]
     carried.stop_streaming()
@@ -39,7 +39,7 @@ def stopped(carried: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipe
 
 @pytest.fixture(scope="module")
 def restarted(stopped: Pipeline) -> Pipeline:
-    """The driver again, after the tests for which it stands still."""
+    """The driver again, after the tests for which it is stopped."""
     stopped.start_streaming()
     return stopped
 
@@ -65,7 +65,7 @@ def failed(report: dict[str, object], *equations: str) -> None:
 def test_altered_content_is_named_row_and_column(
     stopped: Pipeline, tmp_path: Path, alterations: tuple[Alteration, ...]
 ) -> None:
-    """All at once, since a reconciliation takes seconds; `make test-faults` makes each alone."""
+    """All at once, since a reconciliation takes seconds; `make test-faults` runs each alone."""
     tables = Tables(stopped, RUN)
     with tables.restored():
         for alteration in alterations:
@@ -101,7 +101,7 @@ def test_a_record_lost_between_bronze_and_silver_is_missed(stopped: Pipeline, tm
 
 
 def test_records_that_are_not_ingested_are_reported_as_lag(stopped: Pipeline, tmp_path: Path) -> None:
-    """A7, and with it A1: the driver stands still while a producer sends."""
+    """A7, and with it A1: the driver is stopped while a producer sends."""
     run = "e2e-unread"
     stopped.generate(run, seconds=3, rate=40)
     failed(stopped.reconcile(run, tmp_path / "lag.json", wait_s=5), "A1", "A7")

@@ -1,7 +1,7 @@
-"""Whatever a contract lets through survives every station: some thousands of extreme records through the real stack.
+"""Every record that satisfies its contract passes every stage: thousands of extreme records in the real stack.
 
-The records are derived from the contracts (tests/support); a second opinion says what must become of each. In two
-halves, so that load and marts are made once from nothing and once on top of what is there.
+The records are derived from the contracts (tests/support); an independent oracle states the expected outcome of each.
+They are sent in two halves, so that load and marts run once on empty tables and once on existing rows.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from data_platform_core.wire.ledger import Injected
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 
-#: Records may arrive this much later than they were made, ms: bounds that depend on arrival are kept away from.
+#: Records may arrive this much later than they were made, ms: values near a bound that depends on arrival are avoided.
 SLACK_MS = 30 * 60_000
 COMBINATIONS = 400
 FUZZED = 100
 FOREIGN = "foreign"
 RUNS = ("extremes-1", "extremes-2")
-#: Anything may become of it, but one thing.
+#: Either outcome is allowed, but exactly one.
 EITHER = None
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What must become of a record: the reasons that its dead letter may have, none for a row of silver, or EITHER."""
+    """The expected outcome of a record: the reasons its dead letter may have, none for a row of silver, or EITHER."""
 
     reasons: frozenset[str] | None
 
 
 class Sender:
-    """Sends the extremes of one run and keeps what must become of each, by entity and label."""
+    """Sends the extremes of one run and keeps the expected outcome of each, by entity and label."""
 
     def __init__(self, run: LedgerRun, contracts: dict[str, Contract], schema_ids: dict[str, int]) -> None:
         self.fates: dict[tuple[str, str], Fate] = {}
@@ -90,7 +90,7 @@ class Sender:
     def _events(
         self, entity: str, good: list[oracle.Record], mark: str, run_id: str | None = None
     ) -> Iterator[oracle.Record]:
-        """Good records without end, each its own event; of the run's next send unless they are of another run."""
+        """Endless good records, each its own event; of the run's next send unless they are of another run."""
         for number in count():
             record = good[number % len(good)]
             event_id = f"{mark}{number:07x}{record['event_id'][8:]}"

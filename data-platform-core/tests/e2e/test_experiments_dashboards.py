@@ -1,6 +1,6 @@
 """Every query of every dashboard, as Grafana would send it, against the stack's own Prometheus and PostgreSQL.
 
-A short spike runs meanwhile, so that phases, rates and lag are there to be seen.
+A short spike runs meanwhile, so that phases, rates and lag have data.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from monitoring_dashboards.reading import Asked, Range, asked, filled, label_val
 
 pytestmark = pytest.mark.experiments
 
-#: Queries that have no data while all is well, and why. They must still be understood by the server.
+#: Queries that have no data while all is well, and why. They must still be valid for the server.
 RIGHTLY_EMPTY = {
     "pipeline-health: Alerts pending and firing (A)": "no alert is pending or firing in a healthy stack",
 }
-#: What people choose at the top: everything, or one entity with its topic.
+#: The dashboard's variables: everything, or one entity with its topic.
 CHOICES = {
     "all": {"entity": ".*", "topic": ".*"},
     "events": {"entity": "events", "topic": names("events").topic},
 }
 QUERIES = [query for path in sorted(DASHBOARDS_DIR.glob("*.json")) for query in asked(path)]
-#: Nothing that is not there this long after the spike's end will come.
+#: Data that is missing this long after the spike's end will not arrive.
 PATIENCE_S = 20
 
 
 class Grafana:
-    """Sends a dashboard's query as Grafana does, and tells whether it brought a value."""
+    """Sends a dashboard's query as Grafana does, and returns whether it has a value."""
 
     def __init__(self, topology: Topology, reader: Settings) -> None:
         address = topology.monitoring.prometheus.address
@@ -56,12 +56,12 @@ class Grafana:
         self._warehouse.close()
 
     def has_data(self, query: Asked, choice: str = "all") -> bool:
-        """Raises AssertionError with the server's words when it refuses the query."""
+        """Raises AssertionError with the server's message when it refuses the query."""
         if query.language == "labels":
             metric, label = label_values(query.text)
             return bool(self._ask(query, f"label/{label}/values", {"match[]": metric}))
         if query.language == "sql":
-            # As a person sees the marts: the last days, not the last minutes.
+            # The marts' time range: the last days, not the last minutes.
             over = Range(self.start - timedelta(days=30), datetime.now(UTC), 3600, self._scrape_s)
             return self._rows(query, filled(query.text, over, CHOICES[choice]))
         over = Range(self.start, datetime.now(UTC), 5, self._scrape_s)
@@ -98,7 +98,7 @@ def grafana(pipeline: Pipeline, stack: Topology, settings: Callable[[str], Setti
 
 @pytest.fixture(scope="module")
 def empty(pipeline: Pipeline, grafana: Grafana) -> list[str]:
-    """The queries, by choice, that brought nothing from before a spike until some time after it."""
+    """The queries, by variables, that had no data from before a spike until some time after it."""
     wanted = [(query, choice) for query in QUERIES for choice in CHOICES if query.name not in RIGHTLY_EMPTY]
     metrics = [each for each in wanted if each[0].language != "sql"]
     pipeline.start_streaming()  # another test may have stopped it
@@ -119,12 +119,12 @@ def empty(pipeline: Pipeline, grafana: Grafana) -> list[str]:
 
 
 def load_something(pipeline: Pipeline) -> None:
-    """One load and one build of the marts, once the spike has brought something."""
+    """One load and one build of the marts, once the spike's records have arrived."""
     time.sleep(10)
     pipeline.load_and_build()
 
 
-def test_there_is_something_to_ask() -> None:
+def test_there_are_queries() -> None:
     assert {query.language for query in QUERIES} == {"promql", "sql", "labels"}
     assert len({query.dashboard for query in QUERIES}) >= 4
 
@@ -140,7 +140,7 @@ def test_a_query_that_is_rightly_empty_is_still_understood(grafana: Grafana, nam
 
 
 def test_a_query_for_a_metric_that_is_not_exported_is_empty(grafana: Grafana) -> None:
-    """The test can fail: it tells no data from data."""
+    """The test can fail: it distinguishes no data from data."""
     assert not grafana.has_data(Asked("none", "misspelt", "promql", "crm_streaming_lagg_records"))
     assert not grafana.has_data(Asked("none", "no rows", "sql", "SELECT 1 AS value WHERE false"))
 

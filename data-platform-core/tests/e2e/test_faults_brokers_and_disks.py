@@ -1,6 +1,6 @@
-"""A leader that is stopped, and disks that are full: each ends by itself, and every record is accounted for.
+"""A leader that is stopped, and disks that are full: each recovers by itself, and every record is accounted for.
 
-The disk of one service is a small file system of its own (tmpfs), so that filling it harms nothing else; mounting needs
+The disk of one service is a separate small file system (tmpfs), so that filling it affects nothing else; mounting needs
 root.
 """
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 
 RATE = 40.0
 MIB = 2**20
-#: Beside what the service holds already.
+#: In addition to the service's existing data.
 ROOM = 48 * MIB
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 

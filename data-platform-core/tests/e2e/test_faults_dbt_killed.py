@@ -1,4 +1,4 @@
-"""A full refresh of the marts that is killed at any moment: the next one ends right, and nothing is left behind."""
+"""A full refresh of the marts that is killed at any moment: the next one succeeds, and nothing is left behind."""
 
 from __future__ import annotations
 

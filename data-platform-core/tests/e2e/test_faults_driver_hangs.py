@@ -21,7 +21,7 @@ from embedded_stack.services import STOP_SECONDS, STREAMING
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
-#: Above the longest batch of these tests, seconds: a driver that shows no progress for so long is ended.
+#: Above the longest batch of these tests, seconds: a driver without progress for that long is ended.
 HANG_S = 30
 #: A driver's end and start on a busy machine, seconds.
 RESTARTED_WITHIN_S = 400
@@ -29,7 +29,7 @@ RESTARTED_WITHIN_S = 400
 
 @pytest.fixture(scope="module")
 def impatient(pipeline: Pipeline) -> Iterator[Pipeline]:
-    """A driver that gives up on itself after HANG_S."""
+    """A driver that exits after HANG_S without progress."""
     pipeline.start_streaming({"CRM_INGEST__HANG_S": str(HANG_S)})
     yield pipeline
     pipeline.start_streaming()
@@ -44,7 +44,7 @@ def jvm(of: psutil.Process) -> psutil.Process:
 
 
 def gone(process: psutil.Process) -> bool:
-    """Whether it runs no more; one whose parent did not ask for its end is a zombie."""
+    """Whether it no longer runs; one whose parent has not waited for it is a zombie."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -110,7 +110,7 @@ def test_sigterm_ends_a_driver_whose_jvm_is_frozen(impatient: Pipeline, stack: T
     try:
         impatient.stop_streaming()
         assert gone(before)
-        # Killed by now, but gigabytes of a process take a while to go; the next driver waits for that by its lease.
+        # Killed by now, but freeing gigabytes takes a while; the next driver waits for that by its lease.
         wait_for("the frozen JVM goes", lambda: gone(frozen))
         assert "driver has not ended in time" in log_of(stack), "the supervisor had to kill it"
     finally:

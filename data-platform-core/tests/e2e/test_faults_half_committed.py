@@ -12,7 +12,7 @@ from pipeline import Checkpoint, Pipeline
 pytestmark = pytest.mark.faults
 
 
-def test_restarted_onto_a_batch_that_only_silver_has_taken(pipeline: Pipeline, store: Minio, tmp_path: Path) -> None:
+def test_restarted_onto_a_batch_that_only_silver_committed(pipeline: Pipeline, store: Minio, tmp_path: Path) -> None:
     """Killed between the tables' commits and the checkpoint's: Spark replays the batch, Delta skips it."""
     run = "e2e-uncommitted"
     bucket = pipeline.settings("streaming").object_store.lake_bucket

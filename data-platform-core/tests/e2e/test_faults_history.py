@@ -1,4 +1,4 @@
-"""Checkpoint, tables and topic that are not of one history: refused in one line, and cured as the runbook says."""
+"""Checkpoint, tables and topic that are not of one history: refused in one line, and fixed as the runbook states."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Two drivers that share no port: the second is refused, and takes over from one that is paused for too long.
 
-Each has a network of its own, as pods have. The paused one wakes in the middle of its batch, beside its successor.
+Each has its own network, like a pod. The paused one resumes in the middle of its batch, while its successor runs.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_a_driver_in_another_network_is_refused_before_it_touches_a_table(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_paused_driver_is_succeeded_and_ends_when_it_wakes_having_written_nothing(
+def test_a_paused_driver_is_replaced_and_exits_on_resume_without_writing(
     pipeline: Pipeline,
     elsewhere: tuple[str, ...],
     stack: Topology,

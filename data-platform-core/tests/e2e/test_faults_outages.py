@@ -1,8 +1,7 @@
-"""Services away for OUTAGE_S seconds (default 40), really: everything resumes unaided, every record is accounted for.
+"""Services away for OUTAGE_S seconds (default 40): everything resumes automatically, every record is accounted for.
 
-Each case is one row of `outages.jsonl` in the environment's data folder: what was away, what happened, how long it
-took.
-`OUTAGE_S=600 make test-faults PYTEST="-k outage"` makes the rows of ADR 0018.
+Each case is one row of `outages.jsonl` in the environment's data folder: what was unavailable, what happened, how long
+it took. `OUTAGE_S=600 make test-faults PYTEST="-k outage"` produces the rows of ADR 0018.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "40"))
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 RATE = 40.0
-#: What the driver says of itself while it runs in the outage, and once it has been killed in the middle of it.
+#: What the driver reports while it runs in the outage, and once it has been killed in the middle of it.
 AWAY = [
     pytest.param("object store", ("minio",), id="object-store"),
     pytest.param("Kafka", BROKERS, id="kafka"),
@@ -59,7 +58,7 @@ def write_row(environment: str, row: dict[str, Any]) -> None:
 
 
 class Running:
-    """A command of `crm` in the background. It writes to a file: a pipe that nobody reads would stop it."""
+    """A command of `crm` in the background. It writes to a file: a pipe that is not read would block it."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
         self._process, self._output = process, output
@@ -68,7 +67,7 @@ class Running:
         return self._process.poll() is None
 
     def finish(self) -> str:
-        """Its output, once it has ended well."""
+        """Its output, once it has succeeded."""
         code = self._process.wait(BACK_WITHIN_S)
         self._output.seek(0)
         said = self._output.read().decode(errors="replace")
@@ -120,7 +119,7 @@ def outage(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> di
     """Services away for OUTAGE_S, the driver killed after a third of it; returns once lag is back."""
     environment = pipeline.environment
     died_before = deaths(environment)
-    # Traffic that the outage catches: a producer that gives up must leave a ledger that accounts for all it sent.
+    # Traffic during the outage: a producer that gives up must leave a ledger of every record that it sent.
     caught = subprocess.Popen(
         pipeline.generator(f"outage-{services[0]}-during", OUTAGE_S, RATE),
         stdout=subprocess.PIPE,
@@ -135,7 +134,7 @@ def outage(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> di
     died_by_itself = deaths(environment) - died_before
     if driver(environment).pid:
         pipeline.kill_streaming()
-    # A driver that starts into the outage says what it waits for.
+    # A driver that starts during the outage reports what it waits for.
     waits = f"waits for {waited_for}"
     wait_for(f"the driver {waits}", lambda: driver(environment).problem == waits, 120)
     time.sleep(max(0.0, OUTAGE_S - (time.monotonic() - began)))
@@ -162,7 +161,7 @@ def outage(pipeline: Pipeline, waited_for: str, services: tuple[str, ...]) -> di
 def test_services_away_one_after_another(pipeline: Pipeline) -> None:
     """Kafka and PostgreSQL go first, then the object store, then the registry, each for OUTAGE_S.
 
-    A load is caught, and the driver is killed when a third of the first outage is over.
+    A load is in progress, and the driver is killed after a third of the first outage.
     """
     environment, began = pipeline.environment, 0.0
     wait_until_ready(environment)
@@ -224,7 +223,7 @@ def test_every_record_of_every_outage_is_accounted_for(pipeline: Pipeline, tmp_p
         pytest.skip("no outage was made")
     pipeline.load_and_build()
     for run in RUNS:
-        # A producer that was cut off has records whose fate it does not know: there or not, none of the others is lost.
+        # A producer that was cut off has records with an unknown outcome. No other record is lost.
         verdict = pipeline.reconcile(run, tmp_path / f"{run}.json")
         write_row(pipeline.environment, {"run": run, "reconcile": verdict["code"]})
         assert verdict["code"] == 0, verdict["printed"]
@@ -235,7 +234,7 @@ def freeze(environment: str, frozen: bool) -> None:
     """SIGSTOP or SIGCONT to every process of PostgreSQL: connections stay, no answer comes."""
     postmaster = psutil.Process(Supervisor(Layout(load_topology(environment))).processes()["postgres"].pid)
     for process in [postmaster, *postmaster.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):  # one that thaws may find its client gone, and end
+        with suppress(psutil.NoSuchProcess):  # one that resumes may find its client gone, and exit
             process.suspend() if frozen else process.resume()
 
 
@@ -283,7 +282,7 @@ def test_an_outage_of_postgresql_is_waited_for_by_the_job_that_it_catches(
 
 
 def watcher(environment: str) -> psycopg.Connection:
-    """A connection of the monitoring's account: it sees every session."""
+    """A connection of the monitoring account: it can read every session."""
     topology = load_topology(environment)
     user, password = read_account(Layout(topology).secrets, MONITORING).postgres_login
     place = topology.postgres

@@ -1,4 +1,4 @@
-"""Each alteration alone: the counts and sums of A1 to A7 pass it, A8 names it.
+"""Each alteration alone: the counts and sums of A1 to A7 still hold, A8 names it.
 
 A table that was tampered with and restored can't be loaded incrementally any more.
 """

@@ -1,4 +1,4 @@
-"""A producer with transactions: what it commits is in bronze once, what it aborts nowhere, and accounting knows."""
+"""A producer with transactions: commits are in bronze once, aborted records nowhere, and reconciliation agrees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN, ENTITY = "faults-transactions", "orders"
 
 
 def send(producer: Producer, label: str, count: int) -> None:
-    """Send records of no run, keyed `<label>-<number>`. Their values decode as nothing: they become dead letters."""
+    """Send records of no run, keyed `<label>-<number>`. Their values can't be decoded: they become dead letters."""
     for number in range(count):
         producer.produce(names(ENTITY).topic, b"of a transaction", f"{label}-{number}".encode())
     assert producer.flush(60) == 0

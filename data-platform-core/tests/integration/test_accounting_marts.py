@@ -1,4 +1,4 @@
-"""The warehouse's side of A5 against the real PostgreSQL, on temporary tables of this connection alone."""
+"""The warehouse's side of A5 against the real PostgreSQL, on temporary tables of this connection only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounting's readers against the real stores: what they find, and how they say that a store refuses them.
+"""Accounting's readers against the real stores: what they read, and how they report that a store refuses them.
 
 Tables are written here by delta-rs for an entity that nothing else uses, so that no Spark is needed; the pipeline's own
 tables are read in the end-to-end tests.
@@ -236,7 +236,7 @@ def transaction(scratch: Scratch, *, commit: bool, end: int) -> Iterator[Callabl
 
 
 class TestTransactions:
-    """Offsets of a transaction's end, and of records that were aborted, are no records: they are in no table."""
+    """Offsets of a transaction's end, and of aborted records, are not records: they are in no table."""
 
     @pytest.fixture
     def topic(self, scratch: Scratch) -> Scratch:
@@ -299,7 +299,7 @@ def a_summary(run_id: str, **news: Any) -> bytes:
 
 
 class TestEvidence:
-    """The generator's account adds to a ledger; what it writes over what is there changes nothing and is found."""
+    """The generator's account adds to a ledger; overwriting existing objects changes nothing and is detected."""
 
     @pytest.fixture
     def generator(self, settings: Callable[[str], Settings]) -> Settings:
@@ -393,7 +393,7 @@ def place(row: dict[str, Any]) -> int:
 
 
 def refusal(accounting: Settings) -> str:
-    """What reconcile says when it is refused, with the environment as it is now."""
+    """What reconcile reports when it is refused, with the current environment."""
     with pytest.raises(ServiceError) as failed:
         reconcile.run(load_settings("accounting", accounting.environment), "any")
     assert "\n" not in str(failed.value)

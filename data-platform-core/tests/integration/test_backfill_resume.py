@@ -1,4 +1,4 @@
-"""A backfill killed at any point goes on without a duplicate and without a hole, as a plain Kafka client sees it."""
+"""A backfill killed at any point resumes without a duplicate or a gap, as read by a plain Kafka client."""
 
 from __future__ import annotations
 

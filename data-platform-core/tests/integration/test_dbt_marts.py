@@ -1,4 +1,4 @@
-"""dbt on a real warehouse: late rows count, people see no personal data, a failing test fails the build."""
+"""dbt on a real warehouse: late rows count, readers get no personal data, a failing test fails the build."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _stored(value: Any) -> Any:
 
 
 def ask(settings_of: SettingsOf, statement: str) -> list[tuple[Any, ...]]:
-    """Asked by the reader, the role that people have."""
+    """Queried as the reader, the role for people."""
     with connect(settings_of("reader").postgres, "test") as connection:
         return connection.execute(statement.encode()).fetchall()
 
@@ -111,7 +111,7 @@ def at(day: int, hour: int = 12) -> datetime:
 
 @pytest.fixture(scope="module")
 def built(trial_settings: SettingsOf, land: Land) -> SettingsOf:
-    """Marts of some rows of each entity; the tests go on from there, in their order."""
+    """Marts of some rows of each entity; the tests continue from there, in file order."""
     land("products", [product(1, 900, at(2))])
     land("profiles", [profile(1, "gold", at(2))])
     land("events", [event(1, "impression", at(3)), event(2, "impression", at(3)), event(3, "click", at(3))])
@@ -124,7 +124,7 @@ def test_marts_follow_loads_and_not_event_time(built: SettingsOf, land: Land) ->
     daily = "SELECT business_date, events, late_events, ctr FROM marts.mart_daily_ctr ORDER BY 1"
     assert [tuple(map(str, row)) for row in ask(built, daily)] == [("2026-03-03", "3", "0", "0.500000")]
 
-    # Older than all that is there, and loaded last: a late event, an old version, a payment before a known refund.
+    # Older than all existing rows, and loaded last: a late event, an old version, a payment before a known refund.
     land("events", [event(4, "click", at(1), is_late=True), event(5, "click", at(3), is_late=True)])
     land("products", [product(2, 700, at(1))])
     land("orders", [order(12, order_id="o-a", order_status="refunded", amount_krw=1_020, event_ts=at(5))])

@@ -1,4 +1,4 @@
-"""The generator against the real stack: its ledger says what a plain Kafka client finds, however it ends.
+"""The generator against the real stack: its ledger agrees with a plain Kafka client, regardless of how it ends.
 
 The other end is a confluent Consumer and the S3 API: neither shares code with the generator.
 """
@@ -330,7 +330,7 @@ def preflight(settings: Callable[[str], Settings], contracts: dict[str, Contract
     Run(settings("generator"), load_scenario(scenario_path("normal")), run_id, 0)._preflight(contracts)
 
 
-def test_a_flood_sends_exactly_as_many_unique_records_as_asked(
+def test_a_flood_sends_exactly_as_many_unique_records_as_requested(
     stack: Topology, start: Any, ledger: Any, consume: Any, run_id: str
 ) -> None:
     process = start("flood", "--entity", "events", "--count", "20123", "--run-id", run_id)

@@ -118,7 +118,7 @@ class TestTopics:
         assert topics.grow(admin, scratch, scratch.topic.partitions + 3) == scratch.topic.partitions
         grown = topics.observe(admin.kafka, [scratch.names.topic])[scratch.names.topic]
         assert grown.partitions == scratch.topic.partitions + 3
-        topics.verify_topics(admin, one(scratch))  # producers and streams may go on
+        topics.verify_topics(admin, one(scratch))  # producers and streams may continue
 
     @pytest.mark.parametrize("fewer", [0, 1])
     def test_as_many_or_fewer_partitions_are_refused_and_nothing_is_changed(
@@ -256,7 +256,7 @@ class TestRegistry:
             registry.writer_schemas(scratch)
         assert f"subject {subject} version 2 can't be read as contract {scratch.entity}" in line(refused)
         assert "field event_id is not written" in line(refused)
-        # A stream under way goes on: records of that version are dead letters.
+        # A running stream continues: records of that version are dead letters.
         assert list(registry.writer_schemas(scratch, "skip")) == [registry.schema_id(scratch)]
 
     def test_an_address_where_no_registry_is_gives_one_line(self, admin: Settings, scratch: Contract) -> None:

@@ -1,4 +1,4 @@
-"""A writer that is fenced writes nothing more; where the store lets it through all the same, the log shows it."""
+"""A fenced writer can't write; where the store accepts its write anyway, the log shows it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_an_append_under_way_fails_once_the_table_is_fenced(trial: Trial, tmp_pa
 
 
 def test_without_a_fence_delta_lets_it_through_beside_another_writer(trial: Trial, tmp_path: Path) -> None:
-    """Why there is one: appends do not conflict, so the rows of one batch would be there twice."""
+    """Why the fence is needed: appends do not conflict, so the rows of one batch would be written twice."""
     with ThreadPoolExecutor(1) as pool:
         writing, go_on = under_way(trial, pool, tmp_path)
         try:
@@ -159,7 +159,7 @@ def test_a_commit_of_an_earlier_epoch_after_the_fence_is_found_with_its_version(
 
 
 def test_a_fencing_commit_that_was_overwritten_is_found(trial: Trial) -> None:
-    """As by a writer that was paused between Delta's look for the next version and its put, which has no condition."""
+    """As by a writer paused between Delta's listing for the next version and its put, which has no condition."""
     fence, key = trial.fence(), trial.newest_commit()
     trial.append(trial.row(), AFTER)
     foreign = b'{"commitInfo":{"operation":"WRITE"}}\n'

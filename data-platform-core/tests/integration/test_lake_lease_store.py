@@ -1,4 +1,4 @@
-"""The writer's lease on the real object store: one of many wins, the dead are succeeded, the living are left alone."""
+"""The writer's lease on the real object store: one of many wins, a dead holder is replaced, a live one keeps it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WRITERS = 16
 
 @pytest.fixture
 def store(settings: SettingsOf) -> Iterator[ObjectStoreSettings]:
-    """The lake's store, in which nobody has held the lease yet."""
+    """The lake's store, in which no process has held the lease yet."""
     found = settings("streaming").object_store
     client = s3_client(found, urllib3.PoolManager())
     client.remove_object(found.lake_bucket, LEASE_KEY)
@@ -50,7 +50,7 @@ def elsewhere(store: ObjectStoreSettings, job: str, ttl: LeaseSettings = BRIEF) 
 
 
 def at_once(puts: list[Callable[[], str | None]]) -> list[str | None]:
-    """The answers of puts that begin at the same moment."""
+    """The results of puts that begin at the same moment."""
     ready = threading.Barrier(len(puts))
 
     def run(put: Callable[[], str | None]) -> str | None:
@@ -62,7 +62,7 @@ def at_once(puts: list[Callable[[], str | None]]) -> list[str | None]:
 
 
 class TestConditionalPuts:
-    """What the lease asks of a store. MinIO, Amazon S3 and Ceph document both conditions."""
+    """What the lease requires of a store. MinIO, Amazon S3 and Ceph document both conditions."""
 
     def puts(self, store: ObjectStoreSettings, round_: int, replaces: str | None) -> list[Callable[[], str | None]]:
         """Different contents, each by a client of its own."""
@@ -87,7 +87,7 @@ class TestConditionalPuts:
         assert self.puts(store, 0, "0" * 32)[0]() is None
 
 
-def test_of_many_processes_that_ask_at_once_one_holds_the_lease(store: ObjectStoreSettings) -> None:
+def test_of_many_processes_that_request_it_one_holds_the_lease(store: ObjectStoreSettings) -> None:
     leases = [elsewhere(store, f"writer {number}") for number in range(WRITERS)]
     refused: list[str] = []
 
@@ -131,7 +131,7 @@ def test_a_second_process_is_refused_while_the_first_renews_with_holder_time_and
     assert "\n" not in line
 
 
-def test_a_released_lease_is_taken_at_once_by_the_next_epoch(store: ObjectStoreSettings) -> None:
+def test_a_released_lease_is_acquired_at_once_by_the_next_epoch(store: ObjectStoreSettings) -> None:
     first, second = elsewhere(store, "first"), elsewhere(store, "second")
     first.acquire()
     first.release()
@@ -139,7 +139,7 @@ def test_a_released_lease_is_taken_at_once_by_the_next_epoch(store: ObjectStoreS
     assert (second.epoch, second.fence_token) == (2, None)
 
 
-def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: ObjectStoreSettings) -> None:
+def test_a_holder_on_this_machine_that_was_killed_is_replaced_at_once(store: ObjectStoreSettings) -> None:
     day = LeaseSettings(ttl_s=600)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -148,7 +148,7 @@ def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: Ob
         first = lease_of(store, "first", day, processes=(mark,))
         first.acquire()
     finally:
-        process.kill()  # a zombie until it is waited for, and as dead
+        process.kill()  # a zombie until it is waited for, which counts as dead
     second = lease_of(store, "second", day)
     stopping = threading.Event()
     timer = threading.Timer(60, stopping.set)  # for a broken test to end
@@ -161,15 +161,15 @@ def test_a_holder_on_this_machine_that_was_killed_is_succeeded_at_once(store: Ob
     assert (second.epoch, second.fence_token) == (2, None)
 
 
-def test_a_holder_elsewhere_that_stops_renewing_is_succeeded_after_its_time_and_loses(
+def test_a_holder_elsewhere_that_stops_renewing_is_replaced_after_its_time_and_loses(
     store: ObjectStoreSettings,
 ) -> None:
     ticks = itertools.count()
     first = elsewhere(store, "first")
-    first.acquire()  # and is paused: it renews nothing
+    first.acquire()  # and is paused: it does not renew
     second = WriterLease(
         LeaseStore(store, BRIEF), this_process("second", BRIEF), clock=lambda: float(next(ticks))
-    )  # a second a look
+    )  # one read per second
     second.acquire()
     assert second.epoch == 2
     assert second.fence_token is not None, "the first may wake in the middle of a write"

@@ -1,4 +1,4 @@
-"""Silver reaches the warehouse once, whatever is killed, compacted or loaded at the same time."""
+"""Silver reaches the warehouse once, regardless of what is killed, compacted or loaded at the same time."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def remove(lake: Any, uri: str) -> None:
 
 @pytest.fixture
 def query(trial_settings: SettingsOf) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
-    """Rows of a query, asked by accounting."""
+    """Rows of a query, with accounting's account."""
     with connect(trial_settings("accounting").postgres, "test", autocommit=True) as connection:
         yield lambda text, *values: connection.execute(text.encode(), values).fetchall()
 
 
 def sequence(query: Any, contract: Contract) -> list[int]:
-    """What has landed, with repetitions."""
+    """What has landed, with duplicates."""
     return [row[0] for row in query(f"SELECT seq FROM {contract.names.landing_table} ORDER BY seq")]
 
 
@@ -140,7 +140,7 @@ def test_compaction_between_loads_brings_no_row_twice(
     (compacted,) = load_all(lake, loading, [trial])
     assert (compacted.rows, compacted.rows_known) == (10, 0)
 
-    # The version of a compaction alone brings nothing, and is not asked again.
+    # A version that is only a compaction adds no rows, and is not read again.
     append(lake, loading, trial, [order(15)])
     load_all(lake, loading, [trial])
     lake.sql(f"OPTIMIZE delta.`{uri}`")
@@ -149,7 +149,7 @@ def test_compaction_between_loads_brings_no_row_twice(
     assert sequence(query, trial) == list(range(16))
 
 
-def test_a_log_that_was_cleaned_up_is_made_good_by_reading_the_whole_table(
+def test_after_a_cleanup_of_the_log_the_whole_table_is_read(
     lake: Any, loading: Settings, trial: Contract, query: Any
 ) -> None:
     uri = loading.object_store.lake_uri(trial.names.silver)
@@ -202,7 +202,7 @@ def test_a_recreated_table_is_loaded_without_duplicating_known_rows(
     assert sequence(query, trial) == list(range(5))
 
 
-def test_rows_taken_out_of_silver_stop_the_load_and_a_rebuild_follows_them(
+def test_rows_removed_from_silver_stop_the_load_and_a_rebuild_follows_them(
     lake: Any, loading: Settings, trial: Contract, query: Any
 ) -> None:
     uri = loading.object_store.lake_uri(trial.names.silver)
@@ -302,7 +302,7 @@ def test_an_entity_that_is_being_loaded_is_refused_to_a_second_load_and_free_aft
     second.close()
 
 
-def test_rows_of_a_task_attempt_that_does_not_count_are_not_taken(
+def test_rows_of_a_task_attempt_that_does_not_count_are_not_loaded(
     lake: Any, loading: Settings, trial: Contract, query: Any
 ) -> None:
     from data_platform_core.batch.copy_format import copy_lines

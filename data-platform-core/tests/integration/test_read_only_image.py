@@ -1,4 +1,4 @@
-"""A read-only home runs every job: what is written lies below the state folder, and wheels carry what they need."""
+"""A read-only home runs every job: all writes are below the state folder, and wheels contain what they need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_platform_core.paths import JARS_DIR
 
 pytestmark = pytest.mark.integration
 
-#: Where nothing listens, whatever stack is up.
+#: Where nothing listens, regardless of which stack is up.
 AWAY = {
     "CRM_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9",
     "CRM_OBJECT_STORE__ACCESS_KEY": "someone",

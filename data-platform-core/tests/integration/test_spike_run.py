@@ -1,4 +1,4 @@
-"""The spike against the real stack: its ledger says what Kafka holds, alone and with several processes."""
+"""The spike against the real stack: its ledger agrees with Kafka, with one process and with several."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_signal_to_the_command_ends_all_its_producers_cleanly(
     assert sum(sent_by(run_id).values()) == rows(ledger(run_id))
 
 
-@pytest.mark.experiments  # what it sends, every test after it would read, load and account for
+@pytest.mark.experiments  # every later test would read, load and reconcile what it sends
 def test_an_impossible_rate_is_reported_and_still_reconciled(
     start: Any, ledger: Any, sent_by: Any, run_id: str
 ) -> None:
@@ -245,7 +245,7 @@ def test_a_full_buffer_holds_the_sender_up_and_loses_nothing(settings: Any, topi
     sink.send_all(account, topic, 1_000, [(b"key", b"value")] * 1_000)
     assert sink.drain(30) == 0
     assert sorted(account.seqs) == list(range(2_000))
-    # One partition: what was sent in order lies in order.
+    # One partition: records are in the order in which they were sent.
     assert [seq for _, seq in sorted(zip(account.offsets, account.seqs, strict=True))] == list(range(2_000))
 
 

@@ -1,4 +1,4 @@
-"""The lag that the driver tells, against a real topic that grows, and the group that Kafka's own tools read."""
+"""The lag that the driver reports, against a real topic that grows, and the group that Kafka's own tools read."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_lag_is_reported_by_partition_in_records_and_seconds(
     admin: Settings, scratch: Contract, watch: LagWatch
 ) -> None:
     produce(admin, scratch, 0, 5)
-    time.sleep(1.5)  # an age that can't be mistaken for none
+    time.sleep(1.5)  # an age clearly above zero
     produce(admin, scratch, 1, 3)
     watch.poll()
     assert [gauge("lag_records", scratch, n) for n in (0, 1)] == [5, 3]
@@ -95,7 +95,7 @@ def test_the_age_is_that_of_the_oldest_record_that_waits(admin: Settings, scratc
     after = gauge("lag_seconds", scratch, 0)
     assert before is not None
     assert after is not None
-    # However long a look takes, the first record is at least so old, and the second at most.
+    # Regardless of the query's duration: a lower bound from the first record, an upper bound from the second.
     assert before >= asked - first_was_there
     assert after <= time.time() - second_began
     assert gauge("lag_records", scratch, 0) == 1

@@ -1,4 +1,4 @@
-"""Migrations follow the contracts, and each role may do its own work and no more."""
+"""Migrations follow the contracts, and each role has only the permissions that it needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_new_entity_gets_its_table_and_a_new_nullable_field_its_column(trial_s
     migrate(trial_settings("admin"), {trial.entity: with_fields(trial, colour)})
     assert columns(trial_settings, trial.entity)["colour"] == ("text", "YES")
 
-    # A field that left the contract keeps its column, which new rows leave empty.
+    # A field removed from the contract keeps its column, which is null in new rows.
     migrate(trial_settings("admin"), {trial.entity: with_fields(trial, colour, without="stock")})
     assert columns(trial_settings, trial.entity)["stock"] == ("integer", "YES")
 

@@ -1,4 +1,4 @@
-"""Adding an account is one entry of the matrix; a service that the matrix does not have is named, with its place."""
+"""Adding an account is one entry of the matrix; a service that is not in the matrix is reported, with its place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ YAML = sorted(path for room in ("ansible", "dbt") for path in (REPOSITORY_ROOT /
 
 @pytest.fixture
 def with_one_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The committed matrix and one entry more, and nothing else that anybody edited."""
+    """The committed matrix with one more entry, and no other edited file."""
     path = tmp_path / "services.yaml"
     entry = yaml.safe_dump({NEW: ENTRY})
     text = matrix.SERVICES_FILE.read_text(encoding="utf-8")

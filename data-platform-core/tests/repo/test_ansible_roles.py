@@ -1,4 +1,4 @@
-"""Ansible's roles: what a role documents is what it does, and no secret lies in the open."""
+"""Ansible's roles: a role does what it documents, and no secret is in clear text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def options(role: Path) -> dict[str, dict[str, Any]]:
 
 
 def differences(defaults: dict[str, Any], specs: dict[str, dict[str, Any]]) -> list[str]:
-    """Where defaults and argument specs of a role say different things."""
+    """Where defaults and argument specs of a role differ."""
     optional = {name: spec for name, spec in specs.items() if not spec.get("required")}
     return [
         *(f"{name} has a default and no spec" for name in defaults.keys() - specs.keys()),
@@ -49,7 +49,7 @@ def test_there_are_roles() -> None:
 
 
 @each_role
-def test_argument_specs_say_what_the_defaults_are(role: Path) -> None:
+def test_argument_specs_match_the_defaults(role: Path) -> None:
     assert differences(read(role / "defaults" / "main.yml"), options(role)) == []
 
 
@@ -99,7 +99,7 @@ def test_values_of_the_topology_have_no_default_in_a_role(role: Path, environmen
 
 
 @each_role
-def test_no_port_of_the_topology_stands_in_a_default(role: Path) -> None:
+def test_no_port_of_the_topology_is_in_a_default(role: Path) -> None:
     inventory = read(ANSIBLE / "inventories" / "home" / "hosts.yml")["all"]["vars"]
     ports = {value for name, value in inventory.items() if name.endswith("_port")}
     assert ports >= {9000, 8081, 6379, 9100, 9187, 5432, 9404}

@@ -1,4 +1,4 @@
-"""Every command line: wrong options are one line that says where the help is, and exit code 2."""
+"""Every command line: wrong options give one line that points to the help, and exit code 2."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 
 def missing_hops(entity: str, root: Path = REPOSITORY_ROOT) -> list[str]:
-    """The hops that do not know `entity`; each as people would say it."""
+    """The hops without `entity`, by their readable names."""
     files = {
         "wire schema": root / "data-platform-core" / "contracts" / entity / "schema.avsc",
         "contract": root / "data-platform-core" / "contracts" / entity / "contract.yaml",
@@ -53,7 +53,7 @@ def test_generated_files_have_not_drifted() -> None:
     generate.check()
 
 
-def test_drift_is_named_with_the_file_and_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_is_named_with_the_file_and_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     page = generate.ENTITIES_PAGE
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "something else"})
     told = r"entities\.md is not what contracts, topology and accounts say; run `make generate`"

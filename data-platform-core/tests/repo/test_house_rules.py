@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""Rules of this repository that no linter checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_no_package_marker_shadows_an_installed_package() -> None:
     assert [path for folder in folders for path in (REPOSITORY_ROOT / folder).rglob("__init__.py")] == []
 
 
-def test_no_module_outgrows_its_reader() -> None:
+def test_no_module_exceeds_the_line_limit() -> None:
     sources = [path for path in tracked() if path.suffix == ".py" and "/src/" in path.as_posix()]
     assert sources
     assert [path.name for path in sources if len(path.read_text().splitlines()) > MAX_LINES] == []

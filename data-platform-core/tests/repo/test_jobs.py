@@ -1,4 +1,4 @@
-"""The catalogue of jobs: each entry is a command that exists, run by an account that may; nothing types its own."""
+"""The catalogue of jobs: each entry is an existing command, run by a permitted account; no file spells out its own."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_programs_are_those_beside_the_python_that_runs() -> None:
 
 
 def typed(text: str) -> set[tuple[str, ...]]:
-    """Commands of the core that a Makefile types, without options and variables."""
+    """Commands of the core that a Makefile spells out, without options and variables."""
     found = set()
     for program, rest in re.findall(r"\$\(CORE\)/(crm|crm-generator) ([^\n]*)", text):
         words = re.sub(r"--env \S+|--(?!env).*", "", rest).split()

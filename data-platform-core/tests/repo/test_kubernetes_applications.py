@@ -1,4 +1,4 @@
-"""SparkApplications: a laptop's command in a cluster's pod, as the operator's own definition wants it."""
+"""SparkApplications: a laptop's command in a cluster's pod, valid by the operator's own definition."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_settings_of_a_driver_have_the_names_of_a_laptop(environment: str, name:
 
 
 @pytest.mark.parametrize("name", SPARK_JOBS)
-def test_pods_ask_for_nothing_that_pod_security_restricted_forbids(environment: str, name: str) -> None:
+def test_pods_request_nothing_that_pod_security_restricted_forbids(environment: str, name: str) -> None:
     spec = once(name, environment)["spec"]
     for pod in (spec["driver"], spec["executor"]):
         context = pod["securityContext"]
@@ -95,7 +95,7 @@ def test_the_stream_is_started_again_for_ever_and_grows_with_the_backlog(environ
 
 
 def test_a_starting_driver_is_found_by_its_executors(environment: str) -> None:
-    """Its Service names it once it is ready, and without executors it never gets there."""
+    """Its Service resolves only once it is ready, and without executors it never becomes ready."""
     (container,) = once("ingest", environment)["spec"]["driver"]["template"]["spec"]["containers"]
     assert "readinessProbe" not in container
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/healthz"}
@@ -109,7 +109,7 @@ def test_two_loads_never_run_at_a_time() -> None:
     assert spark.scheduled(job("load-warehouse"))["spec"]["concurrencyPolicy"] == "Forbid"
 
 
-def test_the_heap_that_a_job_knows_is_the_pods(environment: str) -> None:
+def test_the_heap_that_a_job_reads_is_the_pods(environment: str) -> None:
     driver = once("ingest", environment)["spec"]["driver"]
     known = next(each["value"] for each in driver["env"] if each["name"] == "CRM_SPARK__DRIVER_MEMORY_MB")
     assert driver["memory"] == f"{known}m"
@@ -117,7 +117,7 @@ def test_the_heap_that_a_job_knows_is_the_pods(environment: str) -> None:
 
 @needs_definitions
 @pytest.mark.parametrize("name", SPARK_JOBS)
-def test_the_operators_definition_takes_it(environment: str, name: str) -> None:
+def test_the_operators_definition_accepts_it(environment: str, name: str) -> None:
     application = once(name, environment)
     application["metadata"]["name"] = application["metadata"].pop("generateName")
     assert problems([application]) == []
@@ -135,7 +135,7 @@ def test_an_overlay_renders_to_what_runs_once(environment: str) -> None:
     rendered = kustomized(APPLICATIONS_DIR / "overlays" / environment)
     assert problems(rendered) == []
     specs = {each["kind"]: each["spec"] for each in rendered}
-    # kustomize patches a kind that it does not know as we do for `crm manifest`.
+    # kustomize patches an unknown kind as `crm manifest` does.
     assert specs["SparkApplication"] == once("ingest", environment)["spec"]
     assert specs["ScheduledSparkApplication"]["template"] == once("load-warehouse", environment)["spec"]
     assert {each["metadata"]["labels"][names.ENVIRONMENT_LABEL] for each in rendered} == {environment}
@@ -171,7 +171,7 @@ def test_an_environment_without_a_cluster_is_refused_by_name() -> None:
         ("{streaming: {bind: 127.0.0.1}}", "metrics.streaming.bind is 127.0.0.1"),
     ],
 )
-def test_metrics_that_nobody_reaches_in_a_pod_are_refused(tmp_path: Path, metrics: str, refusal: str) -> None:
+def test_metrics_that_are_unreachable_in_a_pod_are_refused(tmp_path: Path, metrics: str, refusal: str) -> None:
     home = TOPOLOGY_DIR / "home.yaml"
     (tmp_path / "home.yaml").write_text(home.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "other.yaml").write_text(f"extends: home\nmetrics: {metrics}\n", encoding="utf-8")
@@ -194,6 +194,6 @@ def test_a_job_runs_once_as_its_own_command(environment: str, name: str) -> None
     assert container["args"] == list(job(name).in_environment(environment, run_id=run))
 
 
-def test_a_run_that_is_not_named_is_asked_for() -> None:
+def test_a_run_that_is_not_named_is_required() -> None:
     with pytest.raises(ConfigurationError, match="job backfill-import needs the name of a run"):
         manifest_text("backfill-import", load_topology("home"))

@@ -1,4 +1,4 @@
-"""The chart renders in every environment to what Kubernetes takes, and refuses bad values by name."""
+"""The chart renders in every environment to what Kubernetes accepts, and refuses bad values by name."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_every_value_is_documented() -> None:
     assert bare == []
 
 
-def test_kubernetes_takes_every_manifest(environment: str) -> None:
+def test_kubernetes_accepts_every_manifest(environment: str) -> None:
     manifests = rendered(environment, *SPIKE, "reconcile.runs={normal-1}")
     assert problems(manifests) == []
     assert "friday" in kinds(manifests, "Job")

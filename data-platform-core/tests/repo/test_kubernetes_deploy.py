@@ -1,4 +1,4 @@
-"""`make deploy`: the order of its steps, and what it does when one fails. kubectl and helm are recorders here."""
+"""`make deploy`: the order of its steps, and what it does when one fails. kubectl and helm are recording stubs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 
 def deploy(folder: Path, *arguments: str, failing: str = "") -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """The script, recorders on PATH; what they were asked, a line a call. `failing`: words that make one fail."""
+    """The script, with the stubs on PATH; their calls, one per line. `failing`: words that make one fail."""
     log = folder / "asked"
     for name in ("kubectl", "helm"):
         recorder = folder / name

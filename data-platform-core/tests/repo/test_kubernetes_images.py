@@ -1,4 +1,4 @@
-"""Dockerfiles keep what manifests count on; what Spark starts in a pod is the job's own command."""
+"""Dockerfiles provide what manifests rely on; what Spark starts in a pod is the job's own command."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_is_copied_is_sent_to_the_builder(dockerfile: str) -> None:
             assert any(source == name or source.startswith(f"{name}/") for name in sent), source
 
 
-def test_programs_are_where_manifests_look() -> None:
+def test_programs_are_where_manifests_expect_them() -> None:
     dockerfile = (DOCKER_DIR / "spark" / "Dockerfile").read_text(encoding="utf-8")
     assert f"{names.PROGRAMS}/\n" in dockerfile
     for program in ("crm.py", "decommission.sh"):
@@ -79,7 +79,7 @@ def test_programs_are_where_manifests_look() -> None:
 
 
 def called(tmp_path: Path, *arguments: str, **variables: str) -> list[str]:
-    """What the entrypoint of crm-spark ends up running, and the submission that it leaves to PySpark."""
+    """What the entrypoint of crm-spark ends up running, and the submission that PySpark makes."""
     tini = tmp_path / "tini"
     tini.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$(echo $PYSPARK_SUBMIT_ARGS)"\n', encoding="ascii")
     tini.chmod(0o755)

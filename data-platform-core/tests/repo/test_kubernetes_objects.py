@@ -33,7 +33,7 @@ def topology(request: pytest.FixtureRequest) -> Topology:
     return found
 
 
-def test_kubernetes_takes_every_object(topology: Topology) -> None:
+def test_kubernetes_accepts_every_object(topology: Topology) -> None:
     assert problems([*base(), *overlay(topology)]) == []
 
 
@@ -81,7 +81,7 @@ def test_a_spike_and_a_load_fit_into_the_quota_together(topology: Topology) -> N
         memory += size.driver_memory_mb + size.driver_overhead_mb
         memory += size.executors_max * (size.executor_memory_mb + size.executor_overhead_mb)
         cpu += size.driver_cpu_m + size.executors_max * size.executor_cpu_m
-    # What is left is for generator, marts and reconciliation.
+    # The rest is for generator, marts and reconciliation.
     assert memory + 1024 <= kubernetes.quota.memory_mb
     assert cpu + 500 <= 1000 * kubernetes.quota.cpu
 

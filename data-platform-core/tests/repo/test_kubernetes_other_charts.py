@@ -1,4 +1,4 @@
-"""Other people's charts: our values meet the real chart of the pinned version."""
+"""Third-party charts: our values against the real chart of the pinned version."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_the_version_that_is_installed_is_the_one_that_is_checked() -> None:
 
 @needs_definitions
 @pytest.mark.parametrize("environment", [topology.environment for topology in topologies()])
-def test_the_operators_chart_takes_our_values(environment: str) -> None:
+def test_the_operators_chart_accepts_our_values(environment: str) -> None:
     done = operator(environment)
     assert done.returncode == 0, done.stderr
     manifests = documents(done.stdout)
     assert problems(manifests) == []
     kinds = {(each["kind"], each["metadata"].get("namespace")) for each in manifests}
-    # It may work in our namespace, and makes no account for drivers there: they have ours.
+    # It may work in our namespace, and creates no account for drivers there: they use ours.
     assert ("Role", "crm") in kinds
     assert ("ServiceAccount", "crm") not in kinds
 

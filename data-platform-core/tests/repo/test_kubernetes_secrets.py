@@ -1,4 +1,4 @@
-"""Secrets are what pods ask for by name, taken from the files of the environment; what is missing is named."""
+"""Secrets are what pods reference by name, read from the environment's files; what is missing is named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Topology:
     return topology
 
 
-def test_every_key_that_a_pod_asks_for_is_in_its_secret(home: Topology) -> None:
+def test_every_key_that_a_pod_references_is_in_its_secret(home: Topology) -> None:
     objects = {(each["kind"], each["metadata"]["name"]): each for each in documents(secrets_text(home))}
     assert problems(objects.values()) == []
     for name, service in services(home, load_matrix(), load_jobs().values()).items():

@@ -1,4 +1,4 @@
-"""The embedded stack and the role of the machines render monitoring each in its own way, and watch the same things."""
+"""The embedded stack and the role of the machines render monitoring independently, and monitor the same things."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from embedded_stack.monitoring.programs import monitoring_services
 pytestmark = pytest.mark.unit
 
 ROLE = REPOSITORY_ROOT / "ansible" / "roles" / "monitoring_agents"
-#: Watched on this machine alone: the first two are pods where Ansible builds the machines, and the object store's token
-#: is signed by the stack.
+#: Monitored on this machine only: the first two are pods where Ansible builds the machines, and the stack signs the
+#: object store's token.
 ONLY_HERE = {"generator", "streaming", "minio"}
 
 
@@ -63,7 +63,7 @@ def test_machines_and_stack_have_the_same_scrape_jobs_but_for_those_that_are_onl
 
 def test_a_jobs_targets_have_the_same_labels_in_both() -> None:
     here, there = jobs(prometheus_config(Layout(load_topology("test")))), jobs(rendered(MACHINES))
-    # Of many machines each is named; of one there is nothing to tell apart.
+    # Of many machines each is named; with one there is nothing to distinguish.
     assert there.pop("node") == {"host"}
     assert {name: here[name] for name in there} == there
 

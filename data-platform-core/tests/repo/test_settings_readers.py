@@ -12,7 +12,7 @@ from data_platform_core.paths import REPOSITORY_ROOT
 pytestmark = pytest.mark.unit
 
 CORE = REPOSITORY_ROOT / "data-platform-core" / "src" / "data_platform_core"
-#: Who may read a group; whoever is not named here gets by without it.
+#: Which modules may read a group; no other module may.
 READERS = {
     "ingest": {"streaming/driver.py", "streaming/ingest/entity.py", "streaming/ingest/maintenance.py"},
     "experiment": {"streaming/driver.py"},

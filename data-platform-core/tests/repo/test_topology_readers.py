@@ -1,4 +1,4 @@
-"""Truth 2 is used as a whole: a key that nothing reads would promise a setting that changes nothing."""
+"""Every key of the topology is read: an unread key would be a setting without effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_platform_core.topology import Topology
 
 pytestmark = pytest.mark.unit
 
-#: The models of the topology themselves read nothing on behalf of anybody.
+#: Reads by the topology's own models do not count.
 MODELS = Path(topology.__file__).parent
 #: Read as a whole, by `model_dump`, into variables of the same names.
 DUMPED = {"Proxmox", "Template", "VirtualMachine"}

@@ -1,4 +1,4 @@
-"""Records whose bytes, key or headers are at their ends, whatever the contract says of the values."""
+"""Records whose bytes, key or headers are at their limits, regardless of the contract's rules for values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Arrived:
 def arrivals(
     contract: Contract, own: Iterator[Record], strangers: Iterator[Record], schema_id: int, others: Mapping[str, int]
 ) -> Iterator[Arrived]:
-    """Each kind once. `own` are good records of the run, `strangers` of none, each its own event.
+    """Each kind once. `own` are good records of the run, `strangers` of no run, each its own event.
 
     `others` are the ids of other subjects' schemas.
     """

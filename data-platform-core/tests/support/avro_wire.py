@@ -1,6 +1,6 @@
 """Avro bytes of a record at its wire level: text may be any bytes, a number may be too long for its type.
 
-The contract's own encoders refuse what a foreign producer may well send; this one does not.
+The contract's own encoders refuse what another producer may send; this one does not.
 """
 
 from __future__ import annotations

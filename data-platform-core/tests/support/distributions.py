@@ -68,7 +68,7 @@ class Distribution:
         return found
 
     def extras_of(self, module: str) -> list[str]:
-        """The extras of the room that a module is in: a folder of its package, or the one file."""
+        """The extras of the entry in `[tool.crm.rooms]` that covers a module: its folder, or the one file."""
         rooms: Mapping[str, list[str]] = self.described["tool"].get("crm", {}).get("rooms", {})
         inside = module.partition(".")[2].replace(".", "/")
         return next((rooms[room] for room in rooms if f"{inside}/".startswith(f"{room.removesuffix('.py')}/")), [])
@@ -83,9 +83,10 @@ class Distribution:
         }
 
     def undeclared(self) -> Iterator[str]:
-        """`module: distribution` for each import of a module, or of what it loads with it, that its room must not use.
+        """`module: distribution` for each import of a module, or of what it loads with it, not covered by its extras.
 
-        A module inside a function is loaded by those that call it, so its own imports are its room's to declare.
+        A module imported inside a function is loaded by that function's callers, so its own imports are covered by its
+        own entry.
         """
         for module, found in self.modules.items():
             allowed = self.declared(self.extras_of(module))
@@ -144,7 +145,7 @@ def _by_package() -> dict[str, list[str]]:
 
 
 def imports(source: str) -> Imports:
-    """What a module's source imports, without what is for type checkers only. Relative imports are not house style."""
+    """What a module's source imports, without what is for type checkers only. Relative imports are not used here."""
     eager: set[str] = set()
     lazy: set[str] = set()
 

@@ -1,9 +1,9 @@
-"""Records at the ends of what a contract's types can say, derived from its schema and its contract file.
+"""Records at the limits of a contract's types, derived from its schema and its contract file.
 
-For every field: the ends of its type, every number and day that a check names with its neighbours, the bound of its
-length and one more, empty, huge, Unicode of every kind, bytes that are no UTF-8, null. `singles` has each of them once,
-in a record that is otherwise good; `combinations` is a strategy for several at once. A new field or bound of a contract
-is covered without a change here.
+For every field: the limits of its type, every number and day that a check names with the adjacent values, the bound of
+its length and one more, empty, huge, Unicode of every kind, bytes that are not UTF-8, null. `singles` has each of them
+once, in a record that is otherwise good; `combinations` is a strategy for several at once. A new field or bound of a
+contract is covered without a change here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from oracle import CENTURY_MS, DAY_MS, LAST_MS, Record
 
 from data_platform_core.contracts import Contract
 
-#: Fields that name the send: in a record that lies about them the origin header can't be true.
+#: Fields that name the send: in a record with false ones the origin header can't be true.
 OF_THE_SEND = ("run_id", "producer_id", "seq")
 _EPOCH = date(1970, 1, 1)
 _INT, _LONG = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
@@ -48,7 +48,7 @@ class Example:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it lies about its own send."""
+        """Whether it names a send that is not its own."""
         return any(name in OF_THE_SEND for name in self.fields)
 
 
@@ -69,7 +69,7 @@ class Arrival:
 
 
 def singles(contract: Contract, bases: list[Record], arrival: Arrival, huge: bool = False) -> list[Example]:
-    """Each extreme of each field in a good record; where it needs other fields to be good, also with these mended."""
+    """Each extreme of each field in a good record; where it needs good values in other fields, also with those."""
     ends, found = _Ends(contract, arrival, huge), list[Example]()
     for field in contract.avro["fields"]:
         name = field["name"]
@@ -123,9 +123,9 @@ def combinations(
 
 
 def _own(contract: Contract, example: Example, number: int) -> Example:
-    """Every record its own event: what is equal would be dropped as a duplicate. An id that is extreme stays so.
+    """Every record is its own event: equal ones would be dropped as duplicates. An extreme id is kept.
 
-    Half of them are also of a thing of their own: versions of one thing replace each other, and sums have but the last.
+    Half of them also have their own entity key: versions of one key replace each other, and sums count only the last.
     """
     changes: Record = {}
     found = example.record["event_id"]
@@ -140,7 +140,7 @@ def _own(contract: Contract, example: Example, number: int) -> Example:
 
 @dataclass(frozen=True)
 class _Ends:
-    """The ends of each type as the contract uses it, in a stable order: hypothesis draws the same in each process."""
+    """The limits of each type as the contract uses it, in a stable order: hypothesis draws the same in each process."""
 
     contract: Contract
     arrival: Arrival
@@ -258,7 +258,7 @@ class _Ends:
 
 
 def _mixed(first: str, last: str, length: int) -> str:
-    """Text that no station can shorten by compressing it."""
+    """Text that no stage can shorten by compression."""
     return "".join(map(chr, random.Random(length).choices(range(ord(first), ord(last) + 1), k=length)))
 
 

@@ -1,4 +1,4 @@
-"""What an image holds, on this machine: a read-only home, a virtual environment with our wheels, a state folder.
+"""What an image contains, on this machine: a read-only home, a virtual environment with our wheels, a state folder.
 
 The environment gets the wheels and what they declare, by the locks that images install, from the package cache that
 `make setup` has filled; nothing is downloaded.
@@ -29,7 +29,7 @@ HOME_PARTS = (
     "data-platform-core/spark-applications", "docs/ai-context/entities.md", "helm", "home-server-infra/kubernetes",
     "home-server-infra/monitoring", "home-server-infra/topology", "requirements/constraints.txt",
 )  # fmt: skip
-#: Root writes where modes forbid it, but for this.
+#: Root can write regardless of modes; this prevents it.
 _BOUND_BY_MODES = ("setpriv", "--bounding-set", "-dac_override")
 
 

@@ -1,4 +1,4 @@
-"""Whether manifests are what Kubernetes takes: its own kinds always, operators' kinds where their definitions are.
+"""Whether Kubernetes accepts manifests: its own kinds always, operators' kinds where their definitions are.
 
 `sh home-server-infra/local/setup.sh kubernetes` brings helm, kustomize and definitions; no server is started.
 """

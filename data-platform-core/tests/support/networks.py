@@ -1,6 +1,6 @@
 """A network namespace of its own, as another machine or pod has, from which servers of this one can be reached.
 
-Its loopback listens at the servers' addresses and passes each connection on. As a program this module is what does so.
+Its loopback listens at the servers' addresses and passes each connection on. Run as a program, this module does so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a contract says of a record, decided without Spark: the names of the rules that it breaks.
+"""What a contract decides for a record, computed without Spark: the names of the rules that it breaks.
 
 Rules that every contract has are derived from its schema. A contract's own checks are SQL there and Python here, by
-name; one that is missing here is an error, so that a new check gets its second opinion.
+name; one that is missing here is an error, so that each new check is also implemented here.
 
 A record is its wire level: times in ms, days since 1970, text as `str` or, when it need not be UTF-8, `bytes`.
 """
@@ -29,14 +29,14 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class Rule:
-    """`holds(record, arrival in ms)`; each of `mends` changes a record so that it does."""
+    """`holds(record, arrival in ms)`; each of `mends` changes a record so that it holds."""
 
     holds: Callable[[Record, int], bool]
     mends: tuple[Callable[[Record], Record], ...] = ()
 
 
 def broken(contract: Contract, record: Record, arrival_ms: int) -> frozenset[str]:
-    """The reasons for which the record may become a dead letter; none for one that keeps its contract."""
+    """The reasons for which the record may become a dead letter; none for one that satisfies its contract."""
     if not _decodes(contract, record):
         return frozenset({"undecodable"})
     lengths = contract.max_lengths  # derived from the schema each time
@@ -66,7 +66,7 @@ def late(contract: Contract, record: Record, arrival_ms: int) -> bool:
 
 
 def mended(contract: Contract, record: Record, arrival_ms: int, keep: str | None = None) -> Record:
-    """The record with fields other than `keep` changed so that the rules that have a cure hold."""
+    """The record with fields other than `keep` changed so that every rule with `mends` holds."""
     for rule in RULES[contract.entity].values():
         if not rule.holds({name: readable(value) for name, value in record.items()}, arrival_ms):
             cures = [mend(record) for mend in rule.mends]

@@ -1,8 +1,8 @@
 """Keeps what each test took, its fixtures included, in a file beside the tests: `--keep-seconds`.
 
 The file is for reading as a difference: only tests of a second or more, whole seconds, by name, and a test keeps its
-number until it takes something else. A fixture that many tests share counts for the test that came first. What a
-failed test took says nothing.
+number until its time changes. A fixture that many tests share counts for the test that came first. The time of a failed
+test is ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "seconds.json"
-#: From here on a test is worth a line.
+#: Faster tests get no line.
 LEAST = 1
 #: A machine's noise: what differs by less, as a share or in seconds, is the same.
 SHARE, SLACK = 0.5, 2
@@ -51,7 +51,7 @@ class Keeper:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         kept = json.loads(self._file.read_text(encoding="utf-8")) if self._file.is_file() else {}
-        # A run of some files knows nothing of the others' tests.
+        # A run of some files has no data on the others' tests.
         whole = session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
         known = self._known if whole else [*kept, *self._known]
         took = {test: seconds for test, seconds in self._took.items() if test not in self._failed}

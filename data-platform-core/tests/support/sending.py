@@ -22,7 +22,7 @@ Position = tuple[int, int]
 
 
 class LedgerRun:
-    """One producer of one run. `places` holds where each record came to lie, by entity and label."""
+    """One producer of one run. `places` has each record's partition and offset, by entity and label."""
 
     def __init__(self, settings: Settings, run_id: str, entities: Iterable[str]) -> None:
         self.run_id = run_id

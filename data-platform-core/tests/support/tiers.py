@@ -1,6 +1,6 @@
-"""The order in which tests run: what is quick first, then the stack without a streaming driver, then the pipeline.
+"""The order in which tests run: fast tests first, then the stack without a streaming driver, then the pipeline.
 
-A driver that runs beside the integration tests would take a core of theirs and ingest all that they send. What is
+A driver that runs beside the integration tests would use one of their cores and ingest all that they send. What is
 marked `last` comes after everything else of its tier.
 """
 

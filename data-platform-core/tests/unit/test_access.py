@@ -1,4 +1,4 @@
-"""The matrix of accounts: what it refuses, and what each system is given from an entry."""
+"""The matrix of accounts: what it refuses, and what each system derives from an entry."""
 
 from __future__ import annotations
 

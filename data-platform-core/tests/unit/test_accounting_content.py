@@ -165,7 +165,7 @@ def test_times_beyond_what_microseconds_hold_stop_nothing(orders: Contract) -> N
 
 
 def test_an_int_that_is_longer_than_its_type_stops_nothing(orders: Contract) -> None:
-    """Java drops what is too much; here it is null, which silver is not."""
+    """Java drops the excess bits; here the value is null, unlike in silver."""
     good = AvroEncoder(orders, 7).encode(order(producer_id=5))
     at = good.index(b"generator\x02r\x0a") + len(b"generator\x02r")
     longer = good[:at] + b"\x8a\x80\x80\x80\x70" + good[at + 1 :]
@@ -204,7 +204,7 @@ def test_what_copy_writes_as_csv_is_read_back_exactly(engine: Engine, tmp_path: 
     [
         ("rate(1, 3)", Decimal("0.333333")),
         ("rate(2, 3)", Decimal("0.666667")),
-        ("rate(1, 2000000)", Decimal("0.000001")),  # half goes up, as PostgreSQL's round does
+        ("rate(1, 2000000)", Decimal("0.000001")),  # half is rounded up, as by PostgreSQL's round
         ("rate(0, 5)", Decimal("0.000000")),
         ("rate(5, 0)", None),
         ("average(100, 3)", Decimal("33.33")),
@@ -220,7 +220,7 @@ def test_rates_and_days_are_exact(engine: Engine, expression: str, exact: object
 
 
 def test_every_mart_is_recomputed() -> None:
-    """A new model without a recomputation would go unproven in silence."""
+    """A new model without a recomputation would be unchecked without notice."""
     models = {path.stem for path in (REPOSITORY_ROOT / "dbt" / "models" / "marts").glob("*.sql")}
     assert {mart.name for scope in scopes().values() for mart in scope.marts} == models
     assert {path.stem for path in RECOMPUTED.glob("*.sql")} == models

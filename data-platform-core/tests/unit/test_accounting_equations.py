@@ -282,7 +282,7 @@ class TestOffsets:
     def test_catches_records_of_a_partition_that_does_not_exist(self) -> None:
         only(self.offsets(more=[at(7, 0)]), "in bronze beyond the topic's end", f"{TOPIC}/7/0")
 
-    def test_a_stream_under_way_may_be_ahead_of_the_first_look(self) -> None:
+    def test_a_running_stream_may_be_ahead_of_the_first_read(self) -> None:
         positions = longs(*positions_of(bronze()).tolist(), at(0, 14))
         assert a3_offsets(TOPIC, positions, KEPT, {0: 16, 1: 24}) == []
 
@@ -415,7 +415,7 @@ class TestOrder:
 
 
 class TestLanded:
-    """The same world, laid down as files: partition -2, offset is the send number; silver and DLQ follow."""
+    """The same world, written as files: partition -2, offset is the send number; silver and DLQ follow."""
 
     @staticmethod
     def laid_down(rows: list[Row], prefix: str = "") -> list[Row]:

@@ -1,4 +1,4 @@
-"""A5: sums of silver beside those of the warehouse; one row or one KRW of difference is told."""
+"""A5: sums of silver beside those of the warehouse; a difference of one row or one KRW is reported."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_of_two_states_at_one_moment_the_later_arrival_counts() -> None:
 
 
 def test_of_equal_offsets_the_higher_partition_is_the_newest() -> None:
-    """A foreign producer chose another key: the order lies in two partitions."""
+    """Another producer chose another key: the order is in two partitions."""
     rows = table(order(1, "paid", 10, kafka_partition=2), order(1, "placed", 10, kafka_partition=1))
     assert latest(rows, ("order_id",))["order_status"].to_pylist() == ["paid"]
     assert latest(rows.take([1, 0]), ("order_id",))["order_status"].to_pylist() == ["paid"]

@@ -1,4 +1,4 @@
-"""The class data archive of Spark's JVM: named by what it fits, made once, and never in the way."""
+"""The class data archive of Spark's JVM: named by what it fits, created once, and never a cause of failure."""
 
 from __future__ import annotations
 

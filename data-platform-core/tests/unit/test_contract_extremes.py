@@ -1,7 +1,7 @@
-"""Whatever a contract lets through is decoded, judged, and written for PostgreSQL exactly; all else is a dead letter.
+"""Valid records are decoded, checked, and written for PostgreSQL exactly; all others are dead letters.
 
-The records are derived from each contract (tests/support/extremes.py); a second opinion, which shares no code with the
-stream, says what must become of each (tests/support/oracle.py). `make test-faults` sends them through every station.
+The records are derived from each contract (tests/support/extremes.py); an oracle that shares no code with the stream
+states the expected outcome of each (tests/support/oracle.py). `make test-faults` sends them through every stage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_MESSAGE = 1 << 20
 
 
 def grown(contracts: dict[str, Contract]) -> Contract:
-    """Orders with fields as nobody has thought of yet: text inside lines, a map, a number with a point, an enum."""
+    """Orders with field types that no contract has yet: text inside lines, a map, a number with a point, an enum."""
     orders = contracts["orders"]
     avro = json.loads(orders.avro_json)
     lines = next(field for field in avro["fields"] if field["name"] == "lines")
@@ -70,7 +70,7 @@ def good(contract: Contract, contracts: dict[str, Contract]) -> list[oracle.Reco
 
 @pytest.fixture(scope="session")
 def derived() -> dict[str, list[Example]]:
-    """Examples by schema. Deriving them takes seconds, and the tests without Spark come apart from those with it."""
+    """Examples by schema. Deriving them takes seconds, and tests without Spark run separately from those with it."""
     return {}
 
 
@@ -196,7 +196,7 @@ def test_a_body_of_changed_bytes_fails_no_batch(
 
 
 def own_events(records: list[oracle.Record]) -> Iterator[oracle.Record]:
-    """Good records without end, each with an event id of its own."""
+    """An endless supply of good records, each with its own event id."""
     for number in count():
         record = records[number % len(records)]
         yield record | {"event_id": f"{number:08x}{record['event_id'][8:]}"}

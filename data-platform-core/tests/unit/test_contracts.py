@@ -1,4 +1,4 @@
-"""Contracts: the real ones are whole, and each way to break one is told in one line."""
+"""Contracts: the real ones are valid, and each way to break one is reported in one line."""
 
 from __future__ import annotations
 

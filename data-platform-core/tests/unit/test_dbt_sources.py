@@ -36,7 +36,7 @@ def test_sources_hold_every_column_with_its_doc_and_what_is_allowed_in_it(contra
 
 
 def read_columns(model: str) -> set[str]:
-    """Columns of the source that a staging model selects, whatever it calls them."""
+    """Columns of the source that a staging model selects, regardless of their aliases."""
     selected = re.search(r"renamed as \(\s*select\n(.*?)\n\s*from source\n", model, re.DOTALL)
     assert selected, "a staging model selects its columns one a line in `renamed`"
     lines = (re.sub(r"--.*", "", line).strip() for line in selected[1].splitlines())

@@ -1,4 +1,4 @@
-"""Rules on Kafka: what makes the cluster's rules into the contracts', and what is left alone."""
+"""Rules on Kafka: how the cluster's rules are changed into the contracts', and which rules are not touched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_rule_of_the_contracts_has_a_description(contracts: dict[str, Cont
     assert len({binding(rule) for rule in rules}) == len(rules) > 20
 
 
-def test_rules_as_wanted_need_no_change() -> None:
+def test_rules_as_required_need_no_change() -> None:
     assert compare([READ, GROUPS], [binding(GROUPS), binding(READ)]) == ()
 
 

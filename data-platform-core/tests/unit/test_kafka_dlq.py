@@ -1,4 +1,4 @@
-"""The dead-letter envelope: what a reader gets back, and what is no dead letter."""
+"""The dead-letter envelope: what a reader gets back, and what is not a dead letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the registry's client speaks: straight to the registry, whatever the shell says, and in one line when refused."""
+"""The registry's client: connects directly, ignores the shell's proxy, and reports a refusal in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Says `status` to everything; not JSON, as a wrong address on a busy machine may."""
+    """Answers every request with `status` and a body that is not JSON, as another server on that address may."""
 
     status = 404
 
@@ -30,7 +30,7 @@ class Answers(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
     def log_message(self, *_words: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistrySettings]:
     server.server_close()
 
 
-def test_a_proxy_of_the_shell_is_not_asked(registry: RegistrySettings, contracts: dict[str, Contract]) -> None:
+def test_a_proxy_of_the_shell_is_not_used(registry: RegistrySettings, contracts: dict[str, Contract]) -> None:
     with pytest.raises(ServiceError, match="has no schema; register it with `crm registry apply`") as refused:
         RegistryClient(registry).schema_id(contracts["orders"])
     assert not isinstance(refused.value, UnreachableError)

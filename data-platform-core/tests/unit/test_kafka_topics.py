@@ -1,4 +1,4 @@
-"""Topics: what contracts and topology want, and what it takes to get there."""
+"""Topics: what contracts and topology require, and the changes that achieve it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_contract_has_a_topic_and_a_dead_letter_topic(contracts: dict[str, 
     assert orders.config[MIN_ISR] == dead.config[MIN_ISR] == str(kafka.min_insync_replicas)
 
 
-def test_a_topic_as_wanted_needs_no_change() -> None:
+def test_a_topic_as_required_needs_no_change() -> None:
     assert kinds(WANTED) == []
 
 
@@ -71,7 +71,7 @@ def test_several_differences_are_several_changes() -> None:
     assert kinds(Topic(WANTED.name, 1, 1, {})) == [Kind.REFUSED, Kind.PARTITIONS, Kind.CONFIG]
 
 
-def test_a_topic_as_wanted_or_with_more_of_anything_is_good_enough() -> None:
+def test_a_topic_as_required_or_with_more_of_anything_is_sufficient() -> None:
     assert shortfall(WANTED, WANTED) is None
     assert shortfall(WANTED, Topic(WANTED.name, 6, 4, {RETENTION: "5", MIN_ISR: "3"})) is None
 

@@ -1,4 +1,4 @@
-"""Which days are worth compacting, and the mark that compaction carries along."""
+"""Which days are worth compacting, and the mark that a compaction's commit keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MB = 2**20
 
 
 def adds(*files: tuple[date | None, int]) -> pa.Table:
-    """Live files as delta-rs tells of them: day and bytes."""
+    """Live files as delta-rs lists them: day and bytes."""
     days, sizes = zip(*files, strict=True)
     return pa.table({"partition.event_date": pa.array(days, pa.date32()), "size_bytes": pa.array(sizes, pa.int64())})
 

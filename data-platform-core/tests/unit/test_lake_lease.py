@@ -1,4 +1,4 @@
-"""Who may take the lease, what the next record says, and that a process is known by more than its number."""
+"""Which process may acquire the lease, what the next record has, and how a process is identified."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ HELD = record("first", epoch=7)
 
 
 class TestWhoMayTakeIt:
-    def test_anybody_where_nobody_has_held_it_or_it_was_released(self) -> None:
+    def test_any_process_if_it_was_never_held_or_was_released(self) -> None:
         assert is_free(None, 0.0, ended=False)
         assert is_free(record("first", released=True), 0.0, ended=False)
 
-    def test_nobody_before_it_was_watched_for_a_whole_time_to_live(self) -> None:
+    def test_no_process_before_it_was_watched_for_a_whole_time_to_live(self) -> None:
         assert not is_free(HELD, 29.9, ended=False)
         assert is_free(HELD, 30.0, ended=False)
 
     def test_the_holders_time_to_live_counts_and_not_the_candidates(self) -> None:
         assert not is_free(record("patient", ttl_s=600), 599.0, ended=False)
 
-    def test_whoever_can_prove_that_its_processes_have_ended(self) -> None:
+    def test_a_process_that_can_prove_that_its_holder_has_ended(self) -> None:
         assert is_free(HELD, 0.0, ended=True)
 
-    def test_a_holder_gives_up_before_anybody_may_take_over_and_after_two_failed_renewals(self) -> None:
+    def test_a_holder_exits_before_another_may_take_over_and_after_two_failed_renewals(self) -> None:
         assert 2 / RENEWALS_PER_TTL < GIVES_UP_AFTER < 1
 
 
@@ -75,7 +75,7 @@ class TestTheNextRecord:
         ],
         ids=["expired", "ended", "released", "released-unfenced", "ended-unfenced"],
     )
-    def test_a_writer_that_may_still_be_there_is_fenced_by_whoever_comes_next(
+    def test_a_writer_that_may_still_run_is_fenced_by_its_successor(
         self, before: LeaseRecord, ended: bool, fence: bool
     ) -> None:
         after = successor(before, record("second"), ended)

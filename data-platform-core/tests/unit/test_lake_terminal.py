@@ -1,4 +1,4 @@
-"""A person sees our lines; what the JVM writes is beside them in a file, for its whole life."""
+"""The terminal has our lines; the JVM's output goes to a file, for its whole life."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.unit
 
-#: A child that outlives the context, as the JVM does, and speaks on both channels.
+#: A child that outlives the context, as the JVM does, and writes to stdout and stderr.
 SCRIPT = """
 import subprocess, sys
 from data_platform_core.lake import terminal

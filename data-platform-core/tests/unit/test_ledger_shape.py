@@ -1,4 +1,4 @@
-"""The ledger's shape: what travels in the header, and what may be concluded from a summary."""
+"""The ledger's shape: what the header has, and what a summary proves."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_the_phases_asked_for_and_got_is_read_back() -> None:
 def test_the_summary_with_the_highest_number_counts() -> None:
     keys = ["7/orders/part-000009.parquet", *(summary_key("", 7, number) for number in (2, 10, 1))]
     assert newest_summary(keys) == "7/summary-000010.json"
-    assert newest_summary(["7/summary.json"]) == "7/summary.json"  # from before they had numbers
+    assert newest_summary(["7/summary.json"]) == "7/summary.json"  # from before summaries had numbers
     assert newest_summary(keys[:1]) is None
 
 

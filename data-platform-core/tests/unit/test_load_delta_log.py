@@ -1,4 +1,4 @@
-"""Which files brought new rows, and how a load goes on from the last one."""
+"""Which files added new rows, and how a load resumes after the last one."""
 
 from __future__ import annotations
 

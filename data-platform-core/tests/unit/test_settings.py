@@ -97,7 +97,7 @@ def test_settings_are_frozen() -> None:
 
 
 def leaves(values: dict[str, Any], prefix: str) -> Iterator[str]:
-    """Names of the values that are no groups; an empty mapping is a value."""
+    """Names of the values that are not groups; an empty mapping is a value."""
     for name, value in values.items():
         path = f"{prefix}{name.upper()}"
         if isinstance(value, dict) and value:

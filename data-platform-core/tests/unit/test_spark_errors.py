@@ -1,4 +1,4 @@
-"""A Spark error as one line: what failed is named as itself, never as a credential problem."""
+"""A Spark error as one line: it names the real cause, not a credential problem."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Traceback (most recent call last):
 
 
 class JavaError(Exception):
-    """Stands for Py4JJavaError: a chain of causes."""
+    """Replaces Py4JJavaError: a chain of causes."""
 
     def __init__(self, *chain: str) -> None:
         super().__init__("An error occurred while calling o1.collect")

@@ -1,4 +1,4 @@
-"""The index of seen keys: exact, in order, and forgetful in time."""
+"""The index of seen keys: exact, in order, and evicted in time."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_keys_with_the_same_first_half_are_distinguished() -> None:
     assert index.first_arrivals(asked).tolist() == [False, True, False, True]
 
 
-def test_keys_older_than_the_window_are_forgotten() -> None:
+def test_keys_older_than_the_window_are_evicted() -> None:
     index = SeenIndex(window_ms=1000)
-    index.add(keys(*range(60_000)), newest_ms=0)  # a segment of its own
+    index.add(keys(*range(60_000)), newest_ms=0)  # a separate segment
     index.add(keys("new"), newest_ms=1001)
     assert len(index) == 1
     assert index.first_arrivals(keys(7, "new")).tolist() == [True, False]
@@ -65,7 +65,7 @@ def test_a_key_is_kept_to_the_last_millisecond_of_the_window_and_no_longer() -> 
     assert index.first_arrivals(keys("old", "edge", "new")).tolist() == [True, False, False]
 
 
-def test_at_a_low_rate_keys_are_forgotten_too() -> None:
+def test_at_a_low_rate_keys_are_evicted_too() -> None:
     index = SeenIndex(window_ms=1000)
     for moment in range(0, 3000, 10):
         index.add(keys(moment), newest_ms=moment)
@@ -98,7 +98,7 @@ def test_many_batches_agree_with_a_python_set() -> None:
 
 
 def test_a_long_stream_of_small_batches_leaves_few_segments() -> None:
-    """A lookup meets each of them."""
+    """A lookup reads each of them."""
     index = SeenIndex(window_ms=10**9)
     for batch in range(300):
         index.add(np.random.default_rng(batch).bytes(16 * 5_000), newest_ms=batch)

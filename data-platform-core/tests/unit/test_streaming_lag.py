@@ -1,4 +1,4 @@
-"""Lag in records, the latency histogram, and what Spark's offsets say."""
+"""Lag in records, the latency histogram, and how Spark's offsets are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 TOPIC = "crm.events.v1"
 
 
-def test_lag_is_the_end_minus_what_was_taken() -> None:
+def test_lag_is_the_end_minus_what_was_committed() -> None:
     behind = records_behind({}, {(TOPIC, 0): 120, (TOPIC, 1): 7}, {(TOPIC, 0): 100, (TOPIC, 1): 7})
     assert behind == {(TOPIC, 0): (100, 20), (TOPIC, 1): (7, 0)}
 
@@ -34,7 +34,7 @@ def test_what_kafka_has_dropped_does_not_wait() -> None:
 
 
 def test_lag_is_never_negative() -> None:
-    """The end was asked just before a batch finished, or the topic was made anew."""
+    """The end offset was read just before a batch finished, or the topic was recreated."""
     assert records_behind({}, {(TOPIC, 0): 5}, {(TOPIC, 0): 8}) == {(TOPIC, 0): (8, 0)}
 
 

@@ -17,7 +17,7 @@ WAIT_S = 60
 
 
 class Recorder(ProgressReporter):
-    """Keeps what it is given, and needs no Kafka."""
+    """Keeps what is reported, and needs no Kafka."""
 
     def __init__(self) -> None:
         self.progresses: list[Mapping[str, Any]] = []

@@ -99,7 +99,7 @@ def test_keys_of_a_sliced_column_are_its_own() -> None:
 
 @pytest.fixture
 def silver(tmp_path: Path, contracts: dict[str, Contract], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the recall finds silver: a folder in place of the object store, read by the same code."""
+    """Where silver is read back from: a folder in place of the object store, read by the same code."""
     from deltalake import DeltaTable
     from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
@@ -141,8 +141,8 @@ def test_every_key_of_the_window_is_found_and_no_older_one(silver: Path, contrac
     assert beats[-1].endswith("3,000 of 3,000 rows")
 
 
-def test_an_index_that_was_read_back_forgets_in_time(silver: Path, contracts: dict[str, Contract]) -> None:
-    """A file that spans the window must not keep its oldest keys until its newest are forgotten."""
+def test_an_index_that_was_read_back_evicts_in_time(silver: Path, contracts: dict[str, Contract]) -> None:
+    """A file that spans the window must not keep its oldest keys until its newest are evicted."""
     window_ms = contracts["events"].silver.dedup_window_minutes * MINUTE
     ages = [window_ms * step // 100 for step in range(101)]
     ids = [f"aged {age}" for age in ages]

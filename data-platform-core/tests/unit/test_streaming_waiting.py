@@ -1,4 +1,4 @@
-"""What the driver waits for, how long between two questions, and what it does not wait for."""
+"""What the driver waits for, how long between two checks, and what it does not wait for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 
 class Stopwatch(threading.Event):
-    """Passes no time: remembers the pauses, is set after `last` of them, and calls `on_pause` in each."""
+    """Does not sleep: records the pauses, is set after `last` of them, and calls `on_pause` in each."""
 
     def __init__(self, last: int = 1000, on_pause: Callable[[], None] = lambda: None) -> None:
         super().__init__()

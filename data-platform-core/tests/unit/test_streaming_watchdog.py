@@ -28,7 +28,7 @@ def test_a_start_that_advances_is_no_hang_even_if_it_is_long() -> None:
     assert hang(Signs("reading", advanced_at=950.0, answered_at=0.0), 1_000.0, PATIENCE) is None
 
 
-def test_a_start_that_stands_still_is_one_and_names_its_part() -> None:
+def test_a_start_without_progress_is_one_and_names_its_part() -> None:
     reason = hang(Signs("reading the index back", advanced_at=850.0, answered_at=0.0), 1_000.0, PATIENCE)
     assert reason == "no progress for 150 s while reading the index back"
 
@@ -78,7 +78,7 @@ def watched(lag: Mapping[str, int] | None) -> tuple[Watchdog, dict[str, Mapping[
 
 
 def later(watchdog: Watchdog, clock: Clock, seconds: float) -> None:
-    """The JVM answers all the while, and the watchdog looks each second."""
+    """The JVM answers throughout, and the watchdog checks each second."""
     for _second in range(int(seconds)):
         clock.now += 1
         watchdog.answered()
@@ -130,7 +130,7 @@ def test_an_outage_that_the_driver_waits_for_resets_the_clocks(clock: Clock, end
 
 def test_while_it_starts_it_is_alive_and_not_ready(clock: Clock) -> None:
     watchdog = Watchdog(PATIENCE, lambda: None)
-    clock.now += 10 * PATIENCE  # before its start it waits for services, however long they are away
+    clock.now += 10 * PATIENCE  # before its start it waits for services, regardless of how long they are unavailable
     assert watchdog.not_alive() is None
     watchdog.beat("reading")
     assert watchdog.not_alive() is None
@@ -159,7 +159,7 @@ except Stopped:
 
 
 def signalled(phase: str, grace_s: float) -> tuple[int, str]:
-    """Exit code and output of a process that was asked to stop in a phase."""
+    """Exit code and output of a process that was signalled to stop in a phase."""
     process = subprocess.Popen([sys.executable, "-c", _DEAF, phase, str(grace_s)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -211,11 +211,11 @@ def test_a_process_that_hangs_or_outlives_its_jvm_ends_with_it(how: str, reason:
     assert done.returncode == ServiceError.exit_code
     assert reason in done.stdout
     child = int(done.stdout.split()[0])
-    assert ask_until(bool, lambda: gone(child), within_s=60, every_s=0.05)  # it was killed, not yet buried
+    assert ask_until(bool, lambda: gone(child), within_s=60, every_s=0.05)  # it was killed, but not yet reaped
 
 
 def gone(pid: int) -> bool:
-    """Whether the process is gone, or a zombie because its parent did not ask."""
+    """Whether the process is gone, or a zombie because its parent has not waited for it."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 
 def item(name: str, folder: str, *markers: str) -> SimpleNamespace:
-    """As much of a test as its tier needs."""
+    """The parts of a test that its tier depends on."""
     return SimpleNamespace(
         nodeid=name,
         path=Path("tests") / folder / "test_it.py",
@@ -70,7 +70,7 @@ def session_of(source: str) -> SimpleNamespace:
 def test_a_session_adds_up_a_tests_fixtures_and_leaves_out_what_failed(
     tmp_path: Path, source: str, gone: dict[str, int]
 ) -> None:
-    """Tests that were not collected are gone when all were asked for, and elsewhere when some were."""
+    """Tests that were not collected are deleted when all were selected, and kept when only some were."""
     file = tmp_path / "seconds.json"
     file.write_text(json.dumps({"elsewhere": 7, "broken": 40}))
     keeper = seconds.Keeper(file)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the real `local.yaml` to spoil."""
+    """A folder with a copy of the real `local.yaml` to break."""
     (tmp_path / "local.yaml").write_text((TOPOLOGY_DIR / "local.yaml").read_text())
     return tmp_path
 
@@ -171,7 +171,7 @@ def test_without_a_cluster_on_this_machine_pods_see_what_everybody_sees() -> Non
     assert topology.relayed == {}
 
 
-def test_pods_are_told_an_address_and_no_name(folder: Path) -> None:
+def test_pods_get_an_address_and_no_name(folder: Path) -> None:
     spoil(folder, pods={"host": "host.internal", "kafka_port": 29000})
     assert "pods.host" in refusal(folder)
     assert "not an IPv4 address" in refusal(folder)

@@ -1,4 +1,4 @@
-"""Hosts and Proxmox in a topology: names become addresses, and what can't be built is refused naming the hosts."""
+"""Hosts and Proxmox in a topology: names become addresses, and what can't be built is refused, naming the hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Spoil = Callable[[dict[str, Any]], object]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the real topologies of hosts to spoil."""
+    """A folder with copies of the real topologies of hosts to break."""
     for name in ("home.yaml", "lab.yaml"):
         (tmp_path / name).write_text((TOPOLOGY_DIR / name).read_text())
     return tmp_path

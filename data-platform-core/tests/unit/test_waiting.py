@@ -1,4 +1,4 @@
-"""The loop of every deadline: it asks at least once, ends with the right answer, and gives the last one back."""
+"""The loop of every deadline: it checks at least once, ends with the right answer, and returns the last one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def answers(*values: int) -> Callable[[], int]:
     return lambda: left.pop(0)
 
 
-def test_it_asks_until_the_answer_is_the_one_that_is_waited_for() -> None:
+def test_it_checks_until_the_answer_is_the_expected_one() -> None:
     ask = answers(1, 2, 3, 4)
     assert ask_until(lambda answer: answer == 3, ask, within_s=60, every_s=0) == 3
     assert ask() == 4

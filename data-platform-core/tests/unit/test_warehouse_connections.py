@@ -1,4 +1,4 @@
-"""Errors of the connection name the setting to look at, and never the password."""
+"""Connection errors name the setting to check, and never the password."""
 
 from __future__ import annotations
 

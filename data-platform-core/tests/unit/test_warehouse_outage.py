@@ -1,4 +1,4 @@
-"""A PostgreSQL that falls silent is noticed; a job that an outage caught is repeated, for a bounded time."""
+"""A PostgreSQL that stops answering is detected; a job that an outage interrupts is retried, for a bounded time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresSettings]:
-    """A server whose kernel takes connections and that never says a word, as one whose processes are frozen."""
+    """A server whose kernel accepts connections and that never answers, like one whose processes are frozen."""
     monkeypatch.setattr("data_platform_core.warehouse.connections.CONNECT_TIMEOUT_S", 2)
     with socket.socket() as frozen:
         frozen.bind(("127.0.0.1", 0))

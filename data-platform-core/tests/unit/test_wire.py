@@ -1,4 +1,4 @@
-"""What travels between the stations has one description; every system that reads it agrees on it."""
+"""What is exchanged between the stages has one description; every system that reads it agrees on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Proxmox API whose hosts only remember what was asked of them, and short ways to ask it."""
+"""A Proxmox API whose hosts only record requests, and short helpers to call it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FakeDriver:
 
 @dataclass
 class Api:
-    """The API, what is behind it, and short ways to ask it."""
+    """The API, its backend, and short helpers to call it."""
 
     client: TestClient
     driver: FakeDriver

@@ -1,4 +1,4 @@
-"""What experiments ask of a runtime, asked of the real stack. A second runtime has to pass the same."""
+"""What experiments require of a runtime, tested on the real stack. A second runtime has to pass the same tests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_settings_that_do_not_exist_start_nothing(runtime: EmbeddedRuntime) -> N
     assert runtime.instance(STREAMING) == ""
 
 
-@pytest.mark.experiments  # a driver, which no other integration test wants beside it
+@pytest.mark.experiments  # a driver, which must not run beside other integration tests
 @pytest.mark.timeout(1200)
 def test_a_driver_runs_under_a_runs_settings_across_a_crash_until_its_next_plain_start(
     runtime: EmbeddedRuntime,
@@ -96,7 +96,7 @@ def test_a_driver_runs_under_a_runs_settings_across_a_crash_until_its_next_plain
     secrets = read_account(Layout(runtime.topology).secrets, STREAMING).values
 
     def has_its_heap() -> bool:
-        """Whether the driver's JVM has the heap that the run asks for."""
+        """Whether the driver's JVM has the heap that the run sets."""
         return any("-Xmx768m" in argument for argument in jvm_arguments(runtime))
 
     try:

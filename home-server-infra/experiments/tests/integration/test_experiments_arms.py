@@ -1,6 +1,6 @@
 """The spike experiment as a user starts it: one short arm with every remedy, down to its report.
 
-Before the dashboards' tests, whose stack and driver would run beside this one's.
+It runs before the dashboards' tests, whose stack and driver would run at the same time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_fewer_partitions_are_refused_before_anything_starts(tmp_path: Path) -> 
 
 
 def test_a_spike_is_drained_by_executors_and_new_partitions_without_losing_a_record(tmp_path: Path) -> None:
-    # 1,200/s of traffic is more than half of what three tasks take: the lag is small, each remedy is at work.
+    # 1,200/s of traffic is more than half of the capacity of three tasks: the lag is small, each remedy is at work.
     done = spike(
         "--arms", "all", "--hold", "30", "--rate", "1200", "--baseline", "10", "--ramp", "5", "--out", str(tmp_path)
     )  # fmt: skip

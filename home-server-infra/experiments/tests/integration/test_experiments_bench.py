@@ -1,4 +1,4 @@
-"""The bench works: one part of it, small, on a stack of its own.
+"""The bench works: one small part of it, on its own stack.
 
 `RESTART_KEYS=26000000 make test-experiments PYTEST="-k window"` reads so many keys back.
 """

@@ -1,6 +1,6 @@
 """`make demo`, disturbed: Ctrl-C at each stage, a taken port, a home with spaces, two at once.
 
-In `ENV=bench`, whose data is nobody's: a stack of its own beside the other tests'.
+In `ENV=bench`, whose data no other test uses: a separate stack.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def demo(environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
 
 
 def until(process: subprocess.Popen[str], heading: str) -> str:
-    """Read what it prints up to a line that begins so."""
+    """Read its output up to a line that begins with this."""
     assert process.stdout is not None
     read = ""
     for line in process.stdout:

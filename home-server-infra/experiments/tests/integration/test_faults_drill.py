@@ -1,4 +1,4 @@
-"""Real breaches reach real receivers, once, and end once."""
+"""Real alerts reach real receivers once, and are resolved once."""
 
 from __future__ import annotations
 

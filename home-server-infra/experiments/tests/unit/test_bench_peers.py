@@ -1,4 +1,4 @@
-"""The strict peer judges as streaming does: the contract's checks, and each event once within the window."""
+"""The strict peer decides as streaming does: the contract's checks, and each event once within the window."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_event_that_breaks_a_rule_does_not(changes: dict[str, object]) -> Non
     assert not judged(**changes)
 
 
-def test_an_event_is_taken_once_within_the_window_and_again_after_it() -> None:
+def test_an_event_is_accepted_once_within_the_window_and_again_after_it() -> None:
     contract = load_contract("events")
     judge, window_ms = Judge(contract), contract.silver.dedup_window_minutes * 60_000
     assert judge.unseen(["a", "b", "a"], [NOW_MS] * 3) == [True, True, False]

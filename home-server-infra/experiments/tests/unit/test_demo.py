@@ -1,4 +1,4 @@
-"""The demo's steps are jobs of the catalogue, in the order in which data goes."""
+"""The demo's steps are jobs of the catalogue, in the order of the data flow."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_fewer_partitions_than_there_are_are_refused_before_anything_starts() ->
     check(PLAN)
 
 
-def test_the_generator_gets_the_plan_as_it_stands() -> None:
+def test_the_generator_gets_the_plan_unchanged() -> None:
     plan = Plan(20261121, 3000, 100, 20, 15, 60, 15, 20.5, partitions=12)
     assert plan.options[:4] == ["--seed", "20261121", "--rate", "3000"]
     assert plan.options[-2:] == ["--recovery", "20.5"]

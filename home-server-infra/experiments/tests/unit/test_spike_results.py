@@ -1,4 +1,4 @@
-"""What the experiment makes of its samples: ages, peaks, drains, order, and the sentences that follow."""
+"""What the experiment computes from its samples: ages, peaks, drains, order, and the conclusion's sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def phase_at(second: int) -> str:
 
 
 def arm_result(arm: Arm, *, capacity: int, executors: int = 1, partitions: int = 3, **changes: object) -> ArmResult:
-    """A spike of 60 s at PEAK records/s against a consumer that takes `capacity` records/s."""
+    """A spike of 60 s at PEAK records/s against a consumer that processes `capacity` records/s."""
     samples, produced, committed = [], 0, 0
     for second in range(600):
         phase = phase_at(second)
@@ -78,7 +78,7 @@ def test_a_partition_without_a_commit_waits_from_its_first_record() -> None:
     assert oldest.age(9.0, {0: 0, 3: 20}, {0: 0}) == pytest.approx(5.0)
 
 
-def test_a_backlog_from_before_the_first_look_is_at_least_as_old_as_the_look() -> None:
+def test_a_backlog_from_before_the_first_sample_is_at_least_as_old_as_it() -> None:
     oldest = OldestWaiting()
     oldest.age(0.0, {0: 500}, {0: 100})
     assert oldest.age(7.0, {0: 500}, {0: 100}) == pytest.approx(7.0)
@@ -97,7 +97,7 @@ def test_peak_and_drain_of_a_slow_consumer() -> None:
     assert slow.rate_in("hold") == pytest.approx(PEAK)
     assert slow.rate_out == pytest.approx(500)
     assert slow.capacity == pytest.approx(500)
-    # 30,000 records go at 500 - 100 a second, until a second's worth of quiet traffic is left.
+    # 30,000 records drain at 500 - 100 a second, until a second's worth of normal traffic is left.
     assert slow.drain_s == pytest.approx((30_000 - QUIET) / 400, abs=2)
 
 
@@ -118,7 +118,7 @@ def test_records_overtaken_by_a_newer_one_of_their_key_are_counted() -> None:
     keys = np.array([7, 7, 7, 8, 8])
     sent = np.array([1, 2, 3, 4, 5])
     partitions = np.array([0, 0, 5, 1, 1])
-    commits = np.array([9, 9, 4, 6, 6])  # the third of key 7 came by the new partition, before the two older ones
+    commits = np.array([9, 9, 4, 6, 6])  # the third of key 7 arrived on the new partition, before the two older ones
     assert order_of(keys, sent, partitions, commits) == Order(keys=2, moved=1, overtaken=2)
 
 

@@ -99,7 +99,7 @@ def test_what_was_made_from_the_same_is_not_made_again(layout: Layout, tmp_path:
     assert made == ["one", "two", "other words"]
 
 
-def test_a_failed_build_is_told_with_the_end_of_its_log_and_tried_again(layout: Layout) -> None:
+def test_a_failed_build_is_reported_with_the_end_of_its_log_and_retried(layout: Layout) -> None:
     command = ["sh", "-c", "echo compiling; echo no such module >&2; exit 7"]
     with pytest.raises(ServiceError, match=r"tool ended with 7: compiling \| no such module; all of it in .*tool\.log"):
         build.watched(layout, "tool", command, lambda text: None)
@@ -179,6 +179,6 @@ def test_certificates_are_private_and_signed_by_the_authority(layout: Layout) ->
     assert config["clusters"][0]["cluster"]["server"] == "https://10.0.0.2:6443"
 
 
-def test_the_end_of_a_part_is_told_at_once(tmp_path: Path) -> None:
+def test_the_end_of_a_part_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"API server: its process ended; see .*server\.log"):
         control_plane.wait_for("API server", lambda: False, (tmp_path / "server.log",), lambda: True)

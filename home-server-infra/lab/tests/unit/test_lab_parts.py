@@ -217,7 +217,7 @@ def test_a_background_process_is_ended_and_a_foreign_one_never(tmp_path: Path) -
     assert process is not None
     background.stop()
     assert background.process() is None
-    # The number lives on in the file; the process behind it is another one.
+    # The pid is still in the file, but belongs to another process.
     (tmp_path / "sleeper.pid").write_text(f"{os.getpid()} 1.0\n")
     assert background.process() is None
     background.stop()

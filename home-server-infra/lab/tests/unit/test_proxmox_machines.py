@@ -1,4 +1,4 @@
-"""A VM's life by the API: clone, describe, grow, start, stop, delete; and what stands in its way."""
+"""A VM's life by the API: clone, describe, grow, start, stop, delete; and what prevents them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_template_is_made(api: Api) -> None:
 def test_an_ordered_failure_happens_once(api: Api, kind: str) -> None:
     api.faults.order(kind, 1)
     assert api.clone(101) == FAILURES["clone"]
-    # As on a real host, nothing is left of it, and the next attempt goes through.
+    # As on a real host, nothing is left of it, and the next attempt succeeds.
     assert api.ask("GET", f"{VM}/config").status_code == 500
     assert api.clone(101) == "OK"
     assert api.faults.ordered() == {}

@@ -1,4 +1,4 @@
-"""What Proxmox refuses, and in which words: a playbook's reader meets the same ones on the real host."""
+"""What Proxmox refuses, and with which message: the real host prints the same ones."""
 
 from __future__ import annotations
 

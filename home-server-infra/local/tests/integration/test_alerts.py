@@ -1,4 +1,4 @@
-"""Everything that serves metrics is really scraped, by an account that sees nothing else."""
+"""Everything that serves metrics is scraped, by an account that can read nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real stack: what dies comes back with its data, accounts are kept apart, and `up` repeats."""
+"""The real stack: killed services restart with their data, accounts are separate, and `up` can be repeated."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_each_address_of_a_running_stack_is_reported_taken_with_its_holder(runni
 
 
 def test_no_process_of_the_stack_listens_beyond_loopback(running_stack: Topology) -> None:
-    """Read from the kernel, whatever the configuration says: gossip, log and debug ports too."""
+    """Read from the kernel, regardless of the configuration: gossip, log and debug ports too."""
     listening = {
         (process.name(), connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
         for process in strays(Layout(running_stack))

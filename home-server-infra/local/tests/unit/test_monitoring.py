@@ -1,4 +1,4 @@
-"""Rules, routes and what is rendered of them, checked by Prometheus' and Alertmanager's own tools."""
+"""Rules, routes and the files rendered from them, checked by Prometheus' and Alertmanager's own tools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.unit
 
 RUNBOOK = REPOSITORY_ROOT / "docs" / "ai-context" / "runbooks" / "alerts.md"
 TESTS = sorted((MONITORING_DIR / "tests").glob("*.yaml"))
-#: What the platform must tell of.
+#: What the platform must alert on.
 WANTED = {
     *(
         "StreamingDown",
@@ -69,7 +69,7 @@ def prepared(layout: Layout) -> Layout:
 
 
 def refresh(layout: Layout, name: str) -> bool:
-    """Whether a running program of this name must read its configuration again."""
+    """Whether a running program of this name must reload its configuration."""
     return next(service for service in programs.monitoring_services(layout) if service.name == name).refresh()
 
 

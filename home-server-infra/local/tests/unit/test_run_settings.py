@@ -1,4 +1,4 @@
-"""Settings of a run reach a supervised process; its secrets stay as they are."""
+"""Settings of a run reach a supervised process; its secrets are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor's back-off: capped, never given up, and shown; against a real supervisord, too."""
+"""The supervisor's back-off: capped, unlimited in attempts, and shown; also against a real supervisord."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_a_service_that_runs_or_was_stopped_starts_over(
 
 
 def crashing(layout: Layout) -> Service:
-    """A service that says why it can't run, until there is a file."""
+    """A service that prints why it can't run, until a file exists."""
     mended = f"pathlib.Path({str(layout.root / 'mended')!r}).exists()"
-    # One line, and no blank before a semicolon: supervisord would take the rest for a comment.
+    # One line, and no blank before a semicolon: supervisord would treat the rest as a comment.
     program = f"import pathlib, sys, time;{mended} or sys.exit('the disk is full');time.sleep(600)"
     return Service(
         name="crashing",

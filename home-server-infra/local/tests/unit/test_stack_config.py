@@ -54,7 +54,7 @@ def test_the_supervisor_is_controlled_by_a_socket_that_only_its_owner_opens(layo
     assert "inet_http_server" not in config
 
 
-def test_no_secret_stands_in_the_supervisors_configuration(layout: Layout) -> None:
+def test_no_secret_is_in_the_supervisors_configuration(layout: Layout) -> None:
     layout.root.mkdir()
     text = render_config(layout, services(layout))
     secrets = [value for account in ensure_accounts(layout.secrets).values() for value in account.values.values()]
@@ -107,7 +107,7 @@ def test_a_broker_that_listens_everywhere_advertises_its_host(layout: Layout, tm
     assert f"\nadvertised.listeners=PLAINTEXT://{broker.host}:{broker.port}\n" in text
 
 
-def test_a_broker_has_one_more_listener_for_pods_which_tells_them_an_address_of_theirs(tmp_path: Path) -> None:
+def test_a_broker_has_one_more_listener_for_pods_with_its_own_advertised_address(tmp_path: Path) -> None:
     topology = load_topology("k8s-lab")
     broker = topology.kafka.brokers[1]
     for_pods = topology.pods_listener(broker)
@@ -179,7 +179,7 @@ def test_each_environment_has_secrets_of_its_own(layout: Layout, tmp_path: Path)
     assert here["batch"].values[SECRET_KEY] != there["batch"].values[SECRET_KEY]
 
 
-def test_accounts_use_exactly_the_names_that_settings_know(layout: Layout) -> None:
+def test_accounts_use_exactly_the_names_that_settings_have(layout: Layout) -> None:
     for account in ensure_accounts(layout.secrets).values():
         assert set(account.values) <= known_variables()
         assert all(account.values.values()), "an empty value is left out"

@@ -1,4 +1,4 @@
-"""What keeps the stack from starting is named before anything starts."""
+"""What prevents the stack from starting is reported before anything starts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_too_little_memory_is_named_with_the_sum_and_the_largest_of_what_is_to_s
     assert "10000000000 MB needed by 4 services (most by s4 4000000000, s3 3000000000, s2 2000000000)" in problem
 
 
-def test_only_what_is_to_start_asks_for_memory(layout: Layout) -> None:
+def test_only_what_is_to_start_requires_memory(layout: Layout) -> None:
     up = sum(service.memory_mb for service in started_by_up(layout))
     every = sum(service.memory_mb for service in services(layout))
     (driver,) = (service for service in services(layout) if service.name == "streaming")
@@ -157,7 +157,7 @@ def test_all_problems_are_reported_at_once(
         assert any(word in problem for problem in error.problems)
 
 
-def test_two_services_never_want_the_same_address(layout: Layout) -> None:
+def test_two_services_never_use_the_same_address(layout: Layout) -> None:
     addresses = [endpoint.address for service in services(layout) for endpoint in service.endpoints]
     assert len(addresses) == len(set(addresses))
 

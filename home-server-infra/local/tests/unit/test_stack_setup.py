@@ -1,4 +1,4 @@
-"""Setup does what is missing, once, and says what it can't do."""
+"""Setup installs what is missing, once, and reports what it can't do."""
 
 from __future__ import annotations
 

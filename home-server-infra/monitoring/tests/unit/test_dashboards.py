@@ -30,8 +30,8 @@ FILES = sorted(generate.DASHBOARDS_DIR.glob("*.json"))
 PROVISIONING = REPOSITORY_ROOT / "home-server-infra" / "monitoring" / "grafana" / "provisioning"
 NO_QUERY = ("row", "text")
 
-#: What comes with Prometheus, its client library and the exporters. The end-to-end test of the dashboards sees
-#: every one of them on the real Prometheus.
+#: What comes with Prometheus, its client library and the exporters. The end-to-end test of the dashboards finds every
+#: one of them on the real Prometheus.
 FOREIGN = {
     "prometheus": {"ALERTS", "up"},
     "client library": {"process_cpu_seconds_total", "process_start_time_seconds"},
@@ -102,7 +102,7 @@ def test_the_files_are_what_the_code_writes() -> None:
     generate.check()
 
 
-def test_a_file_edited_by_hand_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_edited_by_hand_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     page = FILES[0]
     monkeypatch.setattr(generate, "generated_files", lambda: {page: "{}"})
     with pytest.raises(GeneratedFileError, match=rf"{page.name} is not what .*run `make generate`"):
@@ -163,10 +163,10 @@ def test_panels_lie_in_the_grid_and_cover_nothing(board: dict[str, Any]) -> None
             taken[cell] = panel["title"]
 
 
-def test_data_sources_are_variables_and_no_address_stands_in_a_file() -> None:
+def test_data_sources_are_variables_and_no_address_is_in_a_file() -> None:
     for path in FILES:
         text = path.read_text()
-        if path.stem != "runbooks":  # a text for people, as it stands in docs/
+        if path.stem != "runbooks":  # text for people, the same as in docs/
             assert not re.search(r"https?://|localhost|\b\d{1,3}(\.\d{1,3}){3}\b|:\d{4,5}\b", text), path.name
         sources = set(re.findall(r'"uid": "([^"]+)"', text)) - {f"crm-{path.stem}"}
         assert sources <= {"${prometheus}", "${warehouse}"}, path.name
@@ -199,7 +199,7 @@ def test_a_misspelt_metric_is_noticed() -> None:
     assert not unknown_metrics("sum by (entity) (crm_streaming_lag_records)", known)
 
 
-def test_no_metric_is_listed_that_no_dashboard_asks_for() -> None:
+def test_no_metric_is_listed_that_no_dashboard_queries() -> None:
     asked_for = {
         name for path in FILES for each in asked(path) if each.language == "promql" for name in metrics_in(each.text)
     }
@@ -258,8 +258,8 @@ def test_without_a_reader_the_command_says_how_to_create_one(monkeypatch: pytest
     assert not topology.secrets_path.exists()
 
 
-def test_provisioning_asks_for_what_the_command_writes() -> None:
-    """Each `$NAME` of the files is in grafana.env, and no secret or address stands in the files."""
+def test_provisioning_expects_what_the_command_writes() -> None:
+    """Each `$NAME` of the files is in grafana.env, and no secret or address is in the files."""
     texts = [path.read_text() for path in sorted(PROVISIONING.rglob("*.yaml"))]
     wanted = {name for text in texts for name in re.findall(r"\$([A-Z][A-Z_]+)", text)}
     assert wanted == set(provisioning.VARIABLES)

@@ -65,7 +65,7 @@ def test_queries_of_collapsed_rows_variables_and_annotations_are_found(tmp_path:
     ]
 
 
-def test_a_variable_asks_for_one_label_of_one_metric() -> None:
+def test_a_variable_queries_one_label_of_one_metric() -> None:
     assert label_values("label_values(crm_streaming_lag_records, entity)") == ("crm_streaming_lag_records", "entity")
     with pytest.raises(ValueError, match="not a label_values"):
         label_values("query_result(up)")

@@ -1,4 +1,4 @@
-"""The stream tells of itself, and compacts its tables while it runs."""
+"""The stream reports its metrics, lag and executors, and compacts its tables while it runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_commit_of_compaction_carries_the_streams_mark(looked_after: Pipeline)
 def test_the_metrics_count_what_kafka_counts(looked_after: Pipeline, contracts: dict[str, Contract]) -> None:
     samples = scrape(looked_after)
     for entity, contract in contracts.items():
-        arrived = sum(ends(looked_after, contract).values())  # the driver has been there from the first record on
+        arrived = sum(ends(looked_after, contract).values())  # the driver has run since the first record
         kinds = {
             kind: value(samples, "records_total", entity=entity, kind=kind)
             for kind in ("silver", "late", "duplicates", "dlq")
@@ -77,11 +77,11 @@ def test_the_metrics_count_what_kafka_counts(looked_after: Pipeline, contracts: 
         assert value(samples, "state_bytes", entity=entity) == 16 * value(samples, "state_keys", entity=entity)
 
 
-def test_a_drained_stream_has_no_lag_and_its_group_stands_at_the_end(
+def test_a_drained_stream_has_no_lag_and_its_group_is_at_the_end(
     looked_after: Pipeline, contracts: dict[str, Contract]
 ) -> None:
     client = AdminClient({"bootstrap.servers": looked_after.settings("streaming").kafka.bootstrap_servers})
-    time.sleep(2.5)  # two looks
+    time.sleep(2.5)  # two lag queries
     samples = scrape(looked_after)
     for entity, contract in contracts.items():
         end = ends(looked_after, contract)

@@ -47,8 +47,11 @@ secrets() {
 
 up() {
     step "namespaces, limits, rights" kubectl apply -k "$objects"
-    charts=$(grep -v '^#' helm/values/charts.txt)
+    list=helm/values/$environment/charts.txt
+    [ -f "$list" ] || list=helm/values/charts.txt
+    charts=$(sed '/^#/d' "$list")
     while read -r name source version place <&3; do
+        [ -n "$name" ] || continue
         step "$name $version" release "$name" "$source" "$version" "$place"
     done 3<<EOF
 $charts

@@ -35,7 +35,7 @@ def of(fixtures: Fixtures, pattern: str) -> list[Placed]:
     return [one for one in fixtures.orders if one.pattern == pattern]
 
 
-def test_as_many_as_the_issue_asks_for(fixtures: Fixtures) -> None:
+def test_fixtures_have_the_default_counts(fixtures: Fixtures) -> None:
     assert (len(fixtures.profiles), len(fixtures.products), len(fixtures.orders)) == (1_000, 500, 10_000)
     assert sum(fixture.entity == "events" for fixture in fixtures.traffic()) == 5_000
     assert Counter(one["label"] for one in fixtures.labels()) == {"normal": 8_500, "suspicious": 1_000, "fraud": 500}

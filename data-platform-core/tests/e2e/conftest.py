@@ -44,23 +44,23 @@ def store(stack: Topology) -> Minio:
 
 
 @pytest.fixture(scope="session")
-def looked_after(pipeline: Pipeline) -> Pipeline:
+def compacted(pipeline: Pipeline) -> Pipeline:
     """The first chapter: the driver is the one that was started first, so its counters include every record."""
-    story.look_after(pipeline)
+    story.compact(pipeline)
     return pipeline
 
 
 @pytest.fixture(scope="session")
-def imports(looked_after: Pipeline, store: Minio, contracts: dict[str, Contract]) -> story.Imports:
+def imports(compacted: Pipeline, store: Minio, contracts: dict[str, Contract]) -> story.Imports:
     """The second chapter: history, kills, and the import of what landed as files. How the imports ended."""
-    story.send_history(looked_after, contracts)
-    story.kill_driver_twice(looked_after, store)
-    return story.import_landed(looked_after, store)
+    story.send_history(compacted, contracts)
+    story.kill_driver_twice(compacted, store)
+    return story.import_landed(compacted, store)
 
 
 @pytest.fixture(scope="session")
-def carried(looked_after: Pipeline, imports: story.Imports) -> Pipeline:
+def loaded(compacted: Pipeline, imports: story.Imports) -> Pipeline:
     """All runs of the story, in the marts by one load and one build on top of the first chapter's."""
     del imports  # requested, so that it runs first
-    story.carry(looked_after)
-    return looked_after
+    story.load_and_build(compacted)
+    return compacted

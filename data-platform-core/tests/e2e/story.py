@@ -52,7 +52,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples.get((f"crm_streaming_{name}", frozenset(labels.items())), 0.0)
 
 
-def look_after(pipeline: Pipeline) -> None:
+def compact(pipeline: Pipeline) -> None:
     """A normal run during which both tables of events were compacted and the warehouse was loaded."""
     with pipeline.generating(NORMAL, seconds=40, rate=60):
         time.sleep(15)
@@ -111,7 +111,7 @@ def import_landed(pipeline: Pipeline, store: Minio) -> Imports:
     return Imports(beside_driver, unknown, whole)
 
 
-def carry(pipeline: Pipeline) -> None:
+def load_and_build(pipeline: Pipeline) -> None:
     """Load what was sent, up to the marts."""
     pipeline.drain()
     pipeline.load_and_build()

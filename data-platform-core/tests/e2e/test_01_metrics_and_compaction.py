@@ -37,10 +37,10 @@ def table(pipeline: Pipeline, folder: str) -> DeltaTable:
     return DeltaTable(f"s3://{store.lake_bucket}/{folder}", storage_options=delta_options(store))
 
 
-def test_compaction_leaves_fewer_files_than_the_stream_wrote(looked_after: Pipeline, store: Minio) -> None:
+def test_compaction_leaves_fewer_files_than_the_stream_wrote(compacted: Pipeline, store: Minio) -> None:
     for folder in (names("events").silver, names("events").bronze):
-        found = table(looked_after, folder)
-        bucket = looked_after.settings("streaming").object_store.lake_bucket
+        found = table(compacted, folder)
+        bucket = compacted.settings("streaming").object_store.lake_bucket
         written = [item for item in store.list_objects(bucket, f"{folder}/", recursive=True)]
         data = [
             item for item in written if item.object_name.endswith(".parquet") and "_delta_log" not in item.object_name
@@ -52,18 +52,18 @@ def test_compaction_leaves_fewer_files_than_the_stream_wrote(looked_after: Pipel
         assert "OPTIMIZE" in operations, folder
 
 
-def test_a_commit_of_compaction_carries_the_streams_mark(looked_after: Pipeline) -> None:
-    history = table(looked_after, names("events").silver).history()
+def test_a_commit_of_compaction_carries_the_streams_mark(compacted: Pipeline) -> None:
+    history = table(compacted, names("events").silver).history()
     marks = [json.loads(c["userMetadata"]) for c in history if c["operation"] == "OPTIMIZE"]
     newest = max(json.loads(c["userMetadata"])["batch"] for c in history if c.get("userMetadata"))
     assert marks
     assert all(mark["query"] == names("events").query and 0 <= mark["batch"] <= newest for mark in marks)
 
 
-def test_the_metrics_count_what_kafka_counts(looked_after: Pipeline, contracts: dict[str, Contract]) -> None:
-    samples = scrape(looked_after)
+def test_the_metrics_count_what_kafka_counts(compacted: Pipeline, contracts: dict[str, Contract]) -> None:
+    samples = scrape(compacted)
     for entity, contract in contracts.items():
-        arrived = sum(ends(looked_after, contract).values())  # the driver has run since the first record
+        arrived = sum(ends(compacted, contract).values())  # the driver has run since the first record
         kinds = {
             kind: value(samples, "records_total", entity=entity, kind=kind)
             for kind in ("silver", "late", "duplicates", "dlq")
@@ -78,13 +78,13 @@ def test_the_metrics_count_what_kafka_counts(looked_after: Pipeline, contracts: 
 
 
 def test_a_drained_stream_has_no_lag_and_its_group_is_at_the_end(
-    looked_after: Pipeline, contracts: dict[str, Contract]
+    compacted: Pipeline, contracts: dict[str, Contract]
 ) -> None:
-    client = AdminClient({"bootstrap.servers": looked_after.settings("streaming").kafka.bootstrap_servers})
+    client = AdminClient({"bootstrap.servers": compacted.settings("streaming").kafka.bootstrap_servers})
     time.sleep(2.5)  # two lag queries
-    samples = scrape(looked_after)
+    samples = scrape(compacted)
     for entity, contract in contracts.items():
-        end = ends(looked_after, contract)
+        end = ends(compacted, contract)
         group = contract.names.query
         found = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(10)
         assert {place.partition: place.offset for place in found.topic_partitions} == end
@@ -95,7 +95,7 @@ def test_a_drained_stream_has_no_lag_and_its_group_is_at_the_end(
             assert samples["crm_streaming_lag_seconds", labels] == 0
 
 
-def test_the_driver_reports_its_executors(looked_after: Pipeline) -> None:
-    samples = scrape(looked_after)
+def test_the_driver_reports_its_executors(compacted: Pipeline) -> None:
+    samples = scrape(compacted)
     assert value(samples, "executors") == 1
     assert value(samples, "task_slots") == 2

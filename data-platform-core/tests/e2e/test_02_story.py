@@ -26,22 +26,22 @@ pytestmark = story.MARKS
 
 
 @pytest.mark.parametrize("run_id", story.RUNS)
-def test_every_equation_holds_after_every_kill(carried: Pipeline, tmp_path: Path, run_id: str) -> None:
-    report = carried.reconcile(run_id, tmp_path / "report.json")
+def test_every_equation_holds_after_every_kill(loaded: Pipeline, tmp_path: Path, run_id: str) -> None:
+    report = loaded.reconcile(run_id, tmp_path / "report.json")
     assert report["code"] == 0, report["printed"]
     assert report["unfinished_producers"] == []
     if run_id in story.HISTORIES:
         assert all(counts["late"] == 0 for counts in report["counts"])
 
 
-def test_the_command_reports_it_by_its_exit_code(carried: Pipeline, tmp_path: Path) -> None:
-    report = carried.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "report.json")
+def test_the_command_reports_it_by_its_exit_code(loaded: Pipeline, tmp_path: Path) -> None:
+    report = loaded.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "report.json")
     assert report["code"] == 0, report["printed"]
     assert "PASS" in report["printed"]
 
 
-def test_the_command_reports_that_all_is_drained(carried: Pipeline) -> None:
-    done = carried.crm("stream", "drain", "--timeout", "60")
+def test_the_command_reports_that_all_is_drained(loaded: Pipeline) -> None:
+    done = loaded.crm("stream", "drain", "--timeout", "60")
     assert done.code == 0, done.err
     assert "drained in" in done.out
 
@@ -85,9 +85,9 @@ def delta_count(settings: Settings, folder: str, where: str = "true") -> int:
 
 
 def test_a_plain_kafka_client_counts_what_delta_rs_counts_in_bronze(
-    carried: Pipeline, contracts: dict[str, Contract]
+    loaded: Pipeline, contracts: dict[str, Contract]
 ) -> None:
-    settings = carried.settings("accounting")
+    settings = loaded.settings("accounting")
     for contract in contracts.values():
         counted = topic_count(settings, contract.names.topic)
         assert counted > 0, contract.entity
@@ -96,8 +96,8 @@ def test_a_plain_kafka_client_counts_what_delta_rs_counts_in_bronze(
         assert landed > 0, contract.entity
 
 
-def test_psql_counts_in_the_marts_what_delta_rs_counts_in_silver(carried: Pipeline) -> None:
-    settings = carried.settings("accounting")
+def test_psql_counts_in_the_marts_what_delta_rs_counts_in_silver(loaded: Pipeline) -> None:
+    settings = loaded.settings("accounting")
     postgres = settings.postgres
     psql = shutil.which("psql")
     assert psql, "psql is part of the setup"
@@ -118,13 +118,13 @@ def add_to_one_order(settings: Settings, won: int) -> None:
         )
 
 
-def test_a_mart_that_is_off_by_one_won_fails_the_run(carried: Pipeline, tmp_path: Path) -> None:
+def test_a_mart_that_is_off_by_one_won_fails_the_run(loaded: Pipeline, tmp_path: Path) -> None:
     """The check can fail: A5 detects a difference of one KRW."""
-    add_to_one_order(carried.settings("dbt"), 1)
+    add_to_one_order(loaded.settings("dbt"), 1)
     try:
-        broken = carried.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "off_by_one.json")
+        broken = loaded.reconcile_by_command(story.AFTER_IMPORT, tmp_path / "off_by_one.json")
     finally:
-        add_to_one_order(carried.settings("dbt"), -1)
+        add_to_one_order(loaded.settings("dbt"), -1)
     assert broken["code"] == 1
     assert "A5" in str(broken["printed"])
     assert "FAIL" in str(broken["printed"])

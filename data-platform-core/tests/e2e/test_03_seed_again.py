@@ -28,24 +28,24 @@ def counted(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
         return {what: connection.execute(query).fetchone() or () for what, query in COUNTED.items()}
 
 
-def test_a_second_seed_replaces_the_first(carried: Pipeline, tmp_path: Path) -> None:
-    before = counted(carried)
+def test_a_second_seed_replaces_the_first(loaded: Pipeline, tmp_path: Path) -> None:
+    before = counted(loaded)
     assert before["orders"][0] == 400
     assert before["reviews"][0] == 200
-    story.send(carried, "seed", "--run-id", AGAIN, *story.FIXTURES)
-    story.carry(carried)
-    assert counted(carried) == before
-    report = carried.reconcile(AGAIN, tmp_path / "again.json")
+    story.send(loaded, "seed", "--run-id", AGAIN, *story.FIXTURES)
+    story.load_and_build(loaded)
+    assert counted(loaded) == before
+    report = loaded.reconcile(AGAIN, tmp_path / "again.json")
     assert report["code"] == 0, report["printed"]
-    with connect(carried.settings("dbt").postgres, "crm-test") as connection:
+    with connect(loaded.settings("dbt").postgres, "crm-test") as connection:
         query = "select distinct run_id from marts.fct_orders where order_id like 'seed-%%'"
         assert connection.execute(query).fetchall() == [(AGAIN,)]
 
 
-def test_a_seed_that_is_appended_comes_beside_what_is_there(carried: Pipeline) -> None:
-    before = counted(carried)
-    story.send(carried, "seed", "--append", "--run-id", f"{story.SEED}-more", *story.FIXTURES)
-    story.carry(carried)
-    after = counted(carried)
+def test_a_seed_that_is_appended_comes_beside_what_is_there(loaded: Pipeline) -> None:
+    before = counted(loaded)
+    story.send(loaded, "seed", "--append", "--run-id", f"{story.SEED}-more", *story.FIXTURES)
+    story.load_and_build(loaded)
+    after = counted(loaded)
     assert after["orders"][0] == before["orders"][0] + 400
     assert after["reviews"][0] == before["reviews"][0] + 200

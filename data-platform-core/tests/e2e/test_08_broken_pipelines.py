@@ -29,12 +29,12 @@ RUN = story.AFTER_IMPORT
 
 
 @pytest.fixture(scope="module")
-def stopped(carried: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def stopped(loaded: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A run that passes, and a streaming driver that is stopped while its tables are tampered with."""
-    report = carried.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
+    report = loaded.reconcile(RUN, tmp_path_factory.mktemp("reports") / "before.json")
     assert report["code"] == 0, report["printed"]
-    carried.stop_streaming()
-    return carried
+    loaded.stop_streaming()
+    return loaded
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def schema_ids(pipeline: Pipeline, contracts: dict[str, Contract]) -> dict[str, 
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_extremes_pass_every_station_or_are_dead_letters(
+def test_extremes_pass_every_stage_or_are_dead_letters(
     pipeline: Pipeline, contracts: dict[str, Contract], schema_ids: dict[str, int], half: int, tmp_path: Path
 ) -> None:
     began = time.monotonic()

@@ -31,32 +31,43 @@ def deploy(folder: Path, *arguments: str, failing: str = "") -> tuple[subprocess
 
 @pytest.fixture
 def with_secrets(tmp_path: Path) -> Path:
-    folder = tmp_path / "state" / "k8s-lab" / "secrets"
-    folder.mkdir(parents=True)
-    for service in ("admin", "generator", "streaming", "batch", "dbt", "accounting"):
-        lines = "CRM_OBJECT_STORE__SECRET_KEY=of-the-test\nCRM_POSTGRES__PASSWORD=of-the-test\n"
-        (folder / f"{service}.env").write_text(lines, encoding="utf-8")
+    """What `home` and `k8s-lab` need: every key of every service, and the authority's certificate."""
+    keys = ("CRM_KAFKA__PASSWORD", "CRM_OBJECT_STORE__SECRET_KEY", "CRM_POSTGRES__PASSWORD")
+    for environment in ("home", "k8s-lab"):
+        folder = tmp_path / "state" / environment / "secrets"
+        folder.mkdir(parents=True)
+        for service in ("admin", "generator", "streaming", "batch", "dbt", "accounting"):
+            (folder / f"{service}.env").write_text("".join(f"{key}=of-the-test\n" for key in keys), encoding="utf-8")
+    authority = tmp_path / "state" / "home" / "pki" / "ca.crt"
+    authority.parent.mkdir()
+    authority.write_text("a certificate\n", encoding="ascii")
     return tmp_path
 
 
 def test_each_step_comes_after_what_it_needs(with_secrets: Path) -> None:
-    done, asked = deploy(with_secrets, "up", "k8s-lab")
+    done, asked = deploy(with_secrets, "up", "home")
     assert done.returncode == 0, done.stderr
     assert [" ".join(line.split()[:4]) for line in asked] == [
-        "kubectl apply -k home-server-infra/kubernetes/overlays/k8s-lab",
+        "kubectl apply -k home-server-infra/kubernetes/overlays/home",
         "helm upgrade --install kube-prometheus-stack",
         "helm upgrade --install spark-operator",
         "kubectl apply -f -",
         "helm upgrade --install crm",
-        "kubectl apply -k data-platform-core/spark-applications/overlays/k8s-lab",
+        "kubectl apply -k data-platform-core/spark-applications/overlays/home",
     ]
-    assert "helm/values/k8s-lab/spark-operator.yaml" in asked[2]
+    assert "helm/values/home/spark-operator.yaml" in asked[2]
     assert "--namespace crm " in asked[4]
     assert "of-the-test" not in done.stdout + done.stderr
 
 
+def test_an_environment_with_a_list_of_charts_gets_only_those(with_secrets: Path) -> None:
+    done, asked = deploy(with_secrets, "up", "k8s-lab")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[3] for line in asked if line.startswith("helm")] == ["crm"]
+
+
 def test_a_step_that_fails_is_named_and_nothing_follows_it(with_secrets: Path) -> None:
-    done, asked = deploy(with_secrets, "up", "k8s-lab", failing="--install spark-operator")
+    done, asked = deploy(with_secrets, "up", "home", failing="--install spark-operator")
     assert done.returncode == 3
     assert done.stderr == "error: step 3 of deploy failed; what it says is above, the steps before it stay\n"
     assert asked[-1].startswith("helm upgrade --install spark-operator")

@@ -68,10 +68,11 @@ class Distribution:
         return found
 
     def extras_of(self, module: str) -> list[str]:
-        """The extras of the entry in `[tool.crm.rooms]` that covers a module: its folder, or the one file."""
-        rooms: Mapping[str, list[str]] = self.described["tool"].get("crm", {}).get("rooms", {})
+        """The extras of the entry in `[tool.crm.extras_by_module]` for a module: of its folder, or the one file."""
+        extras_by_module: Mapping[str, list[str]] = self.described["tool"].get("crm", {}).get("extras_by_module", {})
         inside = module.partition(".")[2].replace(".", "/")
-        return next((rooms[room] for room in rooms if f"{inside}/".startswith(f"{room.removesuffix('.py')}/")), [])
+        covering = (name for name in extras_by_module if f"{inside}/".startswith(f"{name.removesuffix('.py')}/"))
+        return next((extras_by_module[name] for name in covering), [])
 
     @cached_property
     def modules(self) -> dict[str, Imports]:

@@ -54,7 +54,7 @@ def test_every_record_starts_with_the_envelope(entity: str, contracts: dict[str,
     assert contracts[entity].columns[: len(ENVELOPE)] == ENVELOPE
 
 
-def test_accepted_values_say_what_the_issue_asks_for(contracts: dict[str, Contract]) -> None:
+def test_accepted_values_are_the_documented_ones(contracts: dict[str, Contract]) -> None:
     assert set(contracts["events"].accepted_values["event_type"]) == {
         "page_view", "search", "impression", "click", "add_to_cart", "checkout", "purchase", "review",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reconcile a run: read every station by a reader of its own, evaluate A1-A8, say PASS or what is missing.
+"""Reconcile a run: read every stage by a reader of its own, evaluate A1-A8, say PASS or what is missing.
 
 Order matters, because streams may be under way: the ledger is read first, then the topics' ends, and every table
 afterwards and only up to those ends. So what the ledger says was written must be found, and what came later is no
@@ -48,7 +48,7 @@ OnStep = Callable[[str], None]
 def run(settings: Settings, run_id: str, json_file: Path | None = None, wait_s: float = DRAIN_WITHIN_S) -> Report:
     """Print the report of a run, and write it to `json_file`.
 
-    Raises AccountingError when an equation does not hold, ServiceError when a station can't be read.
+    Raises AccountingError when an equation does not hold, ServiceError when a stage can't be read.
     """
     with Console(stderr=True).status(f"reconciling {run_id}") as status:
         report = reconcile(settings, load_contracts(), run_id, wait_s, lambda what: status.update(f"{run_id}: {what}"))
@@ -104,7 +104,7 @@ def _late(lag: int, wait_s: float) -> Violation:
 
 
 class _EntityRun:
-    """One entity of the run: reads its stations once, then judges."""
+    """One entity of the run: reads its stages once, then judges."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class _EntityRun:
         return undelivered(self._settings.kafka, topic, gaps) if gaps else []
 
     def content(self) -> tuple[Violation, ...]:
-        """A8: the run's rows at every station, value by value."""
+        """A8: the run's rows at every stage, value by value."""
         with comparing() as engine, copying(engine.folder, self._warehouse, self._contract, self._run_id) as copies:
             return (
                 *check_lake(engine, self._lake, self._contract, self._run_id, self._later_ledger, self._schemas),

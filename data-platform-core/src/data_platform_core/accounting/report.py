@@ -29,7 +29,7 @@ _PIPE_WIDTH: Final = 120
 
 @dataclass(frozen=True)
 class EntityCounts:
-    """Rows of the run by station; None where the table is missing. `silver` is what was on time."""
+    """Rows of the run by stage; None where the table is missing. `silver` is what was on time."""
 
     entity: str
     produced: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from data_platform_core.access.matrix import load_matrix
@@ -22,17 +23,18 @@ def manifest_text(name: str, topology: Topology, run_id: str | None = None) -> s
     service = services(topology, load_matrix(), load_jobs().values())[found.service]
     if found.kind is Kind.SPARK:
         return manifest(spark.once(found, topology, service, run_id))
-    return manifest(_job(found, topology, service, run_id))
+    return manifest(process(found, topology, service, found.in_environment(topology.environment, run_id=run_id)))
 
 
-def _job(found: Job, topology: Topology, service: Service, run_id: str | None) -> dict[str, Any]:
+def process(found: Job, topology: Topology, service: Service, command: Sequence[str]) -> dict[str, Any]:
+    """A Job that runs `command`, which is the catalogue's with options, as the job's service."""
     kubernetes = kubernetes_of(topology)
     labels = names.labels(found) | {names.ENVIRONMENT_LABEL: topology.environment}
     container = {
         "name": found.name,
         "image": names.image(kubernetes, Kind.PROCESS),
         "imagePullPolicy": kubernetes.images.pull,
-        "args": list(found.in_environment(topology.environment, run_id=run_id)),
+        "args": list(command),
         "envFrom": [{"configMapRef": {"name": kubernetes_name(found.service)}}],
         "env": secret_variables(service),
         "resources": _RESOURCES,

@@ -7,6 +7,7 @@ with settings of the same names as on a laptop; Spark's submission only decides 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from data_platform_core.access.names import kubernetes_name
@@ -97,10 +98,33 @@ def scheduled_patch(job: Job, topology: Topology, service: Service) -> dict[str,
 
 def once(job: Job, topology: Topology, service: Service, run_id: str | None = None) -> dict[str, Any]:
     """A whole SparkApplication that runs `job` one time, for `kubectl create`."""
+    whole = _whole(job, topology, service, run_id)
+    whole["metadata"]["generateName"] = f"{whole['metadata'].pop('name')}-"
+    return whole
+
+
+def under_settings(job: Job, topology: Topology, service: Service, settings: Mapping[str, str]) -> dict[str, Any]:
+    """The whole SparkApplication of `job` with other settings (variables of its environment), for an experiment.
+
+    Settings about executors become what the operator is asked for: on a cluster it decides about them, not the job.
+    """
+    whole, rest = _whole(job, topology, service), dict(settings)
+    spec = whole["spec"]
+    if executors := rest.pop(variable("spark", "executors_max"), None):
+        allocation = spec["dynamicAllocation"]
+        allocation["maxExecutors"] = int(executors)
+        allocation["minExecutors"] = min(allocation["minExecutors"], int(executors))
+        allocation["initialExecutors"] = allocation["minExecutors"]
+    if slots := rest.pop(variable("spark", "executor_cores"), None):
+        spec["executor"]["cores"] = int(slots)
+    spec["driver"]["env"] += [{"name": name, "value": value} for name, value in rest.items()]
+    return whole
+
+
+def _whole(job: Job, topology: Topology, service: Service, run_id: str | None = None) -> dict[str, Any]:
     # Kustomize patches a kind that it does not know in the same way.
     whole = merged(application(job), patch(job, topology, service, run_id))
-    name = whole["metadata"].pop("name")
-    whole["metadata"] |= {"generateName": f"{name}-", "namespace": kubernetes_of(topology).namespace}
+    whole["metadata"]["namespace"] = kubernetes_of(topology).namespace
     whole["metadata"]["labels"] |= {names.ENVIRONMENT_LABEL: topology.environment}
     return whole
 

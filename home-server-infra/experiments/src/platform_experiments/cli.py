@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,20 @@ from rich.console import Console
 
 from data_platform_core import command_line
 from platform_experiments.embedded import EmbeddedRuntime
+from platform_experiments.runtime import Runtime
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 # Piped, rich would squeeze tables into 80 columns.
 _console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+class Where(StrEnum):
+    """What runs the platform in an experiment."""
+
+    EMBEDDED = "embedded"
+    KUBERNETES = "kubernetes"
+
+
 Environment = Annotated[str, typer.Option("--env", help="Environment: a file of home-server-infra/topology.")]
 
 
@@ -88,16 +99,26 @@ def spike(  # noqa: PLR0913 - options of a command
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of the arms that add some.")] = 12,
     seed: Annotated[int, typer.Option(help="Same seed, same spike.")] = 20261121,
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default: by date.")] = None,
+    runtime: Annotated[
+        Where, typer.Option(help="What runs the platform: processes of this machine, or the kubeconfig's cluster.")
+    ] = Where.EMBEDDED,
 ) -> None:
     """Run the same spike against several remedies on a separate stack; writes a report with curves."""
     from platform_experiments.spike import command
     from platform_experiments.spike.arms import choose
-    from platform_experiments.spike.experiment import ENVIRONMENT, Plan
+    from platform_experiments.spike.experiment import Plan
 
     chosen = choose([name for name in arms.replace(" ", "").split(",") if name])
     plan = Plan(seed, rate, baseline_rate, baseline, ramp, hold, decay=ramp, recovery=baseline, partitions=partitions)
-    if not command.run(EmbeddedRuntime(ENVIRONMENT), chosen, plan, out):
+    if not command.run(_runtime_of_spikes(runtime), chosen, plan, out):
         raise typer.Exit(1)
+
+
+def _runtime_of_spikes(where: Where) -> Runtime:
+    from platform_experiments.kubernetes import KubernetesRuntime
+    from platform_experiments.spike.experiment import CLUSTER_ENVIRONMENT, ENVIRONMENT
+
+    return EmbeddedRuntime(ENVIRONMENT) if where is Where.EMBEDDED else KubernetesRuntime(CLUSTER_ENVIRONMENT)
 
 
 def main() -> None:

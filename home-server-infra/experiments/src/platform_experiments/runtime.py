@@ -1,9 +1,9 @@
 """The interface of experiments to the platform, independent of the system that runs it.
 
-`embedded` implements it for the embedded stack. Kubernetes will be a second module; each method documents its meaning
-there. A service has the same name in both: a supervised process here, a workload there.
+`embedded` implements it for the embedded stack, `kubernetes` for a cluster; each method documents its meaning there.
+A service has the same name in both: a supervised process here, a workload there.
 
-Experiments reach servers at the addresses of the topology, in both: an experiment on Kubernetes runs in a pod.
+Experiments reach stores at the addresses of the topology, in both.
 """
 
 from __future__ import annotations
@@ -105,16 +105,13 @@ class Alerting(Protocol):
         """Whether it fires, not only is pending. Raises ServiceError when Prometheus does not answer."""
 
     def messages(self) -> list[AlertMessage]:
-        """What the alert sink has received, oldest first. On Kubernetes: from the sink's volume."""
+        """What the alert sink has received, oldest first."""
 
     def real_receivers(self) -> list[str]:
         """Real receivers besides the sink, which an experiment would notify; each as its file, Secret or address."""
 
     def waits(self, scale: float) -> AbstractContextManager[None]:
-        """Every wait of rules and routes times `scale` inside the block.
-
-        On Kubernetes: PrometheusRule and AlertmanagerConfig, applied with other durations.
-        """
+        """Every wait of rules and routes times `scale` inside the block."""
 
     def group_interval_s(self, scale: float) -> float:
         """Seconds between two messages of a group, with waits times `scale`."""
@@ -146,14 +143,14 @@ class Runtime(Protocol):
         """Start the services that always run, wait until they are healthy, apply topics, schemas and tables.
 
         `room_for`: services that the experiment will start; refused now if they would not fit beside the rest.
-        On Kubernetes: `helm upgrade --install --wait`; room is a matter of quota.
+        On Kubernetes: the stores, Secrets, then `helm upgrade --install --wait`; room is a matter of quota.
         """
 
     def down(self) -> None:
-        """Stop every service; data stays. On Kubernetes: scale all workloads to zero."""
+        """Stop every service; data stays. On Kubernetes: uninstall the release too."""
 
     def clean(self) -> None:
-        """Delete the data; refused while services run. On Kubernetes: delete the volume claims."""
+        """Delete the data; refused while services run. On Kubernetes: of the stores beside the cluster."""
 
     def start(self, service: str, settings: Mapping[str, str] | None = None) -> None:
         """Start a service and wait until it is healthy. `settings`: variables of this run, until the next plain start.
@@ -163,7 +160,7 @@ class Runtime(Protocol):
         """
 
     def stop(self, service: str) -> None:
-        """Stop a service until the next `start`. On Kubernetes: suspend the SparkApplication, or scale to zero."""
+        """Stop a service until the next `start`. On Kubernetes: delete the SparkApplication, and wait for its pods."""
 
     def kill(self, service: str) -> None:
         """Kill its processes (SIGKILL); it is restarted automatically.
@@ -180,13 +177,16 @@ class Runtime(Protocol):
     def processes(self, part: Part) -> list[Process]:
         """What runs of a part, its main process first. On Kubernetes: the containers that a label selects."""
 
+    def metrics(self, service: str) -> str:
+        """The text of a service's own metrics; empty while it serves none. On Kubernetes: by the API server's proxy."""
+
     def paused(self, part: Part) -> AbstractContextManager[None]:
-        """Freeze its processes (SIGSTOP) inside the block. On Kubernetes: by exec in the container."""
+        """Freeze its processes (SIGSTOP) inside the block. On Kubernetes: refused for pods."""
 
     def recorded(self, part: Part, path: Path) -> AbstractContextManager[None]:
         """A flight recording of the part's first JVM inside the block, into `path` of this machine.
 
-        On Kubernetes: by exec in the container, and a copy.
+        On Kubernetes: refused.
         """
 
     def executor_room(self) -> AbstractContextManager[Mapping[str, str]]:
@@ -198,7 +198,8 @@ class Runtime(Protocol):
     def run(self, command: Sequence[str], settings: Mapping[str, str] | None = None, *, check: bool = True) -> Finished:
         """Run a command (`crm`, `crm-generator`, `python`, or of the path) to its end, under a run's settings.
 
-        Raises ServiceError with the end of its output when it fails, unless `check` is False. On Kubernetes: a Job.
+        Raises ServiceError with the end of its output when it fails, unless `check` is False. On Kubernetes: traffic,
+        load and marts as a Job or a SparkApplication, everything else on this machine.
         """
 
     def follow(self, command: Sequence[str]) -> int:
@@ -211,7 +212,7 @@ class Runtime(Protocol):
         """Run a command in the background; `name` names its log. On Kubernetes: a Job of this name."""
 
     def kafka_tool(self, program: str) -> tuple[str, ...]:
-        """Beginning of a command that runs one of Kafka's own Java programs. On Kubernetes: of Kafka's image."""
+        """Beginning of a command that runs one of Kafka's own Java programs."""
 
 
 def cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:

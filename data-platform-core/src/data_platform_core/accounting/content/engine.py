@@ -1,4 +1,4 @@
-"""DuckDB as the place where two stations meet: tables of a run, and where two of them differ."""
+"""DuckDB as the place where two stages meet: tables of a run, and where two of them differ."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 
 from data_platform_core.access.names import STREAMING
@@ -77,6 +78,15 @@ class EmbeddedRuntime:
 
     def processes(self, part: Part) -> list[Process]:
         return processes.described(self._processes(part))
+
+    def metrics(self, service: str) -> str:
+        endpoint = self.topology.metrics.of(service)
+        if endpoint is None:
+            return ""
+        try:
+            return httpx.get(f"http://{endpoint.address}/metrics", timeout=1, trust_env=False).text
+        except httpx.HTTPError:
+            return ""
 
     def paused(self, part: Part) -> AbstractContextManager[None]:
         return processes.held_still(self._processes(part))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -30,6 +29,8 @@ from platform_experiments.steps import begin_anew, drain
 
 #: A separate topology, which every arm resets.
 ENVIRONMENT = "spike"
+#: The same on Kubernetes.
+CLUSTER_ENVIRONMENT = "k8s-lab"
 #: Traffic before the measured run, so that it meets compiled code: seconds and records/s.
 WARM_UP_S, WARM_UP_RATE = 30, 500
 DRAIN_TIMEOUT_S = 1_200
@@ -156,15 +157,12 @@ def _sampler(runtime: Runtime, arm: Arm, generator: Running) -> Sampler:
             )
 
     offsets = Offsets(load_settings("admin", runtime.topology.environment).kafka, load_contract(ENTITY))
-    address = runtime.topology.metrics.generator.address
-    return Sampler(offsets, cpu, lambda: _phase(address), show)
+    return Sampler(offsets, cpu, lambda: _phase(runtime.metrics(job("generate-spike").service)), show)
 
 
-def _phase(address: str) -> str:
-    """The generator's reported phase; `after` once it has ended, `before` until it reports one."""
-    try:
-        text = httpx.get(f"http://{address}/metrics", timeout=1, trust_env=False).text
-    except httpx.HTTPError:
+def _phase(text: str) -> str:
+    """The phase in the generator's metrics; `after` once it serves none, `before` until it reports one."""
+    if not text:
         return "after"
     for family in text_string_to_metric_families(text):
         if family.name == "crm_generator_phase":

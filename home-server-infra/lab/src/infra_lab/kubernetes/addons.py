@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from data_platform_core.commands import call
 from infra_lab.kubernetes import control_plane, images
-from infra_lab.kubernetes.build import HELM, operator_source
+from infra_lab.kubernetes.build import HELM, monitoring_kinds, operator_source
 from infra_lab.kubernetes.layout import (
     CHART_VALUES,
     CLUSTER_OBJECTS,
@@ -55,6 +56,11 @@ def operator(layout: Layout) -> None:
     )  # fmt: skip
 
 
+def monitors(layout: Layout) -> None:
+    """The Prometheus operator's kinds, so that the platform's monitors and rules are objects here too."""
+    control_plane.kubectl(layout, "apply", "--server-side", "-f", str(monitoring_kinds()))
+
+
 def operator_chart() -> Path:
     """The operator's own chart, inside its module."""
     return operator_source("charts/spark-operator-chart")
@@ -64,6 +70,18 @@ def operator_values(environment: str) -> list[Path]:
     """The platform's values for the operator's chart, of every environment and of this one."""
     file = f"{OPERATOR_RELEASE}.yaml"
     return [CHART_VALUES / file, CHART_VALUES / environment / file]
+
+
+def shell_programs(layout: Layout) -> Path:
+    """A folder with `kubectl` and `helm` for a person's PATH: here both are parts of other programs."""
+    folder = layout.run.parent / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, command in {"kubectl": [str(control_plane.program(layout)), "kubectl"],
+                          "helm": [str(layout.bin / HELM.name)]}.items():  # fmt: skip
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    return folder
 
 
 def helm(layout: Layout, *arguments: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from data_platform_core.errors import ConfigurationError, ServiceError
 from infra_lab.clock import Clock, console
 from infra_lab.kubernetes import checks, cluster, control_plane, light
+from infra_lab.kubernetes.addons import shell_programs
 from infra_lab.kubernetes.layout import Layout, light_layout, node_layout
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -29,7 +31,15 @@ def up() -> None:
     for step, seconds in this.seconds.items():
         table.add_row(step, f"{seconds:.1f}")
     console.print(table)
-    console.print(f"use it by `crm-lab k8s kubectl`, or: export KUBECONFIG={this.layout.kubeconfig}", highlight=False)
+    console.print('use it in this shell: eval "$(crm-lab k8s env)"', highlight=False)
+
+
+@app.command("env")
+def environment() -> None:
+    """Print lines for a shell's `eval`: kubectl and helm on PATH, and the cluster's KUBECONFIG."""
+    layout = _whichever_is_up()
+    print(f"export PATH={shlex.quote(str(shell_programs(layout)))}:$PATH")
+    print(f"export KUBECONFIG={shlex.quote(str(layout.kubeconfig))}")
 
 
 @app.command()

@@ -69,6 +69,7 @@ def up(cluster: Cluster, progress: Progress) -> None:
     cluster.timed("relay", progress, lambda: start_relay(cluster))
     cluster.timed("DNS", progress, lambda: addons.dns(layout))
     cluster.timed("volumes", progress, lambda: addons.volumes(layout))
+    cluster.timed("kinds of the Prometheus operator", progress, lambda: addons.monitors(layout))
     cluster.timed("Spark operator", progress, lambda: addons.operator(layout))
 
 

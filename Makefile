@@ -122,7 +122,8 @@ bench: setup ## Benchmark this machine on a separate fresh stack; ONLY=streaming
 	@$(CORE)/crm-experiment bench $(if $(ONLY),--only $(ONLY))
 
 spike: setup ## Run the same spike against several remedies, with a report; short: ARMS=baseline,partitions HOLD=60
-	@$(CORE)/crm-experiment spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD))
+	@$(CORE)/crm-experiment spike $(if $(ARMS),--arms $(ARMS)) $(if $(HOLD),--hold $(HOLD)) \
+		$(if $(RUNTIME),--runtime $(RUNTIME))
 
 ##@ Test hosts for Ansible (root; see home-server-infra/lab/README.md)
 
@@ -140,9 +141,15 @@ lab-down: setup ## Stop the lab; DELETE=1 also deletes its hosts
 
 ##@ A Kubernetes of one node on this machine (root; home-server-infra/lab/README.md says what it needs)
 
-.PHONY: k8s-up k8s-down test-k8s
+.PHONY: k8s-up k8s-images k8s-test k8s-down test-k8s
 k8s-up: setup ## From an empty machine to a node with DNS, volumes and the Spark operator
 	@$(CORE)/crm-lab k8s up
+
+k8s-images: setup ## Build crm-spark and crm-jobs for the node and import them
+	@$(CORE)/crm-lab k8s images
+
+k8s-test: setup ## Kill, restart and change parts of the cluster under traffic; every record must be accounted for
+	@eval "$$($(CORE)/crm-lab k8s env)" && $(CORE)/crm-experiment disrupt $(if $(RATE),--rate $(RATE))
 
 k8s-down: ## End the cluster and forget its objects; what was built stays
 	@$(CORE)/crm-lab k8s down

@@ -114,6 +114,25 @@ def spike(  # noqa: PLR0913 - options of a command
         raise typer.Exit(1)
 
 
+@app.command()
+def disrupt(
+    *,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this disruption; may be repeated.")] = None,
+    rate: Annotated[int, typer.Option(min=1, help="Records/s of all entities.")] = 3000,
+    before: Annotated[float, typer.Option(min=5, help="Seconds of traffic before each disruption.")] = 30,
+    after: Annotated[float, typer.Option(min=10, help="Seconds of traffic after each.")] = 120,
+) -> None:
+    """Kill, restart and change parts of the cluster under traffic; exit code 1 unless every record is accounted for."""
+    from platform_experiments.kubernetes import KubernetesRuntime, disruptions
+    from platform_experiments.spike.experiment import CLUSTER_ENVIRONMENT
+
+    plan = disruptions.Plan(rate, before, after)
+    found = disruptions.run(KubernetesRuntime(CLUSTER_ENVIRONMENT), disruptions.choose(only or ()), plan)
+    _console.print(disruptions.table(found, plan))
+    if not all(outcome.accounted for outcome in found):
+        raise typer.Exit(1)
+
+
 def _runtime_of_spikes(where: Where) -> Runtime:
     from platform_experiments.kubernetes import KubernetesRuntime
     from platform_experiments.spike.experiment import CLUSTER_ENVIRONMENT, ENVIRONMENT

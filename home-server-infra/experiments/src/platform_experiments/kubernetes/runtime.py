@@ -101,11 +101,14 @@ class KubernetesRuntime:
         if service != STREAMING:
             self._stores.start(service, settings)
             return
-        found = job(spark.STREAM)
-        wanted = spark.under_settings(found, self.topology, self._service(found), settings or {})
         self.stop(STREAMING)
-        self._cluster.apply(wanted)
+        self.change(settings or {})
         self.wait_for_driver("")
+
+    def change(self, settings: Mapping[str, str]) -> None:
+        """Apply the stream's manifest under `settings`; the operator replaces a driver that runs under others."""
+        found = job(spark.STREAM)
+        self._cluster.apply(spark.under_settings(found, self.topology, self._service(found), settings))
 
     def wait_for_driver(self, previous: str, within_s: float = _START_SECONDS) -> None:
         """Until a driver other than the instance `previous` is ready. Raises ServiceError with the reason why not."""
@@ -149,6 +152,14 @@ class KubernetesRuntime:
         name = str(running[0]["metadata"]["name"])
         self._cluster.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
         return name
+
+    def restart_operator(self) -> str:
+        """Delete the pods of Spark's operator without grace, and wait for others; the name of its deployment."""
+        deployment, namespace = "spark-operator-controller", ("--namespace", self._kubernetes.operator_namespace)
+        labels = "app.kubernetes.io/name=spark-operator,app.kubernetes.io/component=controller"
+        self._cluster.kubectl(*namespace, "delete", "pods", "-l", labels, "--grace-period=0", "--force")
+        self._cluster.kubectl(*namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
+        return deployment
 
     def instance(self, service: str) -> str:
         if service != STREAMING:

@@ -15,6 +15,7 @@ from infra_lab.clock import Clock, console
 from infra_lab.kubernetes import checks, cluster, control_plane, light
 from infra_lab.kubernetes.addons import shell_programs
 from infra_lab.kubernetes.layout import Layout, light_layout, node_layout
+from infra_lab.kubernetes.platform_images import ensure_platform_images
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -51,6 +52,17 @@ def down() -> None:
 
 
 @app.command()
+def restart(
+    part: Annotated[str, typer.Argument(help="A process of the node, as kubelet, kube-scheduler or containerd.")],
+) -> None:
+    """End a process of the node and start it again with the same flags; pods stay."""
+    node, clock = cluster.this_cluster().node, Clock()
+    node.restart_part(part)
+    node.wait_until_ready()
+    clock(f"{part} is up again and the node ready")
+
+
+@app.command()
 def status() -> None:
     """Nodes, pods, and the memory of the node's own processes."""
     this = cluster.this_cluster()
@@ -74,6 +86,14 @@ def pi() -> None:
     """Run the smallest Spark application on the cluster, and wait for its result."""
     clock = Clock()
     clock(cluster.run_pi(cluster.this_cluster(), clock))
+
+
+@app.command("images")
+def platform_images() -> None:
+    """Build the platform's images from their Dockerfiles and give them to the node; what has not changed stays."""
+    this, clock = cluster.this_cluster(), Clock()
+    ensure_platform_images(this.layout, this.node, clock)
+    clock("the node has the platform's images")
 
 
 @app.command("import")

@@ -81,7 +81,7 @@ def ensure_images(layout: Layout, progress: Progress) -> None:
     for image, program in ((PAUSE, build.PAUSE), (COREDNS, build.COREDNS)):
         binary = layout.bin / program.name
         packed(image, [binary], [Layer(binary, f"/{program.name}")], Run((f"/{program.name}",), _NOBODY))
-    base = _ensure_base(layout, progress)
+    base = base_image(layout, progress)
     entrypoint, pi = _FOLDER / "entrypoint.sh", _FOLDER / "pi.py"
     layers = [
         Layer(base),
@@ -116,8 +116,8 @@ def _package(name: str) -> Path:
     return Path(found.origin).parent
 
 
-def _ensure_base(layout: Layout, progress: Progress) -> Path:
-    """A Debian with Java and Python as a tarball, and beside it what it was made from."""
+def base_image(layout: Layout, progress: Progress) -> Path:
+    """A Debian with Java and Python as a tarball, and beside it (`.recipe`) what it was made from; made if missing."""
     recipe, base = RECIPES[FALLBACK], layout.cache / "base.tar"
     text = " ".join(["apt", recipe.suite, *_BASE_PACKAGES, *_BASE_OPTIONS])
 

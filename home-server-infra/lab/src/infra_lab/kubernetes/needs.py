@@ -21,6 +21,7 @@ _PACKAGES = {
     "iptables": "/usr/sbin/iptables",
     "conntrack": "/usr/sbin/conntrack",
     "mmdebstrap": "/usr/bin/mmdebstrap",
+    "buildah": "/usr/bin/buildah",
     "iproute2": "/usr/sbin/ip",
     "openssl": "/usr/bin/openssl",
 }

@@ -181,6 +181,19 @@ class Node:
             f"--hostname-override={PREFIX}", f"--node-ip={self.wire.node.ip}", f"--root-dir={self.layout.kubelet}",
             f"--cert-dir={self.layout.kubelet / 'pki'}",
         )  # fmt: skip
+        self.wait_until_ready()
+
+    def restart_part(self, name: str) -> None:
+        """End one of Kubernetes' processes and start it with the same flags. Raises ServiceError when it is down."""
+        process = self.part(name).process()
+        if process is None:
+            raise ServiceError(f"{name} does not run on the node; see {self.part(name).log}")
+        command = process.cmdline()
+        self.stop_part(name)
+        self.part(name).start(command)
+
+    def wait_until_ready(self) -> None:
+        """Until the API server has heard from the kubelet that pods can run."""
         ready = control_plane.kubectl_command(
             self.layout, "wait", "--for=condition=Ready", f"node/{PREFIX}", "--timeout=1s"
         )

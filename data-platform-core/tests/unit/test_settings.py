@@ -118,13 +118,14 @@ def test_lake_addresses_are_for_spark() -> None:
 
 @pytest.mark.parametrize(
     ("pace", "contract_ms", "trigger_ms"),
-    [("contract", 0, 0), ("contract", 15_000, 15_000), ("economy", 0, 5_000), ("economy", 15_000, 30_000)],
+    [("contract", 0, 1_000), ("contract", 15_000, 15_000), ("economy", 0, 5_000), ("economy", 15_000, 30_000)],
 )
 def test_the_pace_says_how_often_a_query_runs(pace: str, contract_ms: int, trigger_ms: int) -> None:
     ingest = IngestSettings.model_validate({"pace": pace})
     assert ingest.query_trigger_ms(contract_ms) == trigger_ms
 
 
-def test_an_explicit_trigger_wins_over_the_pace() -> None:
-    ingest = IngestSettings.model_validate({"pace": "economy", "trigger_ms": 0})
-    assert ingest.query_trigger_ms(15_000) == 0
+def test_only_queries_that_may_run_back_to_back_have_the_least_time_between_batches() -> None:
+    ingest = IngestSettings.model_validate({"trigger_ms": 250})
+    assert ingest.query_trigger_ms(0) == 250
+    assert ingest.query_trigger_ms(5_000) == 5_000

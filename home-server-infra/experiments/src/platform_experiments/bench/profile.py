@@ -7,8 +7,10 @@ graphs and the recordings lie in the environment's folder.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from rich.table import Table
 
@@ -39,29 +41,30 @@ Stack = tuple[str, ...]
 
 
 def measure(bench: Bench) -> Sequence[Measured]:
-    """Print the shares at each rate; write `profile-<rate>.jfr` and `.svg` into the environment's folder."""
+    """Print the shares, idle and at each rate; write `profile-<rate>.jfr` and `.svg` into the environment's folder."""
     with bench.driver():
         console.print(f"profile: warming the driver, {bench.load.warm_up} s at {_WARM_UP_RATE}/s")
         bench.generate("profile-warm-up", _WARM_UP_RATE, bench.load.warm_up)
         bench.drain()
+        _recorded(bench, "idle", lambda: time.sleep(bench.load.idle))
         for rate in LATENCY_RATES:
-            _at_rate(bench, rate)
+            _recorded(bench, f"{rate}/s", partial(bench.generate, f"profile-{rate}", rate, bench.load.seconds))
+            bench.drain()
     return ()
 
 
-def _at_rate(bench: Bench, rate: int) -> None:
-    console.print(f"profile: {bench.load.seconds} s at {rate}/s")
-    recording = bench.runtime.folder / f"profile-{rate}.jfr"
+def _recorded(bench: Bench, name: str, during: Callable[[], object]) -> None:
+    console.print(f"profile: {name}")
+    recording = bench.runtime.folder / f"profile-{name.removesuffix('/s')}.jfr"
     use = bench.driver_use()
     with bench.runtime.recorded(Part.DRIVER, recording):
-        bench.generate(f"profile-{rate}", rate, bench.load.seconds)
+        during()
         used = use()
-    bench.drain()
     found = stacks(call(["jfr", "print", "--json", "--stack-depth", str(_DEPTH), "--events", "ExecutionSample",
                          str(recording)]))  # fmt: skip
     picture = recording.with_suffix(".svg")
-    picture.write_text(flame_graph(found, f"streaming driver at {rate:,}/s: {used}"), encoding="utf-8")
-    table = Table(title=f"{rate:,}/s: {used}; {found.total():,} samples of Java threads, {picture}")
+    picture.write_text(flame_graph(found, f"streaming driver, {name}: {used}"), encoding="utf-8")
+    table = Table(title=f"{name}: {used}; {found.total():,} samples of Java threads, {picture}")
     table.add_column("what the samples were in")
     table.add_column("share", justify="right")
     for subject, share in shares(found).items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -94,12 +95,27 @@ def load_all(
         # Local workers must be this environment's Python; elsewhere the image decides.
         spark.sparkContext.pythonExec = sys.executable
     load_run = f"load-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
-    return list(
-        chain.from_iterable(
-            resumed(partial(_load_entity, spark, settings, contract, load_run, rebuild), patience_s)
+    return _side_by_side(
+        [
+            partial(resumed, partial(_load_entity, spark, settings, contract, load_run, rebuild), patience_s)
             for contract in contracts
-        )
+        ]
     )
+
+
+def _side_by_side(entities: Sequence[Callable[[], list[LoadResult]]]) -> list[LoadResult]:
+    """Load all entities at once: most of a small load is one entity waiting for plans and answers (ADR 0006).
+
+    An entity that fails does not keep the others from being loaded; the first failure is raised, the rest are logged.
+    """
+    with ThreadPoolExecutor(len(entities), thread_name_prefix="load") as pool:
+        loading = [pool.submit(entity) for entity in entities]
+    failures = [failure for entity in loading if (failure := entity.exception()) is not None]
+    for failure in failures[1:]:
+        log.error("not loaded", reason=one_line(str(failure)))
+    if failures:
+        raise failures[0]
+    return list(chain.from_iterable(entity.result() for entity in loading))
 
 
 def _load_entity(

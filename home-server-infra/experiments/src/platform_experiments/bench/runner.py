@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_platform_core.errors import ConfigurationError
-from platform_experiments.bench import producing, profile, restart, settings, starting, streaming
+from platform_experiments.bench import loading, producing, profile, restart, settings, starting, streaming
 from platform_experiments.bench.load import Load
 from platform_experiments.bench.machine import speed
 from platform_experiments.bench.measuring import ENVIRONMENT, Bench, Measured, console, print_table
@@ -33,6 +33,7 @@ PARTS: Mapping[str, Part] = {
     "peers": Part("streaming and three other ways", 20, peers.measure),
     # After those that read what was sent: it leaves millions of orders in the topic.
     "producing": Part(f"producing, median of {producing.REPEATS}", 5, producing.measure),
+    "loading": Part("loading the warehouse", 6, loading.measure, by_default=False),
     "starting": Part("starting Spark", 20, starting.measure, by_default=False),
     "profile": Part("where the driver's CPU goes", 6, profile.measure, by_default=False),
     "settings": Part("streaming by setting", 40, settings.measure, by_default=False),

@@ -102,12 +102,21 @@ def _change_manifest(runtime: KubernetesRuntime) -> str:
     return f"minPartitions 4 applied; a new driver was ready after {time.monotonic() - began:.0f} s"
 
 
+def _start_second(runtime: KubernetesRuntime) -> str:
+    before = runtime.instance(STREAMING)
+    words = runtime.start_second()
+    if runtime.instance(STREAMING) != before:
+        raise ServiceError("the first driver ended when a second application was started; one of them must be refused")
+    return f"a second application was refused: {words}"
+
+
 DISRUPTIONS: Mapping[str, Disruption] = {
     each.name: each
     for each in (
         Disruption("executor", _kill_executor),
         Disruption("operator", _restart_operator),
         Disruption("kubelet", _restart_kubelet),
+        Disruption("second", _start_second),
         Disruption("driver", _kill_driver),
         Disruption("manifest", _change_manifest),
     )

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import STREAMING
-from data_platform_core.commands import call
+from data_platform_core.commands import call, last_words
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.jobs import BATCH, Job, Kind, job, load_jobs
 from data_platform_core.kubernetes import names, once, spark
@@ -152,6 +152,29 @@ class KubernetesRuntime:
         name = str(running[0]["metadata"]["name"])
         self._cluster.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
         return name
+
+    def start_second(self) -> str:
+        """Start a second application of the stream beside the first; what it says when it ends, as it must."""
+        found = job(spark.STREAM)
+        second = spark.under_settings(found, self.topology, self._service(found), {})
+        name = f"{spark.STREAM}-second"
+        second["metadata"]["name"] = name
+        second["spec"]["restartPolicy"] = {"type": "Never"}
+        self._cluster.apply(second)
+        try:
+            state = ask_until(
+                lambda now: now in ("FAILED", "COMPLETED"),
+                lambda: commands.application_state(self._cluster, name),
+                within_s=_START_SECONDS,
+                every_s=_POLL_SECONDS,
+            )
+            if state != "FAILED":
+                raise ServiceError(
+                    f"application {name} is {state or 'not submitted'} beside {spark.STREAM}; it must fail"
+                )
+            return last_words(self._cluster.log(f"{name}-driver"))
+        finally:
+            self._cluster.delete(commands.APPLICATIONS, name)
 
     def restart_operator(self) -> str:
         """Delete the pods of Spark's operator without grace, and wait for others; the name of its deployment."""

@@ -111,9 +111,9 @@ def apply_rights(layout: Layout, topology: Topology) -> None:
 def answers(layout: Layout, topology: Topology) -> list[Answer]:
     """Every question about every account, answered by the API server, which has the environment's objects."""
     asked = [(account, question) for account in purposes(topology) for question in QUESTIONS]
-    reviews = [_review(account, question, platform(topology).namespace) for account, question in asked]
+    reviews = [review(account, question, platform(topology).namespace) for account, question in asked]
     printed = control_plane.kubectl(layout, "create", "-o", "json", "-f", "-", stdin=yaml.safe_dump_all(reviews))
-    verdicts = list(_verdicts(printed))
+    verdicts = list(verdicts(printed))
     expected = purposes(topology)
     return [
         Answer(account, question, allowed, expected[account] in QUESTIONS[question])
@@ -121,7 +121,7 @@ def answers(layout: Layout, topology: Topology) -> list[Answer]:
     ]
 
 
-def _review(account: str, question: Question, namespace: str) -> dict[str, Any]:
+def review(account: str, question: Question, namespace: str) -> dict[str, Any]:
     """What `kubectl auth can-i --as` asks, in a form of which one call carries many."""
     attributes = {
         "verb": question.verb,
@@ -142,8 +142,8 @@ def _review(account: str, question: Question, namespace: str) -> dict[str, Any]:
     }
 
 
-def _verdicts(printed: str) -> Iterator[bool]:
-    """kubectl prints one JSON document after another."""
+def verdicts(printed: str) -> Iterator[bool]:
+    """Whether each review was allowed; kubectl prints one JSON document after another, or a list."""
     decoder, position = json.JSONDecoder(), 0
     while (rest := printed[position:].lstrip()):  # fmt: skip
         position = len(printed) - len(rest)

@@ -1,4 +1,4 @@
-"""Rights of service accounts: who is asked what, and how answers are read. The API server itself answers in test-k8s."""
+"""Rights of service accounts: who is asked what, how answers are read. The API server itself answers in test-k8s."""
 
 from __future__ import annotations
 

@@ -113,11 +113,11 @@ def answers(layout: Layout, topology: Topology) -> list[Answer]:
     asked = [(account, question) for account in purposes(topology) for question in QUESTIONS]
     reviews = [review(account, question, platform(topology).namespace) for account, question in asked]
     printed = control_plane.kubectl(layout, "create", "-o", "json", "-f", "-", stdin=yaml.safe_dump_all(reviews))
-    verdicts = list(verdicts(printed))
+    allowed_each = list(verdicts(printed))
     expected = purposes(topology)
     return [
         Answer(account, question, allowed, expected[account] in QUESTIONS[question])
-        for (account, question), allowed in zip(asked, verdicts, strict=True)
+        for (account, question), allowed in zip(asked, allowed_each, strict=True)
     ]
 
 

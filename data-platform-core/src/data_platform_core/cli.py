@@ -117,6 +117,14 @@ def parse_project(context: typer.Context) -> None:
     dbt_parse(load_settings("dbt", context.obj))
 
 
+@dbt.command("freshness", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check_freshness(context: typer.Context) -> None:
+    """Compare each entity's newest load with its contract's limits. Further arguments go to dbt."""
+    from data_platform_core.warehouse.dbt_runner import dbt_freshness
+
+    dbt_freshness(load_settings("dbt", context.obj), context.args)
+
+
 @dbt.command("docs")
 def write_docs(context: typer.Context) -> None:
     """Write the marts' documentation and print its path."""

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from pipeline import Pipeline
 from psycopg import sql
 
-from data_platform_core.accounting.objects import table_rows
+from data_platform_core.lake.delta import table_rows
 from data_platform_core.lake.store import delta_options
 from data_platform_core.naming import names
 from data_platform_core.warehouse.connections import connect

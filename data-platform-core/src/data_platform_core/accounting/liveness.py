@@ -14,11 +14,11 @@ import pyarrow.dataset as ds
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
-from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors, table_rows
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
 from data_platform_core.kafka.committed import last_delivered
+from data_platform_core.lake.delta import TableMissingError, delta_table, store_errors, table_rows
 from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
 from data_platform_core.settings import ObjectStoreSettings, Settings
 

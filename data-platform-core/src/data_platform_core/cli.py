@@ -13,13 +13,14 @@ import typer
 from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
 from data_platform_core.kafka.cli import acls, registry, topics
+from data_platform_core.lake.cli import diff, history
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
 stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
-lake = typer.Typer(no_args_is_help=True, help="Bronze and silver: import files, show the writer lease.")
+lake = typer.Typer(no_args_is_help=True, help="Bronze and silver: versions, import of files, the writer lease.")
 dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
@@ -31,6 +32,8 @@ app.add_typer(dbt, name="dbt")
 app.add_typer(lake, name="lake")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
+lake.command("history")(history)
+lake.command("diff")(diff)
 
 
 @app.callback()

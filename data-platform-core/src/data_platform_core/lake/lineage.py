@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from data_platform_core.lake.marks import batch_of
+
 APPEND: Final = "WRITE"
 RESTORE: Final = "RESTORE"
 #: A restore that does not name its version: what it kept is unknown.
@@ -58,6 +60,11 @@ def lineage(commits: Iterable[Commit], version: int | None = None) -> Iterator[C
             continue
         yield commit
         wanted = commit.version - 1 if commit.restored_to is None else commit.restored_to
+
+
+def newest_batch(commits: Iterable[Commit], query: str, version: int | None = None) -> int:
+    """The newest micro-batch of `query` that the table has at `version` (default: the newest); -1 for none."""
+    return max((batch_of(commit.mark, query) for commit in lineage(commits, version)), default=-1)
 
 
 def undone(commits: Iterable[Commit]) -> dict[int, int]:

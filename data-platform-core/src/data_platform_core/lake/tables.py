@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.lake.lineage import commit_of, lineage
-from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
+from data_platform_core.lake.lineage import commit_of, newest_batch
+from data_platform_core.lake.marks import RECENT_COMMITS
 from data_platform_core.settings import Settings
 from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, SILVER_COLUMNS, SILVER_PARTITION, ddl
 
@@ -91,8 +91,7 @@ def last_batch(spark: SparkSession, uri: str, query: str) -> int:
     for commits in (RECENT_COMMITS, None):  # the newest commits nearly always suffice; otherwise the whole log
         history = table.history(commits) if commits else table.history()
         rows = history.select("version", "timestamp", "operation", "operationParameters", "userMetadata").collect()
-        kept = lineage(commit_of(row.asDict()) for row in rows)
-        newest = max((batch_of(commit.mark, query) for commit in kept), default=-1)
+        newest = newest_batch((commit_of(row.asDict()) for row in rows), query)
         if newest >= 0:
             return newest
     return -1

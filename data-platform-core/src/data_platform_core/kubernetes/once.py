@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from data_platform_core.access.matrix import load_matrix
@@ -16,23 +17,26 @@ from data_platform_core.topology import Topology
 _KEPT_S: Final = 86_400
 
 
-def manifest_text(name: str, topology: Topology, run_id: str | None = None) -> str:
-    """YAML of what runs the job `name` once. Raises ConfigurationError as the catalogue and the topology do."""
+def manifest_text(name: str, topology: Topology, run_id: str | None = None, options: Sequence[str] = ()) -> str:
+    """YAML of what runs the job `name` once, with further `options`.
+
+    Raises ConfigurationError as the catalogue and the topology do.
+    """
     found = job(name)
     service = services(topology, load_matrix(), load_jobs().values())[found.service]
     if found.kind is Kind.SPARK:
-        return manifest(spark.once(found, topology, service, run_id))
-    return manifest(_job(found, topology, service, run_id))
+        return manifest(spark.once(found, topology, service, run_id, options))
+    return manifest(_job(found, topology, service, found.in_environment(topology.environment, *options, run_id=run_id)))
 
 
-def _job(found: Job, topology: Topology, service: Service, run_id: str | None) -> dict[str, Any]:
+def _job(found: Job, topology: Topology, service: Service, command: Sequence[str]) -> dict[str, Any]:
     kubernetes = kubernetes_of(topology)
     labels = names.labels(found) | {names.ENVIRONMENT_LABEL: topology.environment}
     container = {
         "name": found.name,
         "image": names.image(kubernetes, Kind.PROCESS),
         "imagePullPolicy": kubernetes.images.pull,
-        "args": list(found.in_environment(topology.environment, run_id=run_id)),
+        "args": list(command),
         "envFrom": [{"configMapRef": {"name": kubernetes_name(found.service)}}],
         "env": secret_variables(service),
         "resources": _RESOURCES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,7 @@ from data_platform_core.settings import load_settings
 if TYPE_CHECKING:
     from data_platform_core.lake.versions import Version
 
-#: Columns that a row needs; a narrower terminal breaks the line, not the cells.
-_WIDTH = 120
+_PIPE_WIDTH = 120
 
 Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="An entity of the contracts, such as orders.")]
 Layer = Annotated[str, typer.Option(help="silver or bronze.")]
@@ -37,9 +37,7 @@ def history(
     table.add_column("undone by")
     for version in versions.described(limit):
         table.add_row(*_cells(version))
-    console = Console(highlight=False)
-    console.width = max(console.width, _WIDTH)
-    console.print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 def _cells(version: Version) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
     be days late. Loads of an entity commit one after the other with rising numbers, so what is above the highest number
     seen is new, and nothing below it is.
 #}
-{% macro highest_load() -%}
-    (select coalesce(max(built.load_id), 0) from {{ this }} as built)
+{% macro highest_load(load_id='load_id') -%}
+    (select coalesce(max(built.{{ load_id }}), 0) from {{ this }} as built)
 {%- endmacro %}
 
 {# `where` clause: all rows of those keys of which a row is new. #}

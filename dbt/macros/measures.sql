@@ -22,3 +22,27 @@
 {% macro sum_of_lines(lines, field) -%}
     (select sum((line.value ->> '{{ field }}')::bigint)::bigint from jsonb_array_elements({{ lines }}) as line)
 {%- endmacro %}
+
+{# How far an event brings its visit: 1 a visit, 2 a product, 3 cart, 4 checkout, 5 purchase. #}
+{% macro funnel_step() -%}
+    case
+        when event_type = 'purchase' then 5
+        when event_type = 'checkout' then 4
+        when event_type = 'add_to_cart' then 3
+        when event_type = 'click' or (event_type = 'page_view' and product_id is not null) then 2
+        else 1
+    end
+{%- endmacro %}
+
+{# Visits of the group that came to a step or beyond it: a visit whose cart was lost on the way had one all the same. #}
+{% macro visits_that_reached(step) -%}
+    count(distinct session_id) filter (where deepest_step >= {{ step }})
+{%- endmacro %}
+
+{# 1 to 5: one more for each bound of the project's variable that the value meets; an unknown value meets none. #}
+{% macro rfm_score(value, comparison, bounds) -%}
+    1
+    {%- for bound in var(bounds) %}
+        + coalesce(({{ value }} {{ comparison }} {{ bound }})::int, 0)
+    {%- endfor %}
+{%- endmacro %}

@@ -1,5 +1,7 @@
 -- Every mart sums up to the facts it is made of: no row is lost or counted twice between them.
-{% set event_marts = ['mart_daily_ctr', 'mart_hourly_ctr', 'mart_device_performance', 'mart_category_analysis'] %}
+{% set event_marts = [
+    'mart_daily_ctr', 'mart_hourly_ctr', 'mart_device_performance', 'mart_category_analysis', 'mart_campaign_performance'
+] %}
 with facts as (
 
     select
@@ -38,6 +40,14 @@ marts as (
         coalesce(sum(impressions), 0) as impressions,
         coalesce(sum(clicks), 0) as clicks
     from {{ ref('mart_banner_position') }}
+    union all
+    -- The funnel counts visits; its events are all events.
+    select
+        'mart_sales_funnel' as mart,
+        coalesce(sum(events), 0) as events,
+        (select facts.impressions from facts) as impressions,
+        (select facts.clicks from facts) as clicks
+    from {{ ref('mart_sales_funnel') }}
 
 )
 

@@ -12,14 +12,16 @@ import typer
 
 from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
+from data_platform_core.contracts import load_contract
 from data_platform_core.kafka.cli import acls, registry, topics
+from data_platform_core.lake.cli import Entity, diff, history
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
 stream = typer.Typer(no_args_is_help=True, help="Kafka to Delta.")
-lake = typer.Typer(no_args_is_help=True, help="Bronze and silver: import files, show the writer lease.")
+lake = typer.Typer(no_args_is_help=True, help="Bronze and silver: versions, import of files, the writer lease.")
 dbt = typer.Typer(no_args_is_help=True, help="The marts.")
 
 app.add_typer(topics, name="topics")
@@ -31,6 +33,8 @@ app.add_typer(dbt, name="dbt")
 app.add_typer(lake, name="lake")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
+lake.command("history")(history)
+lake.command("diff")(diff)
 
 
 @app.callback()
@@ -87,6 +91,25 @@ def import_landed(
         typer.echo(f"{entity}: {rows:,} rows in bronze")
 
 
+@lake.command("restore")
+def restore_entity(
+    context: typer.Context,
+    entity: Entity,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Of silver: a version, or a time.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take bronze, silver and checkpoint of an entity back to a version; the stream must be stopped."""
+    from data_platform_core.streaming.ingest.restore import plan, restore
+
+    settings, contract = load_settings("streaming", context.obj), load_contract(entity)
+    found = plan(settings, contract, version)
+    typer.echo("\n".join(found.lines))
+    if not yes:
+        command_line.confirm("Go back? What is taken back stays readable for a week")
+    restore(settings, contract, found.target.silver)
+    typer.echo(f"{entity} is at batch {found.target.batch}; `crm lake history {entity}` shows it")
+
+
 @lake.command("lease")
 def show_lease(
     context: typer.Context,
@@ -117,6 +140,14 @@ def parse_project(context: typer.Context) -> None:
     dbt_parse(load_settings("dbt", context.obj))
 
 
+@dbt.command("freshness", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def check_freshness(context: typer.Context) -> None:
+    """Compare each entity's newest load with its contract's limits. Further arguments go to dbt."""
+    from data_platform_core.warehouse.dbt_runner import dbt_freshness
+
+    dbt_freshness(load_settings("dbt", context.obj), context.args)
+
+
 @dbt.command("docs")
 def write_docs(context: typer.Context) -> None:
     """Write the marts' documentation and print its path."""
@@ -135,22 +166,25 @@ def list_jobs() -> None:
 
     table = Table("job", "command", "as", "kind", "needs", "again", box=None, pad_edge=False)
     for job in load_jobs().values():
-        run = " --run-id RUN" if job.takes_run_id else ""
+        run = " --run-id RUN" if job.takes_run_id else f" {job.arguments}" if job.arguments else ""
         needs = " ".join(sorted(job.needs))
         table.add_row(job.name, " ".join(job.command) + run, job.service, job.kind, needs, job.idempotent_by)
     Console(highlight=False).print(table)
 
 
-@app.command("manifest")
+@app.command("manifest", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def show_manifest(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="JOB", help="A job that `crm jobs` lists.")],
     run_id: Annotated[str | None, typer.Option(help="The run, for a job that works on one.")] = None,
 ) -> None:
-    """Print what runs a job once on Kubernetes: `crm --env home manifest load-warehouse | kubectl create -f -`."""
+    """Print what runs a job once on Kubernetes: `crm --env home manifest load-warehouse | kubectl create -f -`.
+
+    Further arguments are the job's: `crm --env home manifest lake-restore orders 12 --yes`.
+    """
     from data_platform_core.kubernetes.once import manifest_text
 
-    typer.echo(manifest_text(name, load_topology(context.obj or "local"), run_id), nl=False)
+    typer.echo(manifest_text(name, load_topology(context.obj or "local"), run_id, context.args), nl=False)
 
 
 @app.command("images")

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from data_platform_core.commands import accept_interrupts
-from data_platform_core.errors import UserError
+from data_platform_core.errors import ConfigurationError, UserError
 
 #: A shell's code for a command that Ctrl-C ended; Typer's as well.
 _INTERRUPTED = 130
@@ -42,6 +42,13 @@ def run(app: Callable[..., Any]) -> None:
         print_error(error)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def confirm(question: str) -> None:
+    """Ask a person. Raises Abort for a no, ConfigurationError when nobody can answer."""
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{question}? standard input is no terminal, so nobody can answer; add --yes")
+    typer.confirm(question, abort=True)
 
 
 def _not_installed(module: str) -> str:

@@ -44,7 +44,8 @@ class Job(Frozen):
 
     `command`: program and subcommand, without the environment. `service`: the account in the matrix. `needs`: servers
     that must answer. `idempotent_by`: why a second run is safe. `takes_run_id`: whether it needs the name of a run.
-    `plan`, `verify`: the job's dry run and check, if it has them.
+    `arguments`: what else a person must name, as words of its usage; empty for most. `plan`, `verify`: the job's dry
+    run and check, if it has them.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?$")]
@@ -55,8 +56,14 @@ class Job(Frozen):
     needs: frozenset[System]
     idempotent_by: str
     takes_run_id: bool = False
+    arguments: str = ""
     plan: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
+
+    @property
+    def runs_by_itself(self) -> bool:
+        """Whether a schedule can run it: nobody has to name anything."""
+        return not self.takes_run_id and not self.arguments
 
     def in_environment(self, environment: str, *options: str, run_id: str | None = None) -> tuple[str, ...]:
         """The command as typed in a shell: `("crm", "--env", "test", "load")`; `options` are appended.
@@ -169,6 +176,16 @@ _JOBS = (
         needs=frozenset({System.OBJECT_STORE}),
         idempotent_by="positions that are already in bronze are skipped",
         takes_run_id=True,
+    ),
+    Job(
+        name="lake-restore",
+        summary="Take bronze and silver of an entity back to a version; the stream must be stopped",
+        command=(_CORE, "lake", "restore"),
+        service="streaming",
+        kind=Kind.SPARK,
+        needs=frozenset({System.KAFKA, System.OBJECT_STORE}),
+        idempotent_by="a second restore to the same version ends where the first does",
+        arguments="ENTITY VERSION --yes",
     ),
     Job(
         name="drain",

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from pipeline import Pipeline
 from psycopg import sql
 
-from data_platform_core.accounting.objects import table_rows
+from data_platform_core.lake.delta import table_rows
 from data_platform_core.lake.store import delta_options
 from data_platform_core.naming import names
 from data_platform_core.warehouse.connections import connect
@@ -276,6 +276,15 @@ IN_MARTS = (
     _of_mart("dim_products", "a product's name", "product_name = product_name || 'x'", "product_name", _OF_RUN),
     _of_mart("dim_profiles", "a customer's consent", "marketing_consent = NOT marketing_consent", "marketing_consent",
              _OF_RUN),
+    _of_mart("dim_product_versions", "when a product's version began", "valid_from = valid_from - interval '1 second'",
+             "valid_from", _OF_RUN),
+    _of_mart("dim_profile_versions", "whether a customer's version is the latest", "is_latest = NOT is_latest",
+             "is_latest", _OF_RUN),
+    _of_mart("mart_sales_funnel", "a device's rate of checkouts", "checkout_rate = coalesce(checkout_rate, 0) + 0.1",
+             "checkout_rate", _EVENT_DAYS),
+    _of_mart("mart_campaign_performance", "a channel's net amount", "net_krw = net_krw + 1", "net_krw", _EVENT_DAYS),
+    _of_mart("mart_customer_segments", "a customer's segment", "rfm_segment = rfm_segment || 'x'", "rfm_segment",
+             "profile_id IN (SELECT profile_id FROM raw_crm.orders WHERE run_id = :run)"),
 )  # fmt: skip
 
 #: Of the same rows as one above: not at the same time.

@@ -17,7 +17,7 @@ from minio import Minio
 from minio.commonconfig import CopySource
 from pipeline import Pipeline
 
-from data_platform_core.accounting.objects import table_rows
+from data_platform_core.lake.delta import table_rows
 from data_platform_core.lake.store import delta_options
 from data_platform_core.naming import names
 from data_platform_core.wire.ledger import ORIGIN_HEADER, origin

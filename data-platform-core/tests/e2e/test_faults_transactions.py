@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Producer
 from pipeline import Pipeline
 
-from data_platform_core.accounting.objects import delta_table, table_rows
 from data_platform_core.kafka.client import connection
+from data_platform_core.lake.delta import delta_table, table_rows
 from data_platform_core.naming import names
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]

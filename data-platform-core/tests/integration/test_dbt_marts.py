@@ -2,101 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.types.json import Jsonb
-from warehouse_trial import SettingsOf, order, trial_settings
+from warehouse_trial import PROFILE, Land, SettingsOf, event, land, order, product, profile, trial_settings
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.warehouse.columns import silver_columns
 from data_platform_core.warehouse.connections import connect
 from data_platform_core.warehouse.dbt_runner import dbt_build, dbt_docs
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["trial_settings"]
-
-PRODUCT, PROFILE = 1, 9_000_001
-
-
-def event(number: int, event_type: str, moment: datetime, **changes: Any) -> dict[str, Any]:
-    same = order(number, event_ts=moment, event_date=moment.date())
-    row = {
-        "event_type": event_type,
-        "session_id": "s-1",
-        "profile_id": PROFILE,
-        "product_id": PRODUCT,
-        "order_id": None,
-        "device": "mobile",
-        "os": "android",
-        "channel": "email",
-        "site_category": None,
-        "app_category": "food",
-        "banner_position": 0,
-        "search_query": None,
-        "rating": None,
-    }
-    return same | row | changes
-
-
-def product(number: int, price: int, moment: datetime) -> dict[str, Any]:
-    row = {
-        "product_id": PRODUCT,
-        "name": "tea",
-        "category": "food",
-        "price_krw": price,
-        "stock": 1,
-        "status": "active",
-    }
-    return order(number, event_ts=moment, event_date=moment.date()) | row
-
-
-def profile(number: int, grade: str, moment: datetime) -> dict[str, Any]:
-    row = {
-        "profile_id": PROFILE,
-        "email": "user1@test.com",
-        "grade": grade,
-        "segment": "loyal",
-        "signup_channel": "email",
-        "signup_date": date(2025, 1, 1),
-        "marketing_consent": True,
-    }
-    return order(number, event_ts=moment, event_date=moment.date()) | row
-
-
-Land = Callable[[str, list[dict[str, Any]]], None]
-
-
-@pytest.fixture(scope="module")
-def land(trial_settings: SettingsOf, contracts: dict[str, Contract]) -> Land:
-    """Put rows into a landing table as one load of the batch role."""
-
-    def load(entity: str, rows: list[dict[str, Any]]) -> None:
-        names = [column.name for column in silver_columns(contracts[entity])]
-        statement = sql.SQL("INSERT INTO {} ({}, load_id, loaded_at) VALUES ({}, %s, now())").format(
-            sql.Identifier("raw_crm", entity),
-            sql.SQL(", ").join([sql.Identifier(name) for name in names]),
-            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
-        )
-        with connect(trial_settings("batch").postgres, "test") as connection:
-            drawn = connection.execute("SELECT nextval('platform.loads_load_id_seq')").fetchone()
-            assert drawn is not None
-            for row in rows:
-                values = [_stored(row[name]) for name in names]
-                connection.execute(statement, [*values, drawn[0]])
-
-    return load
-
-
-def _stored(value: Any) -> Any:
-    keys = ("product_id", "quantity", "unit_price_krw")
-    return Jsonb([dict(zip(keys, line, strict=True)) for line in value]) if isinstance(value, list) else value
+__all__ = ["land", "trial_settings"]
 
 
 def ask(settings_of: SettingsOf, statement: str) -> list[tuple[Any, ...]]:

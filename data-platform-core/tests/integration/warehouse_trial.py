@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from data_platform_core.access import postgres
 from data_platform_core.access.matrix import load_matrix
@@ -20,12 +21,17 @@ from data_platform_core.access.names import STACK, role
 from data_platform_core.contracts import Contract, load_contract
 from data_platform_core.settings import Settings, load_settings
 from data_platform_core.topology import Topology
+from data_platform_core.warehouse.columns import silver_columns
+from data_platform_core.warehouse.connections import connect
 
 SettingsOf = Callable[[str], Settings]
+#: Puts rows into the landing table of an entity.
+Land = Callable[[str, list[dict[str, Any]]], None]
 
 #: Beside the platform's own database on the same server, so that no other test counts our rows.
 DATABASE = "crm_trial"
 START = datetime(2026, 3, 1, tzinfo=UTC)
+PRODUCT, PROFILE = 1, 9_000_001
 
 
 def in_trial_database(settings: Settings, **postgres: Any) -> Settings:
@@ -94,6 +100,77 @@ def order(number: int, **changes: Any) -> dict[str, Any]:
         "event_date": moment.date(),
     }
     return row | changes
+
+
+def event(number: int, event_type: str, moment: datetime, **changes: Any) -> dict[str, Any]:
+    same = order(number, event_ts=moment, event_date=moment.date())
+    row = {
+        "event_type": event_type,
+        "session_id": "s-1",
+        "profile_id": PROFILE,
+        "product_id": PRODUCT,
+        "order_id": None,
+        "device": "mobile",
+        "os": "android",
+        "channel": "email",
+        "site_category": None,
+        "app_category": "food",
+        "banner_position": 0,
+        "search_query": None,
+        "rating": None,
+    }
+    return same | row | changes
+
+
+def product(number: int, price: int, moment: datetime) -> dict[str, Any]:
+    row = {
+        "product_id": PRODUCT,
+        "name": "tea",
+        "category": "food",
+        "price_krw": price,
+        "stock": 1,
+        "status": "active",
+    }
+    return order(number, event_ts=moment, event_date=moment.date()) | row
+
+
+def profile(number: int, grade: str, moment: datetime) -> dict[str, Any]:
+    row = {
+        "profile_id": PROFILE,
+        "email": "user1@test.com",
+        "grade": grade,
+        "segment": "loyal",
+        "signup_channel": "email",
+        "signup_date": date(2025, 1, 1),
+        "marketing_consent": True,
+    }
+    return order(number, event_ts=moment, event_date=moment.date()) | row
+
+
+@pytest.fixture(scope="session")
+def land(trial_settings: SettingsOf, contracts: dict[str, Contract]) -> Land:
+    """Put rows into a landing table as one load of the batch role."""
+
+    def load(entity: str, rows: list[dict[str, Any]]) -> None:
+        names = [column.name for column in silver_columns(contracts[entity])]
+        statement = sql.SQL("INSERT INTO {} ({}, load_id, loaded_at) VALUES ({}, %s, now())").format(
+            sql.Identifier("raw_crm", entity),
+            sql.SQL(", ").join([sql.Identifier(name) for name in names]),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+        )
+        with connect(trial_settings("batch").postgres, "test") as connection:
+            drawn = connection.execute("SELECT nextval('platform.loads_load_id_seq')").fetchone()
+            assert drawn is not None
+            for row in rows:
+                values = [_stored(row[name]) for name in names]
+                connection.execute(statement, [*values, drawn[0]])
+
+    return load
+
+
+def _stored(value: Any) -> Any:
+    keys = ("product_id", "quantity", "unit_price_krw")
+    return Jsonb([dict(zip(keys, line, strict=True)) for line in value]) if isinstance(value, list) else value
 
 
 def append(spark: Any, settings: Settings, contract: Contract, rows: Iterable[dict[str, Any]]) -> None:

@@ -72,6 +72,7 @@ def test_spark_jobs_are_those_that_start_a_session() -> None:
     assert {name for name, entry in JOBS.items() if entry.kind is Kind.SPARK} == {
         "ingest",
         "backfill-import",
+        "lake-restore",
         "load-warehouse",
     }
 

@@ -24,7 +24,7 @@ from data_platform_core.topology import Topology, load_topology
 pytestmark = pytest.mark.unit
 
 ENVIRONMENTS = [topology.environment for topology in topologies()]
-SPARK_JOBS = ("ingest", "load-warehouse", "backfill-import")
+SPARK_JOBS = ("ingest", "load-warehouse", "backfill-import", "lake-restore")
 
 
 def once(name: str, environment: str) -> dict[str, Any]:
@@ -192,6 +192,16 @@ def test_a_job_runs_once_as_its_own_command(environment: str, name: str) -> None
     assert problems([manifest]) == []
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     assert container["args"] == list(job(name).in_environment(environment, run_id=run))
+
+
+@pytest.mark.parametrize("name", ["lake-restore", "build-marts"])
+def test_a_job_takes_further_options(name: str) -> None:
+    text = manifest_text(name, load_topology("home"), options=("orders", "12", "--yes"))
+    (manifest,) = documents(text)
+    spec = manifest["spec"]
+    arguments = spec["arguments"] if "arguments" in spec else spec["template"]["spec"]["containers"][0]["args"]
+    assert arguments[-3:] == ["orders", "12", "--yes"]
+    assert arguments[:-3] == list(job(name).in_environment("home"))[-len(arguments[:-3]) :]
 
 
 def test_a_run_that_is_not_named_is_required() -> None:

@@ -33,6 +33,7 @@ def test_sources_hold_every_column_with_its_doc_and_what_is_allowed_in_it(contra
             (test,) = columns[name]["data_tests"]
             assert test["accepted_values"]["arguments"]["values"] == list(values)
         assert table["config"]["freshness"]["error_after"]["count"] == contract.freshness.error_after_minutes
+        assert table["config"]["loaded_at_query"].endswith(f"from platform.loads where entity = '{contract.entity}'")
 
 
 def read_columns(model: str) -> set[str]:

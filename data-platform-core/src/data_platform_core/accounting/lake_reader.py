@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from data_platform_core.accounting.equations import positions_of
-from data_platform_core.accounting.objects import delta_table, store_errors, table_rows
 from data_platform_core.accounting.verdict import Longs
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.serialisation import DecodeError, decode
+from data_platform_core.lake.delta import delta_table, store_errors, table_rows
 from data_platform_core.settings import ObjectStoreSettings
 
 _BRONZE_COLUMNS = ["producer_id", "seq", "partition", "offset", "key"]

@@ -16,8 +16,9 @@ from minio import Minio
 from pydantic import ValidationError
 
 from data_platform_core.accounting.equations import Ledger
-from data_platform_core.accounting.objects import s3_client, store_errors
+from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import AccountingError
+from data_platform_core.lake.delta import store_errors
 from data_platform_core.naming import ledger_prefix, names
 from data_platform_core.settings import ObjectStoreSettings
 from data_platform_core.wire.ledger import (

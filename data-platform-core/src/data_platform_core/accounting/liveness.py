@@ -14,12 +14,13 @@ import pyarrow.dataset as ds
 from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
-from data_platform_core.accounting.objects import TableMissingError, delta_table, store_errors, table_rows
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
 from data_platform_core.kafka.client import REQUEST_TIMEOUT_S, kafka_errors, reader, watermarks
 from data_platform_core.kafka.committed import last_delivered
-from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
+from data_platform_core.lake import lineage
+from data_platform_core.lake.delta import TableMissingError, delta_table, store_errors, table_rows
+from data_platform_core.lake.marks import RECENT_COMMITS
 from data_platform_core.settings import ObjectStoreSettings, Settings
 
 #: Between looks at the group's lag, seconds.
@@ -141,7 +142,7 @@ def in_tables(settings: ObjectStoreSettings, contract: Contract, last: Mapping[i
 def newest_batch(table: DeltaTable, query: str) -> int:
     """The newest micro-batch of `query` that the table has taken, by the marks of its commits; -1 for none."""
     for limit in (RECENT_COMMITS, None):
-        newest = max((batch_of(commit.get("userMetadata"), query) for commit in table.history(limit)), default=-1)
+        newest = lineage.newest_batch(map(lineage.commit_of, table.history(limit)), query)
         if newest >= 0:
             return newest
     return -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,10 +29,15 @@ class Scoped:
     run: Sums
 
 
+def project_variables() -> Mapping[str, Any]:
+    """The variables of dbt's project, by name."""
+    project = yaml.safe_load(_DBT_PROJECT.read_text(encoding="utf-8")) if _DBT_PROJECT.is_file() else {}
+    return project.get("vars") or {}
+
+
 def business_timezone() -> str:
     """The time zone of the marts' business days: dbt's variable."""
-    project = yaml.safe_load(_DBT_PROJECT.read_text(encoding="utf-8")) if _DBT_PROJECT.is_file() else {}
-    return str((project.get("vars") or {}).get("business_timezone", _DEFAULT_TIMEZONE))
+    return str(project_variables().get("business_timezone", _DEFAULT_TIMEZONE))
 
 
 def mart(name: str) -> str:

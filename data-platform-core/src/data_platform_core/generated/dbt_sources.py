@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from data_platform_core.contracts import Contract
-from data_platform_core.naming import LANDING_SCHEMA, TOPIC_PREFIX
+from data_platform_core.naming import LANDING_SCHEMA, LOADS_TABLE, TOPIC_PREFIX
 from data_platform_core.paths import DBT_DIR
 from data_platform_core.warehouse.columns import Column, landing_columns
 from data_platform_core.yaml_files import PlainDumper
@@ -28,7 +28,6 @@ def sources_text(contracts: Mapping[str, Contract]) -> str:
                 "name": TOPIC_PREFIX,
                 "schema": LANDING_SCHEMA,
                 "description": "Landing tables, filled from silver by the batch load; no row is changed after that.",
-                "config": {"loaded_at_field": "loaded_at"},
                 "tables": [_table(contract) for _, contract in sorted(contracts.items())],
             }
         ],
@@ -46,6 +45,8 @@ def _table(contract: Contract) -> dict[str, Any]:
                 "warn_after": {"count": freshness.warn_after_minutes, "period": "minute"},
                 "error_after": {"count": freshness.error_after_minutes, "period": "minute"},
             },
+            # By the record of loads, a row each: the newest row of a landing table is found only by reading all of it.
+            "loaded_at_query": f"select max(loaded_at) from {LOADS_TABLE} where entity = '{contract.entity}'",
             "meta": {"owner": contract.owner, "key": contract.key, "merge": contract.silver.merge},
         },
         "columns": [_column(column, contract) for column in landing_columns(contract)],

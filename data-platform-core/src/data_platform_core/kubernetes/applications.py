@@ -22,7 +22,7 @@ _KUSTOMIZATION: Final = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind"
 def applications(topologies: Iterable[Topology], matrix: Matrix, jobs: Iterable[Job]) -> dict[Path, str]:
     """Every file of the folder. Raises ConfigurationError when a topology schedules what it can't."""
     jobs = tuple(jobs)
-    standing = [job for job in jobs if job.kind is Kind.SPARK and not job.takes_run_id]
+    standing = [job for job in jobs if job.kind is Kind.SPARK and job.runs_by_itself]
     base = APPLICATIONS_DIR / "base"
     files = {base / "kustomization.yaml": _kustomization(resources=[f"{job.name}.yaml" for job in standing])}
     for job in standing:
@@ -57,7 +57,7 @@ def _overlay(topology: Topology, matrix: Matrix, jobs: tuple[Job, ...], standing
 def _refuse_unknown(topology: Topology, jobs: tuple[Job, ...]) -> None:
     kubernetes = kubernetes_of(topology)
     sized = {job.name for job in jobs if job.kind is Kind.SPARK}
-    timed = {job.name for job in jobs if not job.takes_run_id and job.name != spark.STREAM}
+    timed = {job.name for job in jobs if job.runs_by_itself and job.name != spark.STREAM}
     for key, named, known in (("spark", kubernetes.spark, sized), ("schedules", kubernetes.schedules, timed)):
         if unknown := sorted(set(named) - known):
             raise ConfigurationError(

@@ -17,13 +17,17 @@ from data_platform_core.topology import Topology
 _KEPT_S: Final = 86_400
 
 
-def manifest_text(name: str, topology: Topology, run_id: str | None = None) -> str:
-    """YAML of what runs the job `name` once. Raises ConfigurationError as the catalogue and the topology do."""
+def manifest_text(name: str, topology: Topology, run_id: str | None = None, options: Sequence[str] = ()) -> str:
+    """YAML of what runs the job `name` once, with further `options`.
+
+    Raises ConfigurationError as the catalogue and the topology do.
+    """
     found = job(name)
     service = services(topology, load_matrix(), load_jobs().values())[found.service]
     if found.kind is Kind.SPARK:
-        return manifest(spark.once(found, topology, service, run_id))
-    return manifest(process(found, topology, service, found.in_environment(topology.environment, run_id=run_id)))
+        return manifest(spark.once(found, topology, service, run_id, options))
+    command = found.in_environment(topology.environment, *options, run_id=run_id)
+    return manifest(process(found, topology, service, command))
 
 
 def process(found: Job, topology: Topology, service: Service, command: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ with settings of the same names as on a laptop; Spark's submission only decides 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from data_platform_core.access.names import kubernetes_name
@@ -96,9 +96,12 @@ def scheduled_patch(job: Job, topology: Topology, service: Service) -> dict[str,
     return _of(scheduled(job)) | {"spec": spec}
 
 
-def once(job: Job, topology: Topology, service: Service, run_id: str | None = None) -> dict[str, Any]:
-    """A whole SparkApplication that runs `job` one time, for `kubectl create`."""
+def once(
+    job: Job, topology: Topology, service: Service, run_id: str | None = None, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A whole SparkApplication that runs `job` one time, with further `options`, for `kubectl create`."""
     whole = _whole(job, topology, service, run_id)
+    whole["spec"]["arguments"] += options
     whole["metadata"]["generateName"] = f"{whole['metadata'].pop('name')}-"
     return whole
 

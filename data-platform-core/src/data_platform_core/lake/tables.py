@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ServiceError
-from data_platform_core.lake.marks import RECENT_COMMITS, batch_of
+from data_platform_core.lake.lineage import commit_of, newest_batch
+from data_platform_core.lake.marks import RECENT_COMMITS
 from data_platform_core.settings import Settings
 from data_platform_core.wire.columns import BRONZE_COLUMNS, BRONZE_PARTITION, SILVER_COLUMNS, SILVER_PARTITION, ddl
 
@@ -80,17 +81,17 @@ def _ensure_table(spark: SparkSession, uri: str, schema: StructType, partition: 
 def last_batch(spark: SparkSession, uri: str, query: str) -> int:
     """The newest batch of `query` that the table has committed, from the tags in its log; -1 if there is none.
 
-    Read once at start instead of `txnVersion` at each commit, which rebuilds the table's state (ADR 0003). It does not
-    fence a second writer. It is safe because the lease allows one driver per table (ADR 0021), whose batch ids only
-    grow.
+    A batch that a restore took back is none of them. Read once at start instead of `txnVersion` at each commit, which
+    rebuilds the table's state (ADR 0003). It does not fence a second writer. It is safe because the lease allows one
+    driver per table (ADR 0021), whose batch ids only grow.
     """
     from delta.tables import DeltaTable
 
     table = DeltaTable.forPath(spark, uri)
     for commits in (RECENT_COMMITS, None):  # the newest commits nearly always suffice; otherwise the whole log
         history = table.history(commits) if commits else table.history()
-        notes = history.select("userMetadata").collect()
-        newest = max((batch_of(note[0], query) for note in notes), default=-1)
+        rows = history.select("version", "timestamp", "operation", "operationParameters", "userMetadata").collect()
+        newest = newest_batch((commit_of(row.asDict()) for row in rows), query)
         if newest >= 0:
             return newest
     return -1

@@ -41,6 +41,14 @@ def dbt_build(settings: Settings, arguments: Sequence[str] = ()) -> None:
     run_dbt(settings, ("build",), arguments)
 
 
+def dbt_freshness(settings: Settings, arguments: Sequence[str] = ()) -> None:
+    """Run `dbt source freshness`: each entity's newest load against its contract.
+
+    Raises ServiceError naming the entities that are later than their contract's limit.
+    """
+    run_dbt(settings, ("source", "freshness"), arguments)
+
+
 def dbt_docs(settings: Settings, arguments: Sequence[str] = ()) -> Path:
     """Run `dbt docs generate`; returns the path of the single HTML file with the whole site."""
     run_dbt(settings, ("docs", "generate", "--static"), arguments)
@@ -70,7 +78,7 @@ def run_dbt(settings: Settings, command: Sequence[str], arguments: Sequence[str]
 def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[str]) -> None:
     connect(settings.postgres, "crm-dbt-check").close()
     output = _output(settings)
-    results = output / "target" / "run_results.json"
+    results = output / "target" / ("sources.json" if command[0] == "source" else "run_results.json")
     results.unlink(missing_ok=True)
     log = output / "logs" / "dbt.log"
     logged = log.stat().st_size if log.is_file() else 0
@@ -80,7 +88,7 @@ def _run_once(settings: Settings, command: Sequence[str], arguments: Sequence[st
         code = _wait(child)
     if not code:
         return
-    failed = f"dbt {command[0]} failed{_failures(results)}; its log is {log}"
+    failed = f"dbt {' '.join(command[:2])} failed{_failures(results)}; its log is {log}"
     if code == -signal.SIGKILL or connection_lost(_since(log, logged)):
         postgres = settings.postgres
         raise UnreachableError(POSTGRES, f"PostgreSQL {postgres.host}:{postgres.port} was lost: {failed}")
@@ -161,9 +169,14 @@ def _failures(results: Path) -> str:
         nodes = json.loads(results.read_text(encoding="utf-8"))["results"]
     except (OSError, ValueError, KeyError):
         return ""
-    # A node's id is kind.project.name, and a generated test's has a hash behind it.
-    failed = [node["unique_id"].split(".")[2] for node in nodes if node["status"] in ("error", "fail", "runtime error")]
+    failed = [_name(node["unique_id"]) for node in nodes if node["status"] in ("error", "fail", "runtime error")]
     if not failed:
         return ""
     more = f" and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
     return f": {', '.join(failed[:_NAMED_FAILURES])}{more}"
+
+
+def _name(node: str) -> str:
+    """The name in a node's id: kind.project.name, of a source its table's, of a generated test with a hash behind."""
+    kind, _project, *names = node.split(".")
+    return names[-1] if kind == "source" else names[0]

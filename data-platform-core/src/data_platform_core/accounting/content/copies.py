@@ -16,10 +16,19 @@ import yaml
 from psycopg import sql
 
 from data_platform_core.accounting.marts import business_timezone, mart, warehouse_errors
-from data_platform_core.contracts import Contract
+from data_platform_core.contracts import Contract, load_contract
 from data_platform_core.warehouse.columns import landing_columns
 
 RECOMPUTED: Final = Path(__file__).parent / "recomputed"
+
+
+@dataclass(frozen=True)
+class Read:
+    """Further landing rows that a mart follows from: those of `entity` for which the predicate `rows` holds."""
+
+    name: str
+    entity: str
+    rows: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Mart:
     name: str
     key: tuple[str, ...]
     rows: str
+    reads: tuple[Read, ...] = ()
 
     @property
     def query(self) -> str:
@@ -48,12 +58,14 @@ def scopes() -> Mapping[str, Scope]:
     """The scope of each entity."""
     listed = yaml.safe_load((RECOMPUTED / "marts.yaml").read_text(encoding="utf-8"))
     return {
-        entity: Scope(
-            raw["landing"],
-            tuple(Mart(name, tuple(one["key"]), one["rows"]) for name, one in (raw.get("marts") or {}).items()),
-        )
+        entity: Scope(raw["landing"], tuple(_mart(name, one) for name, one in (raw.get("marts") or {}).items()))
         for entity, raw in listed.items()
     }
+
+
+def _mart(name: str, raw: Mapping[str, Any]) -> Mart:
+    reads = (Read(table, one["entity"], one["rows"]) for table, one in raw.get("reads", {}).items())
+    return Mart(name, tuple(raw["key"]), raw["rows"], tuple(reads))
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,7 @@ class Copies:
         self._found_days = self._pool.submit(self._days)
         self._landing = self._pool.submit(self._copy_landing)
         self._marts = {one.name: self._pool.submit(self._copy_mart, one) for one in self.scope.marts}
+        self._reads = {read: self._pool.submit(self._copy_read, read) for one in self.scope.marts for read in one.reads}
 
     def days(self) -> list[date]:
         """Business days of the run's landing rows."""
@@ -91,6 +104,10 @@ class Copies:
         """Rows of a mart that the run touches."""
         return self._marts[one.name].result()
 
+    def read(self, one: Read) -> Copied:
+        """Further landing rows of a mart."""
+        return self._reads[one].result()
+
     def close(self) -> None:
         """End after the copy that runs, without those that wait."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -102,12 +119,18 @@ class Copies:
             return [row[0] for row in self._connection.execute(query, self._values()).fetchall()]
 
     def _copy_landing(self) -> Copied:
-        types = {column.name: column.sql_type for column in landing_columns(self.contract)}
-        return self._copy(self.contract.names.landing_table, types, f"run_id = %(run_id)s OR ({self.scope.landing})")
+        return self._copy_rows(self.contract, f"run_id = %(run_id)s OR ({self.scope.landing})", "landing")
+
+    def _copy_read(self, read: Read) -> Copied:
+        return self._copy_rows(load_contract(read.entity), read.rows, read.name)
+
+    def _copy_rows(self, contract: Contract, rows: str, name: str) -> Copied:
+        types = {column.name: column.sql_type for column in landing_columns(contract)}
+        return self._copy(contract.names.landing_table, types, rows, name)
 
     def _copy_mart(self, one: Mart) -> Copied:
         table = mart(one.name)
-        return self._copy(table, self._columns(table), one.rows)
+        return self._copy(table, self._columns(table), one.rows, one.name)
 
     def _columns(self, table: str) -> dict[str, str]:
         """PostgreSQL type by column. Raises AccountingError when there is no such table."""
@@ -118,8 +141,8 @@ class Copies:
         with warehouse_errors(self._connection, table):
             return {str(name): str(kind) for name, kind in self._connection.execute(query, (table,)).fetchall()}
 
-    def _copy(self, table: str, types: Mapping[str, str], rows: str) -> Copied:
-        file = self._folder / f"{table}.csv"
+    def _copy(self, table: str, types: Mapping[str, str], rows: str, name: str) -> Copied:
+        file = self._folder / f"{name}.csv"
         query = sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT csv)").format(
             sql.SQL(", ").join(map(sql.Identifier, types)), sql.Identifier(*table.split(".")), sql.SQL(rows)
         )

@@ -11,8 +11,9 @@ from typing import Any
 from data_platform_core.accounting.content.copies import Copied, Copies, Mart
 from data_platform_core.accounting.content.engine import Engine, Side, quoted
 from data_platform_core.accounting.content.types import contract_types, duckdb_nested, duckdb_type
-from data_platform_core.accounting.marts import mart
+from data_platform_core.accounting.marts import mart, project_variables
 from data_platform_core.accounting.verdict import Violation
+from data_platform_core.contracts import Contract, load_contract
 from data_platform_core.errors import AccountingError
 from data_platform_core.warehouse.columns import landing_columns, silver_columns
 
@@ -31,6 +32,13 @@ CREATE OR REPLACE MACRO average(total, number) AS CASE WHEN number > 0 THEN
 """
 
 
+def define(engine: Engine, timezone: str) -> None:
+    """Define what recomputations use: the macros, in the business's time zone, and the variables of dbt's project."""
+    engine.sql.execute(MACROS.format(timezone=timezone))
+    for name, value in project_variables().items():
+        engine.sql.execute(f"SET VARIABLE {quoted(name)} = ?", [value])
+
+
 def check_warehouse(engine: Engine, copies: Copies) -> list[Violation]:
     """A8 for landing table and marts. Needs the engine's table `silver` (`check_lake`).
 
@@ -45,7 +53,7 @@ def check_warehouse(engine: Engine, copies: Copies) -> list[Violation]:
 class _Warehouse:
     def __init__(self, engine: Engine, copies: Copies) -> None:
         self._engine, self._copies, self._contract = engine, copies, copies.contract
-        self._engine.sql.execute(MACROS.format(timezone=copies.timezone))
+        define(engine, copies.timezone)
         self._engine.sql.execute("CREATE OR REPLACE TABLE days (day DATE)")
         days = copies.days()
         if days:
@@ -61,7 +69,7 @@ class _Warehouse:
         return found
 
     def _landing(self) -> list[Violation]:
-        self._load("landing", self._copies.landing())
+        self._load("landing", self._copies.landing(), self._contract)
         run = self._copies.run_id.replace("'", "''")
         self._engine.sql.execute(f"CREATE OR REPLACE VIEW of_run AS SELECT * FROM landing WHERE run_id = '{run}'")
         carried = silver_columns(self._contract)
@@ -78,7 +86,11 @@ class _Warehouse:
     def _mart(self, one: Mart) -> list[Violation]:
         copied, table = self._copies.mart(one), mart(one.name)
         self._load("mart", copied)
+        for read in one.reads:
+            self._load(read.name, self._copies.read(read), load_contract(read.entity))
         self._engine.sql.execute(f"CREATE OR REPLACE TABLE recomputed AS {one.query}")
+        for read in one.reads:
+            self._engine.sql.execute(f"DROP TABLE {quoted(read.name)}")
         described = self._engine.query("SELECT column_name FROM (DESCRIBE recomputed)")
         unknown = sorted(set(copied.types) ^ {name for (name,) in described})
         if unknown:
@@ -86,13 +98,15 @@ class _Warehouse:
         columns = [name for name in copied.types if name not in one.key]
         return self._engine.differences(Side("mart", table), Side("recomputed", "its recomputation"), one.key, columns)
 
-    def _load(self, name: str, copied: Copied) -> None:
+    def _load(self, name: str, copied: Copied, contract: Contract | None = None) -> None:
+        """Make a table of what was copied; of landing rows, those of `contract`."""
         types = {column: duckdb_type(kind) for column, kind in copied.types.items()}
-        self._engine.load_csv(name, copied.file, types, self._nested())
+        self._engine.load_csv(name, copied.file, types, _nested(contract) if contract else {})
         copied.file.unlink()
 
-    def _nested(self) -> dict[str, str]:
-        """DuckDB type by JSON column of the contract."""
-        kinds = contract_types(self._contract)
-        documents: Sequence[Any] = [c for c in landing_columns(self._contract) if c.sql_type == "jsonb"]
-        return {column.name: duckdb_nested(kinds[column.name]) for column in documents}
+
+def _nested(contract: Contract) -> dict[str, str]:
+    """DuckDB type by JSON column of the contract."""
+    kinds = contract_types(contract)
+    documents: Sequence[Any] = [c for c in landing_columns(contract) if c.sql_type == "jsonb"]
+    return {column.name: duckdb_nested(kinds[column.name]) for column in documents}

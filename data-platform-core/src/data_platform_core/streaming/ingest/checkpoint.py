@@ -33,7 +33,7 @@ class Checkpoint:
                     f"checkpoint {self.uri} is gone but its table {table} is not: starting would skip new data as "
                     "already written; restore the checkpoint, or move both tables away to ingest from the beginning"
                 )
-            if not finished <= batch <= planned:
+            if not of_one_history(finished, planned, batch):
                 raise ServiceError(
                     f"checkpoint {self.uri} (batches finished to {finished}, planned to {planned}) and table {table} "
                     f"(batches to {batch}) are not of one history: starting would lose or repeat data; restore the "
@@ -77,3 +77,8 @@ class Checkpoint:
             return -1
         found = (entry.getPath().getName() for entry in files.listStatus(path))
         return max((int(name) for name in found if name.isdigit()), default=-1)
+
+
+def of_one_history(finished: int, planned: int, batch: int) -> bool:
+    """Whether a table whose newest batch is `batch` has every finished batch and none that was never planned."""
+    return finished <= batch <= planned

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from data_platform_core.access.kafka import LAG_GROUP
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import KAFKA, REQUEST_TIMEOUT_S, admin, connection
+from data_platform_core.kafka.offsets import Partition, offsets
 from data_platform_core.settings import KafkaSettings, Settings
 from data_platform_core.streaming.observe.metrics import LAG, LAG_SECONDS
 from data_platform_core.streaming.observe.waiting import set_waiting
@@ -28,8 +29,6 @@ LOOK_S = 1.0
 _POLLS_PER_METADATA = 5
 # To read one waiting record per partition, seconds. It exists, so a healthy broker answers in milliseconds.
 _READ_TIMEOUT_S = 2.0
-
-Partition = tuple[str, int]  # topic, partition
 
 log = structlog.get_logger(__name__)
 
@@ -115,8 +114,8 @@ class LagWatch:
             self._places = self._known_places()
         self._polls += 1
         taken = self._taken  # before the ends: a batch that finishes meanwhile must not make the lag negative
-        ends = _offsets(self._admin, self._places, OffsetSpec.latest())
-        first = _offsets(self._admin, [place for place in self._places if place not in taken], OffsetSpec.earliest())
+        ends = offsets(self._admin, self._places, OffsetSpec.latest())
+        first = offsets(self._admin, [place for place in self._places if place not in taken], OffsetSpec.earliest())
         behind = records_behind(first, ends, taken)
         oldest = self._oldest.times({place: begin for place, (begin, waiting) in behind.items() if waiting})
         now = time.time()
@@ -140,20 +139,6 @@ class LagWatch:
 
 def _nothing() -> None:
     """No-op callback."""
-
-
-def _offsets(client: AdminClient, places: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-    asked = {TopicPartition(*place): spec for place in places}
-    if not asked:
-        return {}
-    # The stream reads committed records: a record of an open transaction waits for its producer, not for the stream.
-    answers = client.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S
-    )
-    return {
-        (asked_of.topic, asked_of.partition): answer.result(timeout=REQUEST_TIMEOUT_S).offset
-        for asked_of, answer in answers.items()
-    }
 
 
 class OldestRecords:

@@ -22,9 +22,10 @@ from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQue
 
 from data_platform_core.contracts import Contract
 from data_platform_core.kafka.client import connection
+from data_platform_core.kafka.offsets import Partition
 from data_platform_core.settings import Settings
 from data_platform_core.streaming.observe import metrics
-from data_platform_core.streaming.observe.lag import LagWatch, Partition
+from data_platform_core.streaming.observe.lag import LagWatch
 from data_platform_core.streaming.observe.report import BatchReport
 
 _COMMIT_TIMEOUT_MS = 10_000

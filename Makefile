@@ -94,9 +94,12 @@ psql: ## Open the warehouse as its reader
 
 ##@ Data
 
-.PHONY: stream topics generate load dbt docs reconcile bench spike
+.PHONY: stream topics generate migrate load dbt docs reconcile bench spike
 stream: setup ## Start the streaming driver under the supervisor; `make down` ends it
 	@$(CORE)/crm-stack start streaming --env $(ENV)
+
+migrate: setup ## Update schemas, tables and roles of the warehouse; `crm warehouse downgrade` goes back
+	@$(CORE)/crm --env $(ENV) warehouse migrate
 
 load: setup ## Load new rows of silver into the warehouse
 	@$(CORE)/crm --env $(ENV) load

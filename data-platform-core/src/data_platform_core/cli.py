@@ -50,6 +50,17 @@ def migrate(context: typer.Context) -> None:
     schema.migrate(load_settings("admin", context.obj))
 
 
+@warehouse.command("downgrade")
+def downgrade(
+    context: typer.Context,
+    to: Annotated[str, typer.Option(help="The revision that stays, or `base`. `crm warehouse migrate` goes up again.")],
+) -> None:
+    """Take back migrations for an older release. Rows are kept: tables with rows move to the schema `retired`."""
+    from data_platform_core.warehouse import schema
+
+    schema.downgrade(load_settings("admin", context.obj), to)
+
+
 @stream.command("run")
 def run_stream(
     context: typer.Context,

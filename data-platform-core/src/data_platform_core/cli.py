@@ -6,15 +6,27 @@ service is unavailable or misconfigured.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
+from data_platform_core.intervals import last_hour, parse_interval
+from data_platform_core.jobs import LOAD, MARTS
 from data_platform_core.kafka.cli import acls, registry, topics
-from data_platform_core.settings import load_settings
+from data_platform_core.settings import Settings, load_settings
 from data_platform_core.topology import load_topology
+
+IntervalOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The data interval whose outcome is recorded, START/END in ISO 8601. Without it the last whole hour; then "
+        "a run of a part of the job records nothing."
+    ),
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
@@ -61,6 +73,18 @@ def downgrade(
     schema.downgrade(load_settings("admin", context.obj), to)
 
 
+def _recorded(
+    settings: Settings, pipeline: str, interval: str | None, *, whole: bool
+) -> AbstractContextManager[object]:
+    """Record the run's outcome for `interval`, by default the last hour. A part of the job completes no interval."""
+    from data_platform_core.warehouse.completions import recorded
+
+    if interval is None and not whole:
+        return nullcontext()
+    chosen = parse_interval(interval) if interval else last_hour(datetime.now(UTC))
+    return recorded(settings.postgres, pipeline, chosen)
+
+
 @stream.command("run")
 def run_stream(
     context: typer.Context,
@@ -77,11 +101,14 @@ def load(
     context: typer.Context,
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the landing tables, load all of silver.")] = False,
+    interval: IntervalOption = None,
 ) -> None:
     """Load new rows of silver into the warehouse."""
     from data_platform_core.batch.load_warehouse import run
 
-    run(load_settings("batch", context.obj), entity or (), rebuild=rebuild)
+    settings = load_settings("batch", context.obj)
+    with _recorded(settings, LOAD, interval, whole=not entity):
+        run(settings, entity or (), rebuild=rebuild)
 
 
 @lake.command("import")
@@ -113,11 +140,13 @@ def show_lease(
 
 
 @dbt.command("build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def build_marts(context: typer.Context) -> None:
+def build_marts(context: typer.Context, interval: IntervalOption = None) -> None:
     """Build and test the marts. Further arguments go to dbt: `crm dbt build --full-refresh`."""
     from data_platform_core.warehouse.dbt_runner import dbt_build
 
-    dbt_build(load_settings("dbt", context.obj), context.args)
+    settings = load_settings("dbt", context.obj)
+    with _recorded(settings, MARTS, interval, whole=not set(context.args) - {"--full-refresh"}):
+        dbt_build(settings, context.args)
 
 
 @dbt.command("parse")

@@ -44,6 +44,7 @@ class Job(Frozen):
 
     `command`: program and subcommand, without the environment. `service`: the account in the matrix. `needs`: servers
     that must answer. `idempotent_by`: why a second run is safe. `takes_run_id`: whether it needs the name of a run.
+    `catches_up`: whether a run also does what earlier intervals left undone, so that it completes those as well.
     `plan`, `verify`: the job's dry run and check, if it has them.
     """
 
@@ -55,6 +56,7 @@ class Job(Frozen):
     needs: frozenset[System]
     idempotent_by: str
     takes_run_id: bool = False
+    catches_up: bool = False
     plan: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
 
@@ -86,6 +88,9 @@ class Job(Frozen):
             raise ValueError(f"job {self.name}: {self.command} is no command of {_CORE} or {_GENERATOR}")
         return self
 
+
+#: Jobs that record the outcome of each run.
+LOAD, MARTS = "load-warehouse", "build-marts"
 
 _JOBS = (
     Job(
@@ -179,21 +184,23 @@ _JOBS = (
         idempotent_by="it only reads",
     ),
     Job(
-        name="load-warehouse",
+        name=LOAD,
         summary="Load new rows of silver into the landing tables",
         command=(_CORE, "load"),
         service="batch",
         kind=Kind.SPARK,
         needs=frozenset({System.OBJECT_STORE, System.POSTGRES}),
         idempotent_by="rows and the version of silver they came from commit together",
+        catches_up=True,
     ),
     Job(
-        name="build-marts",
+        name=MARTS,
         summary="Build and test staging and marts from the landing tables",
         command=(_CORE, "dbt", "build"),
         service="dbt",
         needs=frozenset({System.POSTGRES}),
         idempotent_by="incremental models process each load once",
+        catches_up=True,
     ),
     Job(
         name="reconcile",
@@ -209,7 +216,7 @@ _JOBS = (
 #: Jobs that set up empty servers, in order.
 SETUP = ("topics", "acls", "schemas", "migrations")
 #: From silver to the marts, in order.
-BATCH = ("load-warehouse", "build-marts")
+BATCH = (LOAD, MARTS)
 
 
 def load_jobs(jobs: tuple[Job, ...] = _JOBS, matrix: Matrix | None = None) -> Mapping[str, Job]:

@@ -82,7 +82,8 @@ def _definitions() -> None:
             channel text NOT NULL DEFAULT 'all' CHECK (channel IN ('slack', 'email', 'webhook', 'all')),
             enabled boolean NOT NULL DEFAULT true,
             escalate_after_minutes integer NOT NULL DEFAULT 60 CHECK (escalate_after_minutes > 0),
-            watched_since timestamp with time zone NOT NULL DEFAULT now(),
+            watched_since timestamp with time zone NOT NULL DEFAULT now()
+                CHECK (watched_since BETWEEN '2000-01-01 00:00+00' AND '9000-01-01 00:00+00'),
             origin text NOT NULL DEFAULT 'person' CHECK (origin IN ('contract', 'seed', 'person')),
             CONSTRAINT definition_once UNIQUE (pipeline, kind)
         )

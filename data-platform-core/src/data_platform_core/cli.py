@@ -14,6 +14,7 @@ import typer
 
 from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
+from data_platform_core.governance.cli import sla
 from data_platform_core.intervals import last_hour, parse_interval
 from data_platform_core.jobs import LOAD, MARTS
 from data_platform_core.kafka.cli import acls, registry, topics
@@ -41,6 +42,7 @@ app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")
 app.add_typer(dbt, name="dbt")
 app.add_typer(lake, name="lake")
+app.add_typer(sla, name="sla")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
 

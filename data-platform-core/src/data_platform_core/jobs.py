@@ -37,6 +37,13 @@ class System(StrEnum):
     REGISTRY = "registry"
     OBJECT_STORE = "object_store"
     POSTGRES = "postgres"
+    PROMETHEUS = "prometheus"
+    ALERTMANAGER = "alertmanager"
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether its clients log in, so that the matrix must have an account."""
+        return self not in (System.REGISTRY, System.PROMETHEUS, System.ALERTMANAGER)
 
 
 class Job(Frozen):
@@ -203,6 +210,14 @@ _JOBS = (
         catches_up=True,
     ),
     Job(
+        name="check-sla",
+        summary="Check every service level: open, close, escalate and notify violations",
+        command=(_CORE, "sla", "check"),
+        service="sla",
+        needs=frozenset({System.POSTGRES, System.PROMETHEUS, System.ALERTMANAGER}),
+        idempotent_by="a deadline is missed once, and Alertmanager recognises an alert by its labels",
+    ),
+    Job(
         name="reconcile",
         summary="Reconcile every record of a run: PASS or FAIL",
         command=(_CORE, "reconcile"),
@@ -240,14 +255,14 @@ def job(name: str) -> Job:
 
 
 def _require_accounts(job: Job, matrix: Matrix) -> None:
-    """Raise ConfigurationError unless the job's service has an account on each server; the registry has no accounts."""
+    """Raise ConfigurationError unless the job's service has an account on each server that has accounts."""
     if job.service not in matrix.services:
         raise ConfigurationError(
             f"job {job.name} runs as service {job.service!r}, which is not in the matrix of accounts; correct it "
             f"in jobs.py or add the service to {SERVICES_FILE.name} (known: {', '.join(sorted(matrix.services))})"
         )
     access = matrix.services[job.service]
-    for system in sorted(job.needs - {System.REGISTRY}):
+    for system in sorted(system for system in job.needs if system.has_accounts):
         if getattr(access, system.value) is None:
             raise ConfigurationError(
                 f"job {job.name} needs {system.value}, where its service {job.service} has no account; add one to "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_platform_core.jobs import load_jobs
 from data_platform_core.paths import REPOSITORY_ROOT
 
 pytestmark = pytest.mark.unit
@@ -33,7 +34,7 @@ def deploy(folder: Path, *arguments: str, failing: str = "") -> tuple[subprocess
 def with_secrets(tmp_path: Path) -> Path:
     folder = tmp_path / "state" / "k8s-lab" / "secrets"
     folder.mkdir(parents=True)
-    for service in ("admin", "generator", "streaming", "batch", "dbt", "accounting"):
+    for service in {entry.service for entry in load_jobs().values()}:
         lines = "CRM_OBJECT_STORE__SECRET_KEY=of-the-test\nCRM_POSTGRES__PASSWORD=of-the-test\n"
         (folder / f"{service}.env").write_text(lines, encoding="utf-8")
     return tmp_path

@@ -106,6 +106,8 @@ def _addresses(system: System, topology: Topology) -> tuple[Address, ...]:
         System.REGISTRY: (topology.schema_registry,),
         System.OBJECT_STORE: (topology.object_store,),
         System.POSTGRES: (topology.postgres,),
+        System.PROMETHEUS: (topology.monitoring.prometheus,),
+        System.ALERTMANAGER: (topology.monitoring.alertmanager,),
     }
     return found[system]
 

@@ -1,8 +1,8 @@
 """Updates the warehouse's schemas, tables and grants in one transaction.
 
-Two parts: what the platform itself needs (Alembic revisions in `migrations/versions`), and the landing tables, which
-follow the contracts. A new entity or a new nullable field is added; a changed type is refused, because stored rows
-have the old one.
+Three parts: what the platform itself needs (Alembic revisions in `migrations/versions`), the landing tables, which
+follow the contracts, and the service levels that come with both. A new entity or a new nullable field is added; a
+changed type is refused, because stored rows have the old one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract, load_contrac
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.naming import LANDING_SCHEMA, PLATFORM_SCHEMA
 from data_platform_core.settings import Settings
+from data_platform_core.warehouse import service_levels
 from data_platform_core.warehouse.columns import Column, landing_columns
 from data_platform_core.warehouse.connections import connect
 
@@ -54,6 +55,7 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
         command.upgrade(_alembic(transaction), "head")
         for contract in contracts.values():
             _follow_contract(connection, contract)
+        service_levels.follow(connection, contracts.values())
         _grant(connection, contracts)
 
 

@@ -94,6 +94,13 @@ def test_a_job_that_could_not_record_its_outcome_does_not_begin(
         pytest.fail("it began")
 
 
+def test_an_interval_that_is_not_over_is_refused_before_the_job_begins(fresh: SettingsOf) -> None:
+    future = between("2026-03-01 09:00", "2999-01-01 00:00")
+    batch = fresh("batch").postgres
+    with pytest.raises(ConfigurationError, match="is not over"), recorded(batch, "load-warehouse", future):
+        pytest.fail("it began")
+
+
 def test_a_warehouse_without_the_table_says_how_to_get_it(fresh: SettingsOf) -> None:
     with connect(fresh("admin").postgres, "test") as connection:
         connection.execute("DROP TABLE ops.pipeline_completion_log")

@@ -14,7 +14,7 @@ from typing import Literal
 
 import structlog
 
-from data_platform_core.errors import UserError
+from data_platform_core.errors import ConfigurationError, UserError
 from data_platform_core.intervals import Interval
 from data_platform_core.naming import COMPLETIONS_TABLE
 from data_platform_core.settings import PostgresSettings
@@ -46,11 +46,15 @@ def recorded(
 ) -> Iterator[Run]:
     """Record how the body ends: succeeded, or failed with its error's line.
 
-    Raises ServiceError before the body when the table can't be written at all, and after it when the success can't be
-    recorded for `patience_s` seconds: then the job failed, and its next run records it. An error of the body passes on.
+    Raises ConfigurationError for an interval that is not over, and ServiceError when the table can't be written: before
+    the body, or after it when the success can't be recorded for `patience_s` seconds. Then the job failed, and its next
+    run records it. An error of the body passes on.
     """
-    _require_log(postgres)
     run = Run(pipeline, interval, datetime.now(UTC))
+    if interval.end > run.started_at:
+        # A run that catches up would complete every interval until then.
+        raise ConfigurationError(f"interval {interval} of {pipeline} is not over; run it after its end, or correct it")
+    _require_log(postgres)
     try:
         yield run
     except Exception as error:

@@ -43,6 +43,7 @@ def _completions() -> None:
             completed_at timestamp with time zone,
             detail text NOT NULL DEFAULT '' CHECK (length(detail) <= 500),
             CONSTRAINT completion_interval CHECK (interval_end > interval_start),
+            CONSTRAINT completion_after_its_interval CHECK (finished_at >= interval_end),
             CONSTRAINT completion_of_a_success CHECK (outcome <> 'succeeded' OR completed_at IS NOT NULL),
             CONSTRAINT completion_once UNIQUE (pipeline, interval_start, interval_end)
         )

@@ -75,6 +75,22 @@ def downgrade(
     schema.downgrade(load_settings("admin", context.obj), to)
 
 
+@warehouse.command("reset")
+def reset(
+    context: typer.Context, yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False
+) -> None:
+    """Delete every row and model of the warehouse of local or test; the next load reads all of silver again."""
+    from data_platform_core.warehouse import schema
+
+    settings = load_settings("admin", context.obj)
+    schema.require_disposable(settings)
+    place = f"database {settings.postgres.database} at {settings.postgres.host}:{settings.postgres.port}"
+    if not yes:
+        typer.confirm(f"Delete every table of {place}?", abort=True)
+    schema.reset(settings)
+    typer.echo(f"{place} is empty")
+
+
 def _recorded(
     settings: Settings, pipeline: str, interval: str | None, *, whole: bool
 ) -> AbstractContextManager[object]:

@@ -164,6 +164,15 @@ _JOBS = (
         takes_run_id=True,
     ),
     Job(
+        name="generate-seed",
+        summary="Send fixtures: customers, products, orders, reviews",
+        command=(_GENERATOR, "seed"),
+        service="generator",
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="a second run replaces the records of the first",
+        takes_run_id=True,
+    ),
+    Job(
         name="ingest",
         summary="Stream topics to bronze, silver and dead letters until stopped",
         command=(_CORE, "stream", "run"),

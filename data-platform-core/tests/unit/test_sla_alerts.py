@@ -25,6 +25,13 @@ NOW = utc("2026-03-01 12:00")
 NOBODY = Endpoint(host="127.0.0.1", port=9)
 
 
+@pytest.fixture(autouse=True)
+def proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell's proxy, which is not for our own services."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
 def notice(**changes: Any) -> Notice:
     values = {
         "definition": definition(channel=Channel.SLACK),

@@ -54,6 +54,14 @@ def test_nine_o_clock_is_nine_o_clock_on_every_morning(day: date) -> None:
     assert due(daily(540), day)[6:11] == "09:00"
 
 
+@pytest.mark.parametrize("day", [SPRING, AUTUMN, date(2026, 7, 1)])
+@pytest.mark.parametrize("minutes", [1, 540, 1440])
+def test_a_deadline_is_found_from_its_own_moment_on(day: date, minutes: int) -> None:
+    start = business_day(day, ZoneInfo(BERLIN)).start
+    for _, moment in deadlines(daily(minutes), start, start + timedelta(days=2)):
+        assert len(list(deadlines(daily(minutes), moment, moment + timedelta(seconds=1)))) == 1
+
+
 def test_a_night_with_an_hour_less_leaves_an_hour_less_until_nine() -> None:
     midnight, nine = business_day(SPRING, ZoneInfo(BERLIN)).start, utc("2026-03-29 07:00")
     assert nine - midnight == timedelta(hours=8)

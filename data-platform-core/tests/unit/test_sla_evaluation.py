@@ -78,6 +78,12 @@ def test_a_later_interval_completes_an_earlier_one_only_where_a_run_catches_up()
     )
 
 
+def test_the_first_run_that_completes_an_interval_counts() -> None:
+    runs = [done("2026-03-01 10:50"), done("2026-03-01 10:04"), done("2026-03-01 10:20")]
+    for catches_up in (False, True):
+        assert evaluate(HOURLY, Observed(runs, catches_up), (), utc("2026-03-01 11:00")) == Verdict()
+
+
 def test_an_earlier_interval_completes_no_later_one() -> None:
     earlier = done("2026-03-01 10:01", between("2026-03-01 08:00", "2026-03-01 09:00"))
     found = evaluate(HOURLY, Observed([earlier], catches_up=True), (), utc("2026-03-01 10:30"))

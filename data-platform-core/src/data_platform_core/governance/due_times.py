@@ -42,7 +42,7 @@ def _hours(definition: Definition, after: datetime, before: datetime) -> Iterato
 
 def _days(definition: Definition, after: datetime, before: datetime) -> Iterator[tuple[Interval, datetime]]:
     zone = definition.zone
-    day = (after - definition.deadline).astimezone(zone).date() - 2 * _DAY
+    day = (after - definition.deadline).astimezone(zone).date() - _DAY
     last = before.astimezone(zone).date()
     while day <= last:
         midnight = datetime.combine(day, time())

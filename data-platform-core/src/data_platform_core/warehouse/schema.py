@@ -26,13 +26,17 @@ from data_platform_core.access.matrix import load_matrix
 from data_platform_core.access.names import role
 from data_platform_core.contracts import IDEMPOTENCY_KEY, Contract, load_contracts
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.naming import LANDING_SCHEMA, PLATFORM_SCHEMA
+from data_platform_core.naming import LANDING_SCHEMA, PLATFORM_SCHEMA, RETIRED_SCHEMA
 from data_platform_core.settings import Settings
 from data_platform_core.warehouse import service_levels
 from data_platform_core.warehouse.columns import Column, landing_columns
 from data_platform_core.warehouse.connections import connect
 
 MIGRATIONS_DIR = Path(__file__).parent / "migrations"
+#: Environments of which the warehouse may be reset.
+DISPOSABLE = ("local", "test")
+#: A reset waits this long for other sessions, seconds.
+LOCK_WAIT_S = 10
 #: Alembic's name for a database without any revision.
 BASE = "base"
 #: Advisory lock that keeps two migrations apart; any number, the same for all.
@@ -49,14 +53,45 @@ def migrate(settings: Settings, contracts: Mapping[str, Contract] | None = None)
     """
     contracts = load_contracts() if contracts is None else contracts
     with _migrating(settings) as (transaction, connection):
-        _require_roles(connection)
-        for schema in postgres.SCHEMA_NAMES.values():
-            _create_schema(connection, schema)
-        command.upgrade(_alembic(transaction), "head")
-        for contract in contracts.values():
-            _follow_contract(connection, contract)
-        service_levels.follow(connection, contracts.values())
-        _grant(connection, contracts)
+        _migrate(transaction, connection, contracts)
+
+
+def reset(settings: Settings) -> None:
+    """Drop every schema of ours with all rows and models, and migrate, in one transaction.
+
+    Raises ConfigurationError outside `DISPOSABLE`, ServiceError when a table is in use for longer than LOCK_WAIT_S.
+    """
+    require_disposable(settings)
+    with _migrating(settings) as (transaction, connection):
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_WAIT_S}s")))
+        try:
+            for schema in (*postgres.SCHEMA_NAMES.values(), RETIRED_SCHEMA):
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        except psycopg.errors.LockNotAvailable:
+            raise ServiceError(
+                f"database {settings.postgres.database} is in use for more than {LOCK_WAIT_S} s; end loads and builds, "
+                "then reset it again"
+            ) from None
+        _migrate(transaction, connection, load_contracts())
+
+
+def require_disposable(settings: Settings) -> None:
+    """Raises ConfigurationError for an environment whose warehouse must not be reset."""
+    if settings.environment not in DISPOSABLE:
+        raise ConfigurationError(
+            f"the warehouse of {settings.environment} is not reset; only those of {' and '.join(DISPOSABLE)} are"
+        )
+
+
+def _migrate(transaction: Connection, connection: psycopg.Connection, contracts: Mapping[str, Contract]) -> None:
+    _require_roles(connection)
+    for schema in postgres.SCHEMA_NAMES.values():
+        _create_schema(connection, schema)
+    command.upgrade(_alembic(transaction), "head")
+    for contract in contracts.values():
+        _follow_contract(connection, contract)
+    service_levels.follow(connection, contracts.values())
+    _grant(connection, contracts)
 
 
 def downgrade(settings: Settings, revision: str) -> None:

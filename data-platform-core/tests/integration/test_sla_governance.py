@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,12 +23,18 @@ from data_platform_core.governance.check import Report, check
 from data_platform_core.governance.definitions import Definition
 from data_platform_core.governance.evaluation import Missed
 from data_platform_core.governance.repository import repository
-from data_platform_core.intervals import Interval
+from data_platform_core.intervals import Interval, last_hour
 from data_platform_core.jobs import program_path
 from data_platform_core.topology import Endpoint, Topology
+from data_platform_core.waiting import ask_until
 from data_platform_core.warehouse.completions import Run, record
 from data_platform_core.warehouse.connections import connect
 from data_platform_core.warehouse.schema import migrate
+from embedded_stack.layout import Layout
+from embedded_stack.monitoring.config import write_alertmanager
+from embedded_stack.monitoring.programs import ALERTMANAGER
+from embedded_stack.monitoring.sink import FIRING, RESOLVED, read_messages
+from embedded_stack.supervision import Supervisor
 
 pytestmark = pytest.mark.integration
 
@@ -314,3 +323,44 @@ def test_a_definition_is_read_as_it_was_added(fresh: SettingsOf) -> None:
         assert rows.add(wanted, replace=False)
         (found,) = [each for each in rows.definitions() if each.name == wanted.name]
     assert replace(found, definition_id=load.definition_id) == wanted
+
+
+@contextmanager
+def short_waits(layout: Layout) -> Iterator[None]:
+    """A tenth of Alertmanager's waits; its routes and repetitions stay."""
+    supervisor = Supervisor(layout)
+    try:
+        write_alertmanager(layout, 0.1)
+        supervisor.reload(ALERTMANAGER)
+        yield
+    finally:
+        write_alertmanager(layout)
+        supervisor.reload(ALERTMANAGER)
+
+
+def test_a_missed_deadline_is_one_message_by_each_channel_and_its_end_another_one(
+    fresh: SettingsOf, stack: Topology
+) -> None:
+    layout, real = Layout(stack), stack.monitoring.alertmanager
+    before = len(read_messages(layout.alerts))
+
+    def messages() -> Counter[tuple[str, str]]:
+        new = read_messages(layout.alerts)[before:]
+        return Counter((each.via, each.status) for each in new if "SlaViolated" in each.text)
+
+    def wait_for(status: str) -> None:
+        wanted = {(via, status) for via in ("slack", "email", "webhook")}
+        ask_until(lambda found: wanted <= found.keys(), messages, within_s=60, every_s=0.5)
+
+    change(fresh, "UPDATE ops.sla_definitions SET watched_since = now() - interval '3 hours'")
+    with short_waits(layout):
+        assert checked(fresh, stack, datetime.now(UTC), real).open >= 2
+        wait_for(FIRING)
+        for _ in range(3):  # longer than the interval in which a group's changes are notified
+            assert checked(fresh, stack, datetime.now(UTC), real).problems == []
+            time.sleep(3)
+        complete(fresh, datetime.now(UTC), last_hour(datetime.now(UTC)))
+        assert checked(fresh, stack, datetime.now(UTC), real).open == 0
+        wait_for(RESOLVED)
+        time.sleep(7)
+    assert messages() == {(via, each): 1 for via in ("slack", "email", "webhook") for each in (FIRING, RESOLVED)}

@@ -1,4 +1,4 @@
-"""What Alertmanager is told of violations, and what Prometheus tells of lag."""
+"""Violations as alerts of Alertmanager, and lag as Prometheus reports it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from data_platform_core.topology import Endpoint
 
 VIOLATED: Final = "SlaViolated"
 ESCALATED: Final = "SlaEscalated"
-#: An alert that no check renews ends after this time: whoever removed the checks wants no alert for ever.
+#: An alert that no check renews ends after this time, so that it does not outlive the checks for ever.
 LASTS: Final = timedelta(days=1)
 _RUNBOOK: Final = "docs/ai-context/runbooks/alerts.md"
 _TIMEOUT_S = 10.0

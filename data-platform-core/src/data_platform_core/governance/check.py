@@ -43,7 +43,7 @@ class Report:
 
 
 class Sources:
-    """What tells of the pipelines: PostgreSQL, and for lag Prometheus, asked once and only if a row needs it."""
+    """Observations of the pipelines: from PostgreSQL, and lag from Prometheus, once and only if a row needs it."""
 
     def __init__(
         self,

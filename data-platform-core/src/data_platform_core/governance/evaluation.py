@@ -134,7 +134,7 @@ def _intervals(
 def _age(
     definition: Definition, observed: Observed, opened: Sequence[Violation], now: datetime
 ) -> tuple[list[Missed], list[Ended]]:
-    # A pipeline that nobody has seen yet has as long as one that was seen when the row was added.
+    # A pipeline without data yet has its minutes from when the row is watched.
     due = (observed.newest or definition.watched_since) + definition.deadline
     if due >= now:
         return [], [Ended(each.violation_id, "completed", now) for each in opened]

@@ -1,4 +1,4 @@
-"""The pipelines that a service level can be about, and what tells whether they are in time. Pure.
+"""The pipelines that a service level can be about, and how each is measured. Pure.
 
 Their names are those of the platform: a job of the catalogue, a landing table (`raw_crm.orders`), a streaming query
 (`ingest_orders`). What else has recorded a run, such as a DAG, is known by that.

@@ -1,4 +1,4 @@
-"""Service levels in PostgreSQL: `ops.sla_definitions`, `ops.sla_violations`, and what tells of the pipelines.
+"""Service levels in PostgreSQL: `ops.sla_definitions`, `ops.sla_violations`, and the observations of pipelines.
 
 The connection commits each statement. Every method may be called again: what is done already is left as it is.
 """
@@ -38,7 +38,7 @@ _COLUMNS = tuple(column.name for column in fields(Definition) if column.name != 
 
 @dataclass(frozen=True)
 class Notice:
-    """What Alertmanager has to know of a definition: its open violations, and those whose end it was not told.
+    """What is due to Alertmanager for a definition: its open violations, and those whose end was not posted yet.
 
     `since`: the earliest deadline of the open ones, `intervals` their number. `escalated`: whether one of them is;
     `was_escalated`: whether one of all these is. Ids are those of violations whose notification, or whose end, is not
@@ -176,7 +176,7 @@ class Repository:
         )
 
     def notices(self, definitions: Iterable[Definition]) -> list[Notice]:
-        """What Alertmanager has to know, a notice per definition with something to tell."""
+        """A notice for each definition that has an open violation, or one whose end was not posted yet."""
         rows = self._rows(
             f"""
             SELECT definition_id,

@@ -293,8 +293,13 @@ def test_a_person_adds_lists_disables_and_enables_a_service_level(fresh: Setting
         (("add", "reconcile", "weekly", "--deadline-minutes", "5", "--owner", "me"), "'weekly' is not one of"),
         (
             ("add", "reconcile", "daily", "--deadline-minutes", "5", "--owner", "me", "--since", "soon"),
-            "--since 'soon' is no moment",
+            "--since 'soon' is no moment of the last 7 days",
         ),
+        (
+            ("add", "reconcile", "daily", "--deadline-minutes", "5", "--owner", "me", "--since", "9999-01-01T00:00Z"),
+            "--since '9999-01-01T00:00Z' is no moment of the last 7 days",
+        ),
+        (("add", "reconcile", "daily", "--deadline-minutes", "5", "--owner", ""), "owner is empty"),
     ],
 )
 def test_a_mistake_of_a_person_is_one_line(fresh: SettingsOf, options: tuple[str, ...], said: str) -> None:

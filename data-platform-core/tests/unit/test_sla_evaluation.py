@@ -158,6 +158,7 @@ def test_completions_are_read_from_the_oldest_open_violation_on() -> None:
         (daily(540, "Europe/Berln"), "time zone 'Europe/Berln' is unknown; give an IANA name"),
         (daily(540, "../etc/passwd"), "time zone '../etc/passwd' is unknown"),
         (daily(540, ""), "time zone '' is unknown"),
+        (definition(owner=" "), "owner is empty; name who answers for it"),
         (definition("raw_crm.orders"), "kind 'hourly' needs a pipeline that records its runs; use kind 'realtime'"),
     ],
 )

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.governance.definitions import Channel, Kind
+from data_platform_core.governance.evaluation import LOOKBACK
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
 
@@ -64,9 +65,9 @@ def add_one(  # noqa: PLR0913 - options of a command
     owner: Annotated[str, typer.Option(help="Who answers for it.")],
     time_zone: Annotated[str, typer.Option(help="IANA name, for daily rows.")] = "UTC",
     channel: Annotated[Channel, typer.Option(help="Where a violation is notified.")] = Channel.ALL,
-    escalate_after_minutes: Annotated[int, typer.Option(min=1, help="After the deadline.")] = 60,
+    escalate_after_minutes: Annotated[int, typer.Option(min=1, max=10_080, help="After the deadline.")] = 60,
     since: Annotated[
-        str | None, typer.Option(help="Also check deadlines after this moment, ISO 8601 with a zone; at most 7 days.")
+        str | None, typer.Option(help="Also check deadlines after this moment, ISO 8601 with a time zone.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change the row if there is one, and enable it.")] = False,
 ) -> None:
@@ -74,6 +75,7 @@ def add_one(  # noqa: PLR0913 - options of a command
     from data_platform_core.governance.definitions import Definition, problem
     from data_platform_core.governance.repository import repository
 
+    now = datetime.now(UTC)
     wanted = Definition(
         definition_id=0,
         pipeline=pipeline,
@@ -84,7 +86,7 @@ def add_one(  # noqa: PLR0913 - options of a command
         channel=channel,
         enabled=True,
         escalate_after_minutes=escalate_after_minutes,
-        watched_since=_moment(since) if since else datetime.now(UTC),
+        watched_since=_moment(since, now) if since else now,
         origin="person",
     )
     with repository(load_settings("admin", context.obj).postgres) as rows:
@@ -117,11 +119,14 @@ def _switch(context: typer.Context, name: str, *, enabled: bool) -> None:
     _console.print(f"{'enabled' if enabled else 'disabled'} {name}")
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
+        if moment.utcoffset() is not None and now - LOOKBACK <= moment <= now:
+            return moment
     except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() is None:
-        raise ConfigurationError(f"--since {text!r} is no moment; give ISO 8601 with a time zone, as 2026-03-01T09:00Z")
-    return moment
+        pass
+    raise ConfigurationError(
+        f"--since {text!r} is no moment of the last {LOOKBACK.days} days; give ISO 8601 with a time zone, as "
+        f"{now:%Y-%m-%dT%H:00Z}"
+    )

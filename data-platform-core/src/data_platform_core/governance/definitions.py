@@ -100,6 +100,8 @@ def problem(definition: Definition, pipelines: Mapping[str, Pipeline]) -> str | 
         )
     elif not _is_zone(definition.time_zone):
         reason = f"time zone {definition.time_zone!r} is unknown; give an IANA name, as Europe/Berlin"
+    elif not definition.owner.strip():
+        reason = "owner is empty; name who answers for it"
     else:
         return None
     return f"SLA {definition.name}: {reason}"

@@ -19,7 +19,7 @@ from warehouse_trial import SettingsOf, migrated_database
 
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import UnreachableError
-from data_platform_core.governance.check import Report, check
+from data_platform_core.governance.check import Check, Report
 from data_platform_core.governance.definitions import Definition
 from data_platform_core.governance.evaluation import Missed
 from data_platform_core.governance.repository import repository
@@ -82,7 +82,7 @@ def checked(
     """A check at `now`, as the account that checks."""
     monitoring = stack.monitoring.model_copy(update={"alertmanager": alertmanager, "prometheus": prometheus})
     with repository(settings_of("sla").postgres) as rows:
-        return check(rows, rows.known_pipelines(), monitoring, "test", now)
+        return Check(rows, rows.known_pipelines(), monitoring, "test", now).run()
 
 
 def complete(settings_of: SettingsOf, at: datetime, interval: Interval = NINE_TO_TEN) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from http_answers import answering
@@ -13,10 +13,12 @@ from service_levels import daily, definition, realtime
 
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
 from data_platform_core.governance.alerts import LASTS, alerts, post
-from data_platform_core.governance.check import CheckError
+from data_platform_core.governance.check import CheckError, Sources
 from data_platform_core.governance.definitions import Channel
 from data_platform_core.governance.lag import processed_until
-from data_platform_core.governance.repository import Notice
+from data_platform_core.governance.pipelines import known_pipelines
+from data_platform_core.governance.repository import Notice, Repository
+from data_platform_core.naming import names
 from data_platform_core.topology import Endpoint
 
 pytestmark = pytest.mark.unit
@@ -129,6 +131,21 @@ def test_an_answer_that_is_no_series_is_one_line(body: str) -> None:
 def test_a_prometheus_that_is_silent_is_one_line() -> None:
     with pytest.raises(UnreachableError, match=r"Prometheus at 127\.0\.0\.1:9 does not answer"):
         processed_until(NOBODY)
+
+
+def test_a_service_that_is_silent_is_asked_once_for_all_rows() -> None:
+    asked = []
+
+    def silent() -> dict[str, datetime]:
+        asked.append(True)
+        raise UnreachableError("Prometheus", "Prometheus does not answer")
+
+    pipelines = known_pipelines([], [names("orders"), names("events")])
+    sources = Sources(cast("Repository", None), pipelines, silent)
+    for query in ("ingest_orders", "ingest_events"):
+        with pytest.raises(UnreachableError):
+            sources.observed(realtime(5, query), NOW)
+    assert asked == [True]
 
 
 def test_problems_are_a_line_each_and_the_gravest_is_the_exit_code() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,9 +10,9 @@ from functools import cached_property
 from data_platform_core.errors import ConfigurationError, UserError
 from data_platform_core.governance import alerts, lag
 from data_platform_core.governance.definitions import Definition, Kind, problem
-from data_platform_core.governance.evaluation import Missed, Observed, evaluate, first_moment, horizon
+from data_platform_core.governance.evaluation import Missed, Observed, Verdict, evaluate, first_moment, horizon
 from data_platform_core.governance.pipelines import Measure, Pipeline
-from data_platform_core.governance.repository import Repository
+from data_platform_core.governance.repository import Notice, Repository
 from data_platform_core.topology import Monitoring
 
 
@@ -61,103 +61,104 @@ class Sources:
         if definition.kind is not Kind.REALTIME:
             return Observed(self._repository.completions(pipeline.name, since), pipeline.catches_up)
         if pipeline.measure is Measure.LAG:
-            return Observed(newest=self._processed_until.get(pipeline.entity))
+            return Observed(newest=self._lag().get(pipeline.entity))
         if pipeline.measure is Measure.LOADS:
             return Observed(newest=self._repository.last_rows(pipeline.entity))
         return Observed(newest=self._repository.last_success(pipeline.name))
 
+    def _lag(self) -> dict[str, datetime]:
+        if isinstance(self._answer, UserError):
+            raise self._answer
+        return self._answer
+
     @cached_property
-    def _processed_until(self) -> dict[str, datetime]:
-        return self._ask()
-
-
-def check(
-    repository: Repository,
-    pipelines: Mapping[str, Pipeline],
-    monitoring: Monitoring,
-    environment: str,
-    now: datetime | None = None,
-) -> Report:
-    """Check every enabled definition at `now`, notify, and end what was disabled.
-
-    Problems of single rows and services are in the report. Raises ServiceError when PostgreSQL is missing.
-    """
-    now = now or datetime.now(UTC)
-    report = Report()
-    sources = Sources(repository, pipelines, lambda: lag.processed_until(monitoring.prometheus))
-    definitions = repository.definitions()
-    for definition in definitions:
+    def _answer(self) -> dict[str, datetime] | UserError:
+        # A failure is kept as well: a server that hangs is waited for once, not once a row.
         try:
-            _check_one(repository, sources, pipelines, definition, now, report)
+            return self._ask()
         except UserError as error:
-            _add(report, error)
-    _notify(repository, definitions, monitoring, environment, now, report)
-    return report
+            return error
 
 
-def _check_one(
-    repository: Repository,
-    sources: Sources,
-    pipelines: Mapping[str, Pipeline],
-    definition: Definition,
-    now: datetime,
-    report: Report,
-) -> None:
-    wrong = problem(definition, pipelines) if definition.enabled else None
-    if wrong:
-        raise ConfigurationError(f"{wrong}; correct the row, or `crm sla disable {definition.name}`")
-    violations = repository.violations(definition, horizon(definition, now))
-    observed = Observed()
-    if definition.enabled:
-        observed = sources.observed(definition, first_moment(definition, violations, now))
-        report.checked += 1
-    verdict = evaluate(definition, observed, violations, now)
-    for ended in verdict.ended:
-        if repository.close(ended, now):
-            report.changes.append(f"closed     {definition.name}: {ended.because}")
-    for missed in verdict.missed:
-        if repository.open(definition, missed, now):
-            report.changes.append(f"{_what(missed)} {definition.name}: {_missed(definition, missed)}")
-    for violation_id in verdict.escalated:
-        if repository.escalate(violation_id, now):
-            report.changes.append(f"escalated  {definition.name}: open for {definition.escalate_after_minutes} min")
+class Check:
+    """One check, at one moment. `report` fills as it runs."""
 
+    def __init__(
+        self,
+        repository: Repository,
+        pipelines: Mapping[str, Pipeline],
+        monitoring: Monitoring,
+        environment: str,
+        now: datetime | None = None,
+    ) -> None:
+        self.report = Report()
+        self._repository = repository
+        self._pipelines = pipelines
+        self._sources = Sources(repository, pipelines, lambda: lag.processed_until(monitoring.prometheus))
+        self._alertmanager = monitoring.alertmanager
+        self._environment = environment
+        self._now = now or datetime.now(UTC)
 
-def _notify(
-    repository: Repository,
-    definitions: list[Definition],
-    monitoring: Monitoring,
-    environment: str,
-    now: datetime,
-    report: Report,
-) -> None:
-    notices = repository.notices(definitions)
-    report.open = sum(notice.intervals for notice in notices)
-    if not notices:
-        return
-    try:
-        posted = [alert for notice in notices for alert in alerts.alerts(notice, environment, now)]
-        alerts.post(monitoring.alertmanager, posted)
-    except UserError as error:
-        _add(report, error)
-        return
-    for notice in notices:
-        repository.notified(notice.unnotified, now)
-        if not notice.is_open:
-            repository.resolved(notice.unresolved, now)
+    def run(self) -> Report:
+        """Check every enabled definition, end what was disabled, and notify.
 
+        Problems of single rows and services are in the report. Raises ServiceError when PostgreSQL is missing.
+        """
+        definitions = self._repository.definitions()
+        for definition in definitions:
+            try:
+                self._check(definition)
+            except UserError as error:
+                self._add(error)
+        notices = self._repository.notices(definitions)
+        self.report.open = sum(notice.intervals for notice in notices)
+        if notices:
+            self._notify(notices)
+        return self.report
 
-def _add(report: Report, error: UserError) -> None:
-    """One line each: a service that is missing for several rows is named once."""
-    if str(error) not in map(str, report.problems):
-        report.problems.append(error)
+    def _check(self, definition: Definition) -> None:
+        wrong = problem(definition, self._pipelines) if definition.enabled else None
+        if wrong:
+            raise ConfigurationError(f"{wrong}; correct the row, or `crm sla disable {definition.name}`")
+        violations = self._repository.violations(definition, horizon(definition, self._now))
+        observed = Observed()
+        if definition.enabled:
+            observed = self._sources.observed(definition, first_moment(definition, violations, self._now))
+            self.report.checked += 1
+        self._store(definition, evaluate(definition, observed, violations, self._now))
 
+    def _store(self, definition: Definition, verdict: Verdict) -> None:
+        """Write the verdict; a line for each change that no other check has made."""
+        rows, now, changes = self._repository, self._now, self.report.changes
+        for ended in verdict.ended:
+            if rows.close(ended, now):
+                changes.append(f"closed     {definition.name}: {ended.because}")
+        for missed in verdict.missed:
+            if rows.open(definition, missed, now):
+                changes.append(f"{'was late  ' if missed.completed_at else 'opened    '} {_missed(definition, missed)}")
+        for violation_id in verdict.escalated:
+            if rows.escalate(violation_id, now):
+                changes.append(f"escalated  {definition.name}: open for {definition.escalate_after_minutes} min")
 
-def _what(missed: Missed) -> str:
-    return "was late  " if missed.completed_at else "opened    "
+    def _notify(self, notices: Sequence[Notice]) -> None:
+        posted = [alert for notice in notices for alert in alerts.alerts(notice, self._environment, self._now)]
+        try:
+            alerts.post(self._alertmanager, posted)
+        except UserError as error:
+            self._add(error)
+            return
+        for notice in notices:
+            self._repository.notified(notice.unnotified, self._now)
+            if not notice.is_open:
+                self._repository.resolved(notice.unresolved, self._now)
+
+    def _add(self, error: UserError) -> None:
+        """A line each: a service that is missing for several rows is named once."""
+        if str(error) not in map(str, self.report.problems):
+            self.report.problems.append(error)
 
 
 def _missed(definition: Definition, missed: Missed) -> str:
     due = f"promised {definition.promise}, due {missed.due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     late = f", completed {missed.completed_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if missed.completed_at else ""
-    return due + late
+    return f"{definition.name}: {due}{late}"

@@ -23,13 +23,13 @@ _console = Console(highlight=False, soft_wrap=True)
 @sla.command("check")
 def check_all(context: typer.Context) -> None:
     """Check every service level once: open, close, escalate and notify violations. Exit code 0 if all were checked."""
-    from data_platform_core.governance.check import CheckError, check
+    from data_platform_core.governance.check import Check, CheckError
     from data_platform_core.governance.repository import repository
 
     settings = load_settings("sla", context.obj)
     monitoring = load_topology(settings.environment).monitoring
     with repository(settings.postgres) as rows:
-        report = check(rows, rows.known_pipelines(), monitoring, settings.environment)
+        report = Check(rows, rows.known_pipelines(), monitoring, settings.environment).run()
     for change in report.changes:
         _console.print(change)
     _console.print(f"{report.checked} service levels checked, {report.open} violations open")

@@ -94,9 +94,21 @@ psql: ## Open the warehouse as its reader
 
 ##@ Data
 
-.PHONY: stream topics generate load dbt docs reconcile bench spike
+.PHONY: stream topics generate migrate reset-db seed sla load dbt docs reconcile bench spike
 stream: setup ## Start the streaming driver under the supervisor; `make down` ends it
 	@$(CORE)/crm-stack start streaming --env $(ENV)
+
+migrate: setup ## Update schemas, tables and roles of the warehouse; `crm warehouse downgrade` goes back
+	@$(CORE)/crm --env $(ENV) warehouse migrate
+
+reset-db: setup ## Delete all rows and models of the warehouse, in ENV=local and test only; asks first
+	@$(CORE)/crm --env $(ENV) warehouse reset
+
+seed: setup ## Send fixtures: 1,000 customers, 500 products, 10,000 orders, 5,000 reviews; APPEND=1 adds as many
+	@$(CORE)/crm-generator seed --env $(ENV) $(if $(APPEND),--append)
+
+sla: setup ## Check every service level now
+	@$(CORE)/crm --env $(ENV) sla check
 
 load: setup ## Load new rows of silver into the warehouse
 	@$(CORE)/crm --env $(ENV) load

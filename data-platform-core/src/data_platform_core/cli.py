@@ -6,6 +6,8 @@ service is unavailable or misconfigured.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,10 +15,21 @@ import typer
 from data_platform_core import command_line
 from data_platform_core.accounting.cli import drain, reconcile
 from data_platform_core.contracts import load_contract
+from data_platform_core.governance.cli import sla
+from data_platform_core.intervals import last_hour, parse_interval
+from data_platform_core.jobs import LOAD, MARTS
 from data_platform_core.kafka.cli import acls, registry, topics
 from data_platform_core.lake.cli import Entity, diff, history
-from data_platform_core.settings import load_settings
+from data_platform_core.settings import Settings, load_settings
 from data_platform_core.topology import load_topology
+
+IntervalOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The data interval whose outcome is recorded, START/END in ISO 8601. Without it the last whole hour; then "
+        "a run of a part of the job records nothing."
+    ),
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 warehouse = typer.Typer(no_args_is_help=True, help="The PostgreSQL warehouse.")
@@ -31,6 +44,7 @@ app.add_typer(warehouse, name="warehouse")
 app.add_typer(stream, name="stream")
 app.add_typer(dbt, name="dbt")
 app.add_typer(lake, name="lake")
+app.add_typer(sla, name="sla")
 app.command("reconcile")(reconcile)
 stream.command("drain")(drain)
 lake.command("history")(history)
@@ -54,6 +68,45 @@ def migrate(context: typer.Context) -> None:
     schema.migrate(load_settings("admin", context.obj))
 
 
+@warehouse.command("downgrade")
+def downgrade(
+    context: typer.Context,
+    to: Annotated[str, typer.Option(help="The revision that stays, or `base`. `crm warehouse migrate` goes up again.")],
+) -> None:
+    """Take back migrations for an older release. Rows are kept: tables with rows move to the schema `retired`."""
+    from data_platform_core.warehouse import schema
+
+    schema.downgrade(load_settings("admin", context.obj), to)
+
+
+@warehouse.command("reset")
+def reset(
+    context: typer.Context, yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False
+) -> None:
+    """Delete every row and model of the warehouse of local or test; the next load reads all of silver again."""
+    from data_platform_core.warehouse import schema
+
+    settings = load_settings("admin", context.obj)
+    schema.require_disposable(settings)
+    place = f"database {settings.postgres.database} at {settings.postgres.host}:{settings.postgres.port}"
+    if not yes:
+        typer.confirm(f"Delete every table of {place}?", abort=True)
+    schema.reset(settings)
+    typer.echo(f"{place} is empty")
+
+
+def _recorded(
+    settings: Settings, pipeline: str, interval: str | None, *, whole: bool
+) -> AbstractContextManager[object]:
+    """Record the run's outcome for `interval`, by default the last hour. A part of the job completes no interval."""
+    from data_platform_core.warehouse.completions import recorded
+
+    if interval is None and not whole:
+        return nullcontext()
+    chosen = parse_interval(interval) if interval else last_hour(datetime.now(UTC))
+    return recorded(settings.postgres, pipeline, chosen)
+
+
 @stream.command("run")
 def run_stream(
     context: typer.Context,
@@ -70,11 +123,14 @@ def load(
     context: typer.Context,
     entity: Annotated[list[str] | None, typer.Option("--entity", help="Only this one; may be repeated.")] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Empty the landing tables, load all of silver.")] = False,
+    interval: IntervalOption = None,
 ) -> None:
     """Load new rows of silver into the warehouse."""
     from data_platform_core.batch.load_warehouse import run
 
-    run(load_settings("batch", context.obj), entity or (), rebuild=rebuild)
+    settings = load_settings("batch", context.obj)
+    with _recorded(settings, LOAD, interval, whole=not entity):
+        run(settings, entity or (), rebuild=rebuild)
 
 
 @lake.command("import")
@@ -125,11 +181,13 @@ def show_lease(
 
 
 @dbt.command("build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def build_marts(context: typer.Context) -> None:
+def build_marts(context: typer.Context, interval: IntervalOption = None) -> None:
     """Build and test the marts. Further arguments go to dbt: `crm dbt build --full-refresh`."""
     from data_platform_core.warehouse.dbt_runner import dbt_build
 
-    dbt_build(load_settings("dbt", context.obj), context.args)
+    settings = load_settings("dbt", context.obj)
+    with _recorded(settings, MARTS, interval, whole=not set(context.args) - {"--full-refresh"}):
+        dbt_build(settings, context.args)
 
 
 @dbt.command("parse")

@@ -37,6 +37,13 @@ class System(StrEnum):
     REGISTRY = "registry"
     OBJECT_STORE = "object_store"
     POSTGRES = "postgres"
+    PROMETHEUS = "prometheus"
+    ALERTMANAGER = "alertmanager"
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether its clients log in, so that the matrix must have an account."""
+        return self not in (System.REGISTRY, System.PROMETHEUS, System.ALERTMANAGER)
 
 
 class Job(Frozen):
@@ -44,8 +51,9 @@ class Job(Frozen):
 
     `command`: program and subcommand, without the environment. `service`: the account in the matrix. `needs`: servers
     that must answer. `idempotent_by`: why a second run is safe. `takes_run_id`: whether it needs the name of a run.
-    `arguments`: what else a person must name, as words of its usage; empty for most. `plan`, `verify`: the job's dry
-    run and check, if it has them.
+    `arguments`: what else a person must name, as words of its usage; empty for most. `catches_up`: whether a run also
+    does what earlier intervals left undone, so that it completes those as well. `plan`, `verify`: the job's dry run and
+    check, if it has them.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?$")]
@@ -57,6 +65,7 @@ class Job(Frozen):
     idempotent_by: str
     takes_run_id: bool = False
     arguments: str = ""
+    catches_up: bool = False
     plan: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
 
@@ -93,6 +102,9 @@ class Job(Frozen):
             raise ValueError(f"job {self.name}: {self.command} is no command of {_CORE} or {_GENERATOR}")
         return self
 
+
+#: Jobs that record the outcome of each run.
+LOAD, MARTS = "load-warehouse", "build-marts"
 
 _JOBS = (
     Job(
@@ -159,6 +171,15 @@ _JOBS = (
         takes_run_id=True,
     ),
     Job(
+        name="generate-seed",
+        summary="Send fixtures: customers, products, orders, reviews",
+        command=(_GENERATOR, "seed"),
+        service="generator",
+        needs=frozenset({System.KAFKA, System.REGISTRY, System.OBJECT_STORE}),
+        idempotent_by="a second run replaces the records of the first",
+        takes_run_id=True,
+    ),
+    Job(
         name="ingest",
         summary="Stream topics to bronze, silver and dead letters until stopped",
         command=(_CORE, "stream", "run"),
@@ -196,21 +217,31 @@ _JOBS = (
         idempotent_by="it only reads",
     ),
     Job(
-        name="load-warehouse",
+        name=LOAD,
         summary="Load new rows of silver into the landing tables",
         command=(_CORE, "load"),
         service="batch",
         kind=Kind.SPARK,
         needs=frozenset({System.OBJECT_STORE, System.POSTGRES}),
         idempotent_by="rows and the version of silver they came from commit together",
+        catches_up=True,
     ),
     Job(
-        name="build-marts",
+        name=MARTS,
         summary="Build and test staging and marts from the landing tables",
         command=(_CORE, "dbt", "build"),
         service="dbt",
         needs=frozenset({System.POSTGRES}),
         idempotent_by="incremental models process each load once",
+        catches_up=True,
+    ),
+    Job(
+        name="check-sla",
+        summary="Check every service level: open, close, escalate and notify violations",
+        command=(_CORE, "sla", "check"),
+        service="sla",
+        needs=frozenset({System.POSTGRES, System.PROMETHEUS, System.ALERTMANAGER}),
+        idempotent_by="a deadline is missed once, and Alertmanager recognises an alert by its labels",
     ),
     Job(
         name="reconcile",
@@ -226,7 +257,7 @@ _JOBS = (
 #: Jobs that set up empty servers, in order.
 SETUP = ("topics", "acls", "schemas", "migrations")
 #: From silver to the marts, in order.
-BATCH = ("load-warehouse", "build-marts")
+BATCH = (LOAD, MARTS)
 
 
 def load_jobs(jobs: tuple[Job, ...] = _JOBS, matrix: Matrix | None = None) -> Mapping[str, Job]:
@@ -250,14 +281,14 @@ def job(name: str) -> Job:
 
 
 def _require_accounts(job: Job, matrix: Matrix) -> None:
-    """Raise ConfigurationError unless the job's service has an account on each server; the registry has no accounts."""
+    """Raise ConfigurationError unless the job's service has an account on each server that has accounts."""
     if job.service not in matrix.services:
         raise ConfigurationError(
             f"job {job.name} runs as service {job.service!r}, which is not in the matrix of accounts; correct it "
             f"in jobs.py or add the service to {SERVICES_FILE.name} (known: {', '.join(sorted(matrix.services))})"
         )
     access = matrix.services[job.service]
-    for system in sorted(job.needs - {System.REGISTRY}):
+    for system in sorted(system for system in job.needs if system.has_accounts):
         if getattr(access, system.value) is None:
             raise ConfigurationError(
                 f"job {job.name} needs {system.value}, where its service {job.service} has no account; add one to "

@@ -17,6 +17,17 @@ LOADING_SCHEMA = "loading"
 STAGING_SCHEMA = "staging"
 MARTS_SCHEMA = "marts"
 LOADS_TABLE = f"{PLATFORM_SCHEMA}.loads"
+#: The outcomes of jobs, and what was promised of them.
+OPS_SCHEMA = "ops"
+COMPLETIONS_TABLE = f"{OPS_SCHEMA}.pipeline_completion_log"
+SLA_DEFINITIONS_TABLE = f"{OPS_SCHEMA}.sla_definitions"
+SLA_VIOLATIONS_TABLE = f"{OPS_SCHEMA}.sla_violations"
+#: Dead letters, with PII, and what became of each.
+ERRORS_SCHEMA = "errors"
+DLQ_ERRORS_TABLE = f"{ERRORS_SCHEMA}.dlq_errors"
+RETRY_HISTORY_TABLE = f"{ERRORS_SCHEMA}.retry_history"
+#: Where a downgrade puts tables with rows; no role has access, and the next upgrade brings them back.
+RETIRED_SCHEMA = "retired"
 #: Folder in the lake bucket for the files of lake backfills.
 LANDING_ROOT = "landing"
 CHECKPOINT_ROOT = "_checkpoints"

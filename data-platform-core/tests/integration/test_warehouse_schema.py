@@ -104,6 +104,15 @@ def test_migrations_by_a_role_that_may_not_are_refused_in_one_line(trial_setting
         ("batch", "DROP TABLE raw_crm.orders"),
         ("batch", "DELETE FROM platform.loads"),
         ("batch", "CREATE TABLE marts.mine (a int)"),
+        ("batch", "DELETE FROM ops.pipeline_completion_log"),
+        ("batch", "SELECT 1 FROM ops.sla_definitions"),
+        ("dbt", "INSERT INTO ops.sla_violations DEFAULT VALUES"),
+        ("reader", "UPDATE ops.sla_definitions SET enabled = false"),
+        ("reader", "SELECT 1 FROM errors.dlq_errors"),
+        ("sla", "UPDATE ops.sla_definitions SET enabled = false"),
+        ("sla", "INSERT INTO ops.pipeline_completion_log DEFAULT VALUES"),
+        ("sla", "DELETE FROM ops.sla_violations"),
+        ("sla", "SELECT 1 FROM raw_crm.orders"),
     ],
 )
 def test_a_role_may_not_do_another_ones_work(trial_settings: SettingsOf, service: str, statement: str) -> None:

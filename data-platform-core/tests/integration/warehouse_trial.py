@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -42,12 +43,19 @@ def in_trial_database(settings: Settings, **postgres: Any) -> Settings:
 @pytest.fixture(scope="session")
 def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf]:
     """Settings of a service, in a migrated database of the tests' own."""
+    with migrated_database(stack, settings, DATABASE) as found:
+        yield found
+
+
+@contextmanager
+def migrated_database(stack: Topology, settings: SettingsOf, name: str) -> Iterator[SettingsOf]:
+    """A new database on the stack's server, with every role and migration; dropped at the end."""
     from data_platform_core.warehouse.schema import migrate
     from embedded_stack.credentials import read_account
 
     user, password = read_account(stack.secrets_path, STACK).postgres_login
     server = {"host": stack.postgres.host, "port": stack.postgres.port, "user": user, "password": password}
-    database = sql.Identifier(DATABASE)
+    database = sql.Identifier(name)
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database)
 
     def execute(*statements: sql.Composed) -> None:
@@ -64,8 +72,8 @@ def trial_settings(stack: Topology, settings: SettingsOf) -> Iterator[SettingsOf
         sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),
         *(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name) for name in roles),
     )
-    migrate(in_trial_database(settings("admin")))
-    yield lambda service: in_trial_database(settings(service))
+    migrate(in_trial_database(settings("admin"), database=name))
+    yield lambda service: in_trial_database(settings(service), database=name)
     execute(drop)
 
 

@@ -54,7 +54,7 @@ def test_one_entry_gives_a_service_its_rights_in_every_system(contracts: dict[st
     policies = object_store.policies(load_matrix(), load_topology("test").object_store.buckets)
     assert len(policies["crm-fictitious"]["Statement"]) == 2
     (grants,) = (grants for grants in postgres.grants(load_matrix()) if grants.role == role(NEW))
-    assert (grants.landing, grants.loads) == ("SELECT", "")
+    assert (grants.landing, grants.tables["platform.loads"]) == ("SELECT", "")
     assert load_settings(NEW, "test").kafka.username == ""
     assert load_settings(NEW, "home").kafka.username == NEW
 

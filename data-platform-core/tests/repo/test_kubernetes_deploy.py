@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_platform_core.jobs import load_jobs
 from data_platform_core.paths import REPOSITORY_ROOT
 
 pytestmark = pytest.mark.unit
@@ -36,7 +37,7 @@ def with_secrets(tmp_path: Path) -> Path:
     for environment in ("home", "k8s-lab"):
         folder = tmp_path / "state" / environment / "secrets"
         folder.mkdir(parents=True)
-        for service in ("admin", "generator", "streaming", "batch", "dbt", "accounting"):
+        for service in {entry.service for entry in load_jobs().values()}:
             (folder / f"{service}.env").write_text("".join(f"{key}=of-the-test\n" for key in keys), encoding="utf-8")
     authority = tmp_path / "state" / "home" / "pki" / "ca.crt"
     authority.parent.mkdir()

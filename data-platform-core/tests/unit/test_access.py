@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from data_platform_core.access import kafka, object_store, postgres
-from data_platform_core.access.matrix import SERVICES_FILE, Matrix, load_matrix
+from data_platform_core.access.matrix import SERVICES_FILE, Matrix, TablePrivilege, load_matrix
 from data_platform_core.contracts import Contract
 from data_platform_core.errors import ConfigurationError
 from data_platform_core.settings import load_settings
@@ -131,7 +131,8 @@ def test_the_landing_folder_is_written_without_listing_the_lake() -> None:
 def test_an_empty_entry_is_an_account_that_may_do_nothing() -> None:
     assert statements({}) == {}
     (grants,) = postgres.grants(matrix(api={"postgres": {}}))
-    assert (*filter(None, grants.schemas.values()), grants.landing, grants.loads, grants.database) == ("", "", "")
+    given = (*grants.schemas.values(), grants.landing, *grants.tables.values(), grants.load_numbers, grants.database)
+    assert set(given) == {""}
 
 
 def test_the_usage_of_a_schema_follows_from_its_tables() -> None:
@@ -144,8 +145,29 @@ def test_the_usage_of_a_schema_follows_from_its_tables() -> None:
         "loading": "",
         "staging": "USAGE, CREATE",
         "marts": "USAGE",
+        "ops": "",
+        "errors": "",
     }
-    assert (grants.landing, grants.loads, grants.load_numbers) == ("SELECT", "SELECT, INSERT", "USAGE")
+    assert grants.tables["platform.loads"] == "SELECT, INSERT"
+    assert (grants.landing, grants.load_numbers) == ("SELECT", "USAGE")
+
+
+def test_a_table_of_ops_is_granted_alone_with_the_usage_of_its_schema() -> None:
+    (grants,) = postgres.grants(matrix(api={"postgres": {"completions": ["select", "insert"]}}))
+    assert {name: granted for name, granted in grants.tables.items() if granted} == {
+        "ops.pipeline_completion_log": "SELECT, INSERT"
+    }
+    assert {name: granted for name, granted in grants.schemas.items() if granted} == {"ops": "USAGE"}
+
+
+def test_no_service_changes_what_was_promised_but_the_owner() -> None:
+    """Least privilege of the committed matrix: dead letters have PII and no job yet, definitions are a person's."""
+    access = load_matrix().postgres
+    assert {name for name, entry in access.items() if set(entry.sla_definitions) - {TablePrivilege.SELECT}} == set()
+    assert {name for name, entry in access.items() if entry.sla_violations} == {"sla", "reader"}
+    assert {name for name, entry in access.items() if TablePrivilege.INSERT in entry.sla_violations} == {"sla"}
+    assert {name for name, entry in access.items() if entry.dlq_errors or entry.retry_history} == set()
+    assert {name for name, entry in access.items() if TablePrivilege.DELETE in entry.completions} == set()
 
 
 def test_who_only_reads_loads_draws_no_number() -> None:

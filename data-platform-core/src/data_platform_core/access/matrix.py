@@ -52,6 +52,8 @@ class Schema(StrEnum):
     LANDING = "landing"
     PLATFORM = "platform"
     LOADING = "loading"
+    OPS = "ops"
+    ERRORS = "errors"
     STAGING = "staging"
     MARTS = "marts"
 
@@ -93,9 +95,10 @@ class ObjectStoreAccess(Frozen):
 class PostgresAccess(Frozen):
     """Privileges in the warehouse's database; every role may connect to it.
 
-    `landing`, `marts`: on each of their tables; `loads`: on the record of loads. Usage of the table's schema is
-    implied. `creates_in`: schemas where the role may create tables. `statistics`: the server's statistics, no table.
-    `owner`: owns the database; exactly one service does.
+    `landing`, `marts`: on each of their tables; `loads`, `completions`, `sla_definitions`, `sla_violations`,
+    `dlq_errors`, `retry_history`: on one table each (`postgres.TABLES`). Usage of the table's schema is implied.
+    `creates_in`: schemas where the role may create tables. `statistics`: the server's statistics, no table. `owner`:
+    owns the database; exactly one service does.
     """
 
     owner: bool = False
@@ -103,6 +106,11 @@ class PostgresAccess(Frozen):
     temporary_tables: bool = False
     landing: tuple[TablePrivilege, ...] = ()
     loads: tuple[TablePrivilege, ...] = ()
+    completions: tuple[TablePrivilege, ...] = ()
+    sla_definitions: tuple[TablePrivilege, ...] = ()
+    sla_violations: tuple[TablePrivilege, ...] = ()
+    dlq_errors: tuple[TablePrivilege, ...] = ()
+    retry_history: tuple[TablePrivilege, ...] = ()
     marts: tuple[TablePrivilege, ...] = ()
     creates_in: tuple[Schema, ...] = ()
 

@@ -9,10 +9,18 @@ from typing import Final
 from data_platform_core.access.matrix import Matrix, PostgresAccess, Schema, TablePrivilege
 from data_platform_core.access.names import role
 from data_platform_core.naming import (
+    COMPLETIONS_TABLE,
+    DLQ_ERRORS_TABLE,
+    ERRORS_SCHEMA,
     LANDING_SCHEMA,
     LOADING_SCHEMA,
+    LOADS_TABLE,
     MARTS_SCHEMA,
+    OPS_SCHEMA,
     PLATFORM_SCHEMA,
+    RETRY_HISTORY_TABLE,
+    SLA_DEFINITIONS_TABLE,
+    SLA_VIOLATIONS_TABLE,
     STAGING_SCHEMA,
 )
 
@@ -22,6 +30,17 @@ SCHEMA_NAMES: Final = {
     Schema.LOADING: LOADING_SCHEMA,
     Schema.STAGING: STAGING_SCHEMA,
     Schema.MARTS: MARTS_SCHEMA,
+    Schema.OPS: OPS_SCHEMA,
+    Schema.ERRORS: ERRORS_SCHEMA,
+}
+#: The single tables of the matrix: its key, and the table's name with the schema. Migrations create them.
+TABLES: Final = {
+    "loads": LOADS_TABLE,
+    "completions": COMPLETIONS_TABLE,
+    "sla_definitions": SLA_DEFINITIONS_TABLE,
+    "sla_violations": SLA_VIOLATIONS_TABLE,
+    "dlq_errors": DLQ_ERRORS_TABLE,
+    "retry_history": RETRY_HISTORY_TABLE,
 }
 
 
@@ -29,14 +48,15 @@ SCHEMA_NAMES: Final = {
 class Grants:
     """Privileges of one role, as in a GRANT statement; empty means none.
 
-    `schemas`: by name, every schema of the warehouse. `landing`: on each landing table; `loads`: on the record of
-    loads; `load_numbers`: on the sequence that numbers them. dbt grants the tables of staging and marts itself.
+    `schemas`: by name, every schema of the warehouse. `landing`: on each landing table; `tables`: by name with the
+    schema, every table of `TABLES`; `load_numbers`: on the sequence that numbers loads. dbt grants the tables of
+    staging and marts itself.
     """
 
     role: str
     schemas: dict[str, str]
     landing: str
-    loads: str
+    tables: dict[str, str]
     load_numbers: str
     database: str
 
@@ -71,7 +91,7 @@ def _grants(service: str, access: PostgresAccess) -> Grants:
         role=role(service),
         schemas={name: _on_schema(schema, access) for schema, name in SCHEMA_NAMES.items()},
         landing=_joined(access.landing),
-        loads=_joined(access.loads),
+        tables={table: _joined(getattr(access, key)) for key, table in TABLES.items()},
         # A load draws its number before it writes its row.
         load_numbers="USAGE" if TablePrivilege.INSERT in access.loads else "",
         database="TEMPORARY" if access.temporary_tables else "",
@@ -81,8 +101,9 @@ def _grants(service: str, access: PostgresAccess) -> Grants:
 def _on_schema(schema: Schema, access: PostgresAccess) -> str:
     if schema in access.creates_in:
         return "USAGE, CREATE"
-    tables = {Schema.LANDING: access.landing, Schema.PLATFORM: access.loads, Schema.MARTS: access.marts}
-    return "USAGE" if tables.get(schema) else ""
+    used = {table.partition(".")[0] for key, table in TABLES.items() if getattr(access, key)}
+    whole = {Schema.LANDING: access.landing, Schema.MARTS: access.marts}
+    return "USAGE" if whole.get(schema) or SCHEMA_NAMES[schema] in used else ""
 
 
 def _joined(privileges: Iterable[TablePrivilege]) -> str:

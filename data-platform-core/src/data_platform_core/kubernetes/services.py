@@ -13,7 +13,7 @@ from data_platform_core.jobs import Job, Kind, System
 from data_platform_core.kubernetes import names
 from data_platform_core.paths import HOME_VARIABLE, STATE_VARIABLE
 from data_platform_core.settings import ENV_NESTING, ENV_PREFIX
-from data_platform_core.topology import Address, Topology
+from data_platform_core.topology import Address, Endpoint, Topology
 from data_platform_core.topology.cluster import API_PORT, Kubernetes
 
 
@@ -101,13 +101,21 @@ def api_server(kubernetes: Kubernetes) -> Address:
 
 
 def _addresses(system: System, topology: Topology) -> tuple[Address, ...]:
+    monitoring = topology.monitoring
     found: dict[System, tuple[Address, ...]] = {
         System.KAFKA: topology.kafka.brokers,
         System.REGISTRY: (topology.schema_registry,),
         System.OBJECT_STORE: (topology.object_store,),
         System.POSTGRES: (topology.postgres,),
+        System.PROMETHEUS: _from_pods(monitoring.prometheus),
+        System.ALERTMANAGER: _from_pods(monitoring.alertmanager),
     }
     return found[system]
+
+
+def _from_pods(endpoint: Endpoint) -> tuple[Address, ...]:
+    """None for a server on a machine's loopback: no pod reaches that, and its own is another one."""
+    return () if endpoint.is_loopback else (endpoint,)
 
 
 def secret_variables(service: Service) -> list[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 
 from data_platform_core.errors import ConfigurationError, ServiceError, UnreachableError
@@ -49,6 +52,28 @@ def connect(postgres: PostgresSettings, application: str, *, autocommit: bool = 
         )
     except psycopg.OperationalError as error:
         raise _explained(postgres, where, str(error)) from None
+
+
+@contextmanager
+def database_errors(postgres: PostgresSettings, doing: str) -> Iterator[None]:
+    """Errors of statements become one line: UnreachableError for a lost server, ServiceError for a missing right or
+    table. Other errors are bugs and pass. `doing` says what failed: `recording the outcome`.
+    """
+    where = f"PostgreSQL {postgres.host}:{postgres.port}"
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
+        raise ServiceError(
+            f"{where}: {doing} failed ({error.diag.message_primary}); run `crm warehouse migrate`"
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ServiceError(
+            f"{where}: {doing} failed for user {postgres.user!r} ({error.diag.message_primary}); check "
+            "CRM_POSTGRES__USER, or run the migrations again"
+        ) from None
+    except psycopg.OperationalError as error:
+        reason = error.diag.message_primary or str(error).strip().partition("\n")[0]
+        raise UnreachableError(POSTGRES, f"{where} was lost while {doing} ({reason}); run it again") from None
 
 
 def _explained(postgres: PostgresSettings, where: str, message: str) -> ServiceError:

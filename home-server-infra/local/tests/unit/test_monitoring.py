@@ -126,11 +126,28 @@ def test_alertmanager_accepts_its_configuration(prepared: Layout) -> None:
         (("severity=critical",), "slack-and-email"),
         (("severity=warning", "sla=true"), "webhook,slack"),
         (("severity=critical", "sla=true"), "webhook,slack-and-email"),
+        (("alertname=SlaViolated", "severity=warning", "sla=true", "channel=slack"), "slack"),
+        (("alertname=SlaViolated", "severity=warning", "sla=true", "channel=email"), "email"),
+        (("alertname=SlaViolated", "severity=warning", "sla=true", "channel=webhook"), "webhook"),
+        (("alertname=SlaViolated", "severity=warning", "sla=true", "channel=all"), "slack,email,webhook"),
+        (("alertname=SlaEscalated", "severity=critical", "sla=true", "channel=all"), "slack,email,webhook"),
     ],
 )
 def test_alerts_are_routed_to_their_receivers(prepared: Layout, labels: tuple[str, ...], receivers: str) -> None:
     done = run(AMTOOL_BINARY, "config", "routes", "test", f"--config.file={prepared.alertmanager_config}", *labels)
     assert done.stdout.strip() == receivers, done.stderr
+
+
+def test_every_channel_of_a_service_level_has_a_receiver_and_its_alerts_a_runbook(prepared: Layout) -> None:
+    from data_platform_core.governance import alerts as posted
+    from data_platform_core.governance.definitions import Channel
+
+    route = config.alertmanager_config(prepared)["route"]["routes"][0]
+    assert route["matchers"] == [f'alertname=~"{posted.VIOLATED}|{posted.ESCALATED}"']
+    single = [channel for channel in Channel if channel is not Channel.ALL]
+    assert [child["receiver"] for child in route["routes"]] == [channel.value for channel in single]
+    sections = RUNBOOK.read_text().splitlines()
+    assert {f"## {posted.VIOLATED}", f"## {posted.ESCALATED}"} <= set(sections)
 
 
 def test_nothing_leaves_the_machine_until_someone_names_a_receiver(prepared: Layout) -> None:

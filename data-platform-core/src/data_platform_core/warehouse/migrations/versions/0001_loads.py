@@ -7,12 +7,16 @@ Versions are the Delta table's: a load covers those after `from_version` up to a
 
 from alembic import op
 
+from data_platform_core.warehouse.revisions import retire, revive
+
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
     """Apply."""
+    if revive("platform.loads"):
+        return
     op.execute(
         """
         CREATE TABLE platform.loads (
@@ -50,3 +54,8 @@ def upgrade() -> None:
         ("rows_known", "Rows read that had been stored before; 0 unless data is replayed."),
     ):
         op.execute(f"COMMENT ON COLUMN platform.loads.{column} IS '{comment}'")
+
+
+def downgrade() -> None:
+    """Take back. Landing tables keep their rows; without this table the next load reads all of silver again."""
+    retire("platform.loads")

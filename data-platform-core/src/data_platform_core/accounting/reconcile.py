@@ -38,7 +38,7 @@ from data_platform_core.warehouse.connections import connect
 from data_platform_core.wire.dead_letters import DeadLetter
 from data_platform_core.wire.ledger import Outcome
 
-#: How long a run may take from its last record to silver, seconds: the slowest trigger is 15 s.
+#: How long a run may take from its last record to silver, seconds: the slowest trigger is 17 s.
 DRAIN_WITHIN_S = 60.0
 _MS_PER_MINUTE = 60_000
 

@@ -244,6 +244,14 @@ _JOBS = (
         idempotent_by="a deadline is missed once, and Alertmanager recognises an alert by its labels",
     ),
     Job(
+        name="check-freshness",
+        summary="Compare each entity's newest load with its contract's limits",
+        command=(_CORE, "dbt", "freshness"),
+        service="dbt",
+        needs=frozenset({System.POSTGRES}),
+        idempotent_by="it only reads",
+    ),
+    Job(
         name="reconcile",
         summary="Reconcile every record of a run: PASS or FAIL",
         command=(_CORE, "reconcile"),

@@ -32,24 +32,29 @@ __all__ = ["land", "trial_settings"]
 
 #: Of this module's rows: the trial database has others' too.
 FIRST, RUN = 500_000, "refresh"
-LOADS, ROWS = 4, 150
-#: An event of each kind is as likely as a purchase: few orders, many purchases, so that orders move between days.
+EACH = ("events", "orders", "products", "profiles")
+#: The loads between two builds, and the rows of each. A small one leaves most days without news of their own.
+STEPS = (
+    (EACH, 150), (("events",), 4), (("orders",), 3), (("products", "profiles"), 3), (EACH, 60),
+    (("orders", "events"), 3), (("events",), 4),
+)  # fmt: skip
+#: Half are purchases, of few orders: these move between days.
 KINDS = ("page_view", "impression", "click", "add_to_cart", "checkout", "review", *["purchase"] * 6)
 
 Rows = dict[str, list[dict[str, Any]]]
 
 
-def rows_of_a_load(rng: Random, first: int) -> Rows:
-    """Records of one load, of any day of five: most are older than what is there."""
+def rows_of_a_load(rng: Random, numbers: range) -> Rows:
+    """Records of a load of each entity, of any day of twenty: most are older than what is there."""
     made: Rows = {"events": [], "orders": [], "products": [], "profiles": []}
-    for number in range(first, first + ROWS):
+    for number in numbers:
         # A tenth is of one moment: ties go by production, offset and partition.
-        moment = datetime(2026, 4, 1, tzinfo=UTC) + timedelta(seconds=rng.choice([0, *[rng.randrange(432_000)] * 9]))
+        moment = datetime(2026, 4, 1, tzinfo=UTC) + timedelta(seconds=rng.choice([0, *[rng.randrange(1_728_000)] * 9]))
         produced = moment + timedelta(seconds=rng.randrange(2))
         same = {"run_id": RUN, "produced_ts": produced, "is_late": rng.random() < 0.3}
         kind = rng.choice(KINDS)
         seen = rng.choice([None, 1]) if kind == "page_view" else 1
-        named = f"r-{rng.randrange(20)}" if kind == "purchase" and rng.random() < 0.8 else None
+        named = f"r-{rng.randrange(60)}" if kind == "purchase" and rng.random() < 0.8 else None
         made["events"].append(
             event(number, kind, moment, order_id=named, session_id=f"r-{rng.randrange(30)}", banner_position=None,
                   profile_id=9_100_000 + rng.randrange(9), product_id=seen,
@@ -58,7 +63,7 @@ def rows_of_a_load(rng: Random, first: int) -> Rows:
         )  # fmt: skip
         amount = rng.choice([10_000, 60_000, 700_000])
         made["orders"].append(
-            order(number, order_id=f"r-{rng.randrange(25)}", event_ts=moment, event_date=moment.date(),
+            order(number, order_id=f"r-{rng.randrange(60)}", event_ts=moment, event_date=moment.date(),
                   order_status=rng.choice(["placed", "paid", "paid", "paid", "cancelled", "refunded"]),
                   profile_id=9_100_000 + rng.randrange(9), lines=[(1, 1, amount)], amount_krw=amount, **same)
         )  # fmt: skip
@@ -73,15 +78,15 @@ def rows_of_a_load(rng: Random, first: int) -> Rows:
 
 @pytest.fixture(scope="module")
 def landed(trial_settings: SettingsOf, land: Land) -> Rows:
-    """Several loads with a run of the models after each; entities in another order each time, some left out."""
-    rng = Random(20_260_401)
-    landed: Rows = {}
-    for step in range(LOADS):
-        made = rows_of_a_load(rng, FIRST + step * ROWS)
-        for entity in rng.sample(sorted(made), 4):
-            if step == 0 or rng.random() < 0.7:
-                land(entity, made[entity])
-                landed.setdefault(entity, []).extend(made[entity])
+    """What was landed by STEPS, with a run of the models after each."""
+    rng, first = Random(20_260_401), FIRST
+    landed: Rows = {entity: [] for entity in EACH}
+    for entities, count in STEPS:
+        made = rows_of_a_load(rng, range(first, first + count))
+        first += count
+        for entity in entities:
+            land(entity, made[entity])
+            landed[entity] += made[entity]
         run_dbt(trial_settings("dbt"), ("run",), ["--quiet"])
     return landed
 

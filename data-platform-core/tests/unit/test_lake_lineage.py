@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -70,13 +71,18 @@ BATCHES = 4
 QUERY = "ingest_orders"
 
 
-@pytest.fixture
-def uri(spark: SparkSession, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A table with batches 0 to 3 in versions 0 to 3."""
-    folder = str(tmp_path / "orders")
+    folder = str(tmp_path_factory.mktemp("made") / "orders")
     for batch in range(BATCHES):
         append(spark, folder, batch)
     return folder
+
+
+@pytest.fixture
+def uri(made: str, tmp_path: Path) -> str:
+    return str(shutil.copytree(made, tmp_path / "orders"))
 
 
 def append(spark: SparkSession, folder: str, batch: int) -> None:
@@ -99,8 +105,6 @@ class TestLastBatch:
         assert last_batch(spark, uri, QUERY) == 0
 
     def test_a_restore_by_time_is_not_trusted(self, spark: SparkSession, uri: str) -> None:
-        later = datetime.now(UTC) + timedelta(days=1)
-        moment = DeltaTable(uri).history(1)[0]["timestamp"] / 1_000
-        assert later.timestamp() > moment
-        spark.sql(f"RESTORE TABLE delta.`{uri}` TO TIMESTAMP AS OF '{datetime.fromtimestamp(moment, UTC):%F %T.%f}'")
+        moment = datetime.fromtimestamp(DeltaTable(uri).history(1)[0]["timestamp"] / 1_000, UTC)
+        spark.sql(f"RESTORE TABLE delta.`{uri}` TO TIMESTAMP AS OF '{moment:%F %T.%f}'")
         assert last_batch(spark, uri, QUERY) == -1

@@ -205,6 +205,45 @@ _TRAFFIC = Section(
     ],
 )
 
+_VISITS = Section(
+    "Visits and customers",
+    [
+        graph(
+            "Visits by how far they came",
+            "Each bar is a part of the one before. A step that falls alone has a broken page behind it.",
+            COUNT,
+            sql_over_time(
+                "SELECT business_date::timestamp AS time, sum(visits)::bigint AS visits, "
+                "sum(product_visits)::bigint AS product, sum(cart_visits)::bigint AS cart, "
+                "sum(checkout_visits)::bigint AS checkout, sum(purchase_visits)::bigint AS purchase "
+                f"FROM {MARTS_SCHEMA}.mart_sales_funnel "
+                "WHERE $__timeFilter(business_date) GROUP BY 1 ORDER BY 1"
+            ),
+            style="bars",
+            width=8,
+        ),
+        listing(
+            "Channels",
+            "What each channel brought within the time range; amounts as they are now, less what went back.",
+            sql(
+                "SELECT channel, sum(visits)::bigint AS visits, sum(orders)::bigint AS orders, sum(sales)::bigint AS "
+                f"sales, sum(net_krw)::bigint AS net_krw FROM {MARTS_SCHEMA}.mart_campaign_performance "
+                "WHERE $__timeFilter(business_date) GROUP BY 1 ORDER BY 5 DESC"
+            ),
+            width=8,
+        ),
+        listing(
+            "Customers by segment",
+            "At risk: they bought often, and not of late. The bounds of the segments are variables of the dbt project.",
+            sql(
+                "SELECT rfm_segment, count(*) AS customers, sum(sales)::bigint AS sales, sum(sales_krw)::bigint AS "
+                f"sales_krw FROM {MARTS_SCHEMA}.mart_customer_segments GROUP BY 1 ORDER BY 4 DESC"
+            ),
+            width=8,
+        ),
+    ],
+)
+
 _SERVER = Section(
     "PostgreSQL",
     [
@@ -265,7 +304,7 @@ BOARD = Board(
     name="warehouse",
     title="Warehouse and marts",
     about="What reached PostgreSQL, how fresh it is, and the business figures of the marts.",
-    sections=[_FRESHNESS, _LOADS, _SALES, _TRAFFIC, _SERVER],
+    sections=[_FRESHNESS, _LOADS, _SALES, _TRAFFIC, _VISITS, _SERVER],
     warehouse=True,
     since="now-30d",
     refresh="1m",

@@ -18,6 +18,7 @@ from data_platform_core.commands import call, last_words
 from data_platform_core.errors import ConfigurationError, ServiceError
 from data_platform_core.jobs import BATCH, Job, Kind, job, load_jobs
 from data_platform_core.kubernetes import names, once, spark
+from data_platform_core.kubernetes.applications import APPLICATIONS_DIR
 from data_platform_core.kubernetes.chart import CHART_DIR
 from data_platform_core.kubernetes.secrets import secrets_text
 from data_platform_core.kubernetes.services import Service, kubernetes_of, services
@@ -91,6 +92,9 @@ class KubernetesRuntime:
 
     def down(self) -> None:
         self.stop(STREAMING)
+        # Also what runs by a schedule: in an experiment nothing loads but what the experiment starts.
+        overlay = APPLICATIONS_DIR / "overlays" / self._environment
+        self._cluster.kubectl("delete", "-k", str(overlay), "--ignore-not-found", "--wait")
         call(["helm", "uninstall", RELEASE, "--namespace", self._kubernetes.namespace, "--ignore-not-found", "--wait"])
         self._stores.down()
 

@@ -310,15 +310,16 @@ def test_a_mistake_of_a_person_is_one_line(fresh: SettingsOf, options: tuple[str
 
 def test_a_check_with_a_wrong_row_says_so_by_its_exit_code(fresh: SettingsOf, stack: Topology) -> None:
     change(fresh, "UPDATE ops.sla_definitions SET enabled = false")
-    assert crm(fresh, "check") == (0, "0 service levels checked, 0 violations open\n", "")
+    assert crm(fresh, "check") == (0, "service levels checked: 0, violations open: 0\n", "")
     change(
         fresh,
         "INSERT INTO ops.sla_definitions (pipeline, kind, deadline_minutes, owner) VALUES ('lod', 'hourly', 5, 'me')",
     )
     code, out, err = crm(fresh, "check")
-    assert (code, out) == (2, "0 service levels checked, 0 violations open\n")
+    assert (code, out) == (2, "service levels checked: 0, violations open: 0\n")
     assert err.startswith("error: SLA lod/hourly: pipeline 'lod' is unknown; known: acls, ")
     assert err.endswith("correct the row, or `crm sla disable lod/hourly`\n")
+    assert "can't be checked" in next(line for line in crm(fresh, "list")[1].splitlines() if "lod/hourly" in line)
 
 
 def test_a_definition_is_read_as_it_was_added(fresh: SettingsOf) -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from data_platform_core.errors import ConfigurationError
-from data_platform_core.governance.definitions import Channel, Kind
+from data_platform_core.governance.definitions import Channel, Definition, Kind, problem
 from data_platform_core.governance.evaluation import LOOKBACK
+from data_platform_core.governance.pipelines import Pipeline
 from data_platform_core.settings import load_settings
 from data_platform_core.topology import load_topology
+
+if TYPE_CHECKING:
+    from data_platform_core.governance.repository import Notice
 
 sla = typer.Typer(no_args_is_help=True, help="Service levels: deadlines of pipelines, and what missed them.")
 
 _console = Console(highlight=False, soft_wrap=True)
+#: Columns of a table in a pipe or a log, where a row must stay one line.
+_PIPE_WIDTH = 200
 
 
 @sla.command("check")
@@ -32,7 +40,7 @@ def check_all(context: typer.Context) -> None:
         report = Check(rows, rows.known_pipelines(), monitoring, settings.environment).run()
     for change in report.changes:
         _console.print(change)
-    _console.print(f"{report.checked} service levels checked, {report.open} violations open")
+    _console.print(f"service levels checked: {report.checked}, violations open: {report.open}")
     if report.problems:
         raise CheckError(report.problems)
 
@@ -43,16 +51,22 @@ def list_all(context: typer.Context) -> None:
     from data_platform_core.governance.repository import repository
 
     with repository(load_settings("sla", context.obj).postgres) as rows:
-        definitions = rows.definitions()
+        definitions, pipelines = rows.definitions(), rows.known_pipelines()
         notices = {each.definition.definition_id: each for each in rows.notices(definitions) if each.is_open}
     table = Table("service level", "promise", "owner", "channel", "from", "state", box=None, pad_edge=False)
     for each in definitions:
-        late = notices.get(each.definition_id)
-        state = f"late since {late.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if late else "kept"
-        table.add_row(
-            each.name, each.promise, each.owner, each.channel, each.origin, state if each.enabled else "disabled"
-        )
-    _console.print(table)
+        state = _state(each, notices.get(each.definition_id), pipelines)
+        table.add_row(each.name, each.promise, each.owner, each.channel, each.origin, state)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(table)
+
+
+def _state(definition: Definition, notice: Notice | None, pipelines: Mapping[str, Pipeline]) -> str:
+    if not definition.enabled:
+        return "disabled"
+    if problem(definition, pipelines):
+        return "can't be checked"
+    return f"late since {notice.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if notice else "no violation"
 
 
 @sla.command("add")
@@ -72,7 +86,6 @@ def add_one(  # noqa: PLR0913 - options of a command
     replace: Annotated[bool, typer.Option("--replace", help="Change the row if there is one, and enable it.")] = False,
 ) -> None:
     """Add a service level; the next check watches it."""
-    from data_platform_core.governance.definitions import Definition, problem
     from data_platform_core.governance.repository import repository
 
     now = datetime.now(UTC)

@@ -27,7 +27,7 @@ def history(
     layer: Layer = "silver",
     limit: Annotated[int, typer.Option(min=1, help="The newest versions, so many of them.")] = 20,
 ) -> None:
-    """List the versions of a table: what each did, its micro-batch, the rows that it added and removed."""
+    """List the versions of a table: what each did, its micro-batch, the rows of files that it added and removed."""
     from data_platform_core.lake.versions import TableVersions
 
     versions = TableVersions(load_settings("accounting", context.obj).object_store, load_contract(entity), layer)

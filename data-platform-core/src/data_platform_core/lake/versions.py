@@ -22,7 +22,7 @@ LAYERS: Final = ("silver", "bronze")
 
 @dataclass(frozen=True)
 class Changed:
-    """Rows that a commit added and removed; None where the log does not count them. Compaction changes none."""
+    """Rows of the files that a commit added and removed; None where the log has no count. Compaction has none."""
 
     added: int | None
     removed: int | None

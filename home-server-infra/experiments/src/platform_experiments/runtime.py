@@ -125,6 +125,10 @@ class Runtime(Protocol):
         """Addresses of every server, and the environment's name."""
 
     @property
+    def spark_cluster(self) -> str:
+        """What gives the stream its executors, in words of a report."""
+
+    @property
     def folder(self) -> Path:
         """Folder of an experiment's own files about the environment, on the machine that runs it."""
 

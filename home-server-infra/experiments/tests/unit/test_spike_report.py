@@ -39,7 +39,10 @@ def results() -> Sequence[ArmResult]:
 def folder(tmp_path_factory: pytest.TempPathFactory, results: Sequence[ArmResult]) -> Path:
     """A report, written once: drawing it takes seconds."""
     written = tmp_path_factory.mktemp("reports") / "spike"
-    report.write(written, report.Facts("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
+    report.write(
+        written,
+        report.Facts("crm-experiment spike --hold 60", "a cluster of the test", date(2026, 1, 2), PLAN, results),
+    )
     return written
 
 
@@ -132,7 +135,9 @@ def test_the_samples_are_kept_one_row_a_second(folder: Path, results: Sequence[A
 
 def test_the_same_results_make_the_same_bytes(folder: Path, results: Sequence[ArmResult]) -> None:
     again = folder.parent / "again"
-    report.write(again, report.Facts("crm-experiment spike --hold 60", date(2026, 1, 2), PLAN, results))
+    report.write(
+        again, report.Facts("crm-experiment spike --hold 60", "a cluster of the test", date(2026, 1, 2), PLAN, results)
+    )
     for path in folder.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 

@@ -38,6 +38,10 @@ class EmbeddedRuntime:
         self.alerting = EmbeddedAlerting(self._layout)
 
     @property
+    def spark_cluster(self) -> str:
+        return "a Spark standalone cluster"
+
+    @property
     def folder(self) -> Path:
         return self._layout.root
 

@@ -62,6 +62,10 @@ class KubernetesRuntime:
         self._services = services(self.topology, load_matrix(), load_jobs().values())
 
     @property
+    def spark_cluster(self) -> str:
+        return "Kubernetes, by Spark's operator"
+
+    @property
     def folder(self) -> Path:
         return self._stores.folder
 

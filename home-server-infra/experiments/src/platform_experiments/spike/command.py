@@ -44,7 +44,7 @@ def run(runtime: Runtime, arms: Sequence[Arm], plan: Plan, out: Path | None) -> 
     finally:
         runtime.down()
         if results:
-            report.write(folder, report.Facts(_command(), day, plan, results))
+            report.write(folder, report.Facts(_command(), runtime.spark_cluster, day, plan, results))
     _print(results)
     console.print(
         f"{folder / 'report.md'}\n{folder / 'report.html'}\ntook {(time.monotonic() - began) / 60:.1f} minutes"

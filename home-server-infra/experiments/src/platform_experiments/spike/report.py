@@ -37,6 +37,7 @@ class Facts:
     """What both templates say."""
 
     command: str
+    cluster: str
     day: date
     plan: Plan
     results: Sequence[ArmResult]
@@ -45,6 +46,7 @@ class Facts:
         header, rows = table(self.results)
         return {
             "command": self.command,
+            "cluster": self.cluster,
             "date": self.day.isoformat(),
             "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
             "plan": self.plan,

@@ -10,10 +10,9 @@ import urllib3
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from minio.error import MinioException, S3Error
-from pyarrow.fs import S3FileSystem, SubTreeFileSystem
 
 from data_platform_core.errors import ServiceError
-from data_platform_core.lake.store import delta_options
+from data_platform_core.lake.store import arrow_store, delta_options
 from data_platform_core.settings import ObjectStoreSettings
 
 #: One request, seconds: parts and data files are a few MB.
@@ -53,17 +52,10 @@ def table_rows(settings: ObjectStoreSettings, table: DeltaTable) -> ds.Dataset:
     Arrow reads by its own S3 client, not through delta-rs's file system, which is Python: one of Arrow's threads that
     gives a file back while the interpreter ends aborts the process (apache/arrow#34314), after all work was done.
     """
-    store = S3FileSystem(
-        access_key=settings.access_key.get_secret_value(),
-        secret_key=settings.secret_key.get_secret_value(),
-        endpoint_override=settings.url,
-        region=settings.region,
-        connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=REQUEST_TIMEOUT_S,
-    )
     root = table.table_uri.removeprefix("s3://").rstrip("/")
+    files = arrow_store(settings, root, connect_s=CONNECT_TIMEOUT_S, read_s=REQUEST_TIMEOUT_S)
     with store_errors(settings, settings.lake_bucket):
-        return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, store), parquet_read_options=_MICROSECONDS)
+        return table.to_pyarrow_dataset(filesystem=files, parquet_read_options=_MICROSECONDS)
 
 
 @contextmanager

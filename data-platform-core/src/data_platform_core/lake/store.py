@@ -32,15 +32,17 @@ def delta_options(store: ObjectStoreSettings) -> dict[str, str]:
     }
 
 
-def arrow_store(store: ObjectStoreSettings, root: str) -> SubTreeFileSystem:
-    """Arrow's own client of the store, for the objects below `root` (`<bucket>/<folder>`)."""
+def arrow_store(
+    store: ObjectStoreSettings, root: str, *, connect_s: float = TIMEOUT_S, read_s: float = _READ_TIMEOUT_S
+) -> SubTreeFileSystem:
+    """Arrow's own client of the store, for the objects below `root` (`<bucket>/<folder>`). Timeouts in seconds."""
     client = S3FileSystem(
         access_key=store.access_key.get_secret_value(),
         secret_key=store.secret_key.get_secret_value(),
         endpoint_override=store.url,
         region=store.region,
-        connect_timeout=TIMEOUT_S,
-        request_timeout=_READ_TIMEOUT_S,
+        connect_timeout=connect_s,
+        request_timeout=read_s,
     )
     return SubTreeFileSystem(root, client)
 

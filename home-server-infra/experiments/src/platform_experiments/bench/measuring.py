@@ -16,7 +16,6 @@ from rich.table import Table
 from data_platform_core.access.names import STREAMING
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.errors import ServiceError
-from data_platform_core.jobs import job
 from data_platform_core.settings import Settings, load_settings
 from platform_experiments import steps
 from platform_experiments.bench.load import Load
@@ -105,8 +104,7 @@ class Bench:
 
     def normal(self, run_id: str, rate: int, seconds: int) -> tuple[str, ...]:
         """The command that sends the normal scenario at a constant rate."""
-        options = ("--rate", str(rate), "--flat", "--duration", str(seconds), "--metrics-port", "0", "--quiet")
-        return job("generate-normal").in_environment(self.environment, *options, run_id=run_id)
+        return steps.flat_traffic(self.runtime, run_id, rate, seconds, "--metrics-port", "0")
 
     def generate(self, run_id: str, rate: int, seconds: int) -> float:
         """Send the normal scenario at a constant rate; returns the generator's CPU seconds."""

@@ -6,7 +6,6 @@ lag is what it was before. At the end one load and one build carry all runs to t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,14 +18,14 @@ from data_platform_core.access.names import STREAMING
 from data_platform_core.commands import call
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.jobs import BATCH, job, program_path
+from data_platform_core.jobs import program_path
 from data_platform_core.settings import load_settings
 from data_platform_core.waiting import ask_until
 from platform_experiments.kubernetes.runtime import KubernetesRuntime
 from platform_experiments.runtime import Part
 from platform_experiments.spike.arms import ENTITY
-from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
-from platform_experiments.steps import begin_anew, drain
+from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler, every
+from platform_experiments.steps import begin_anew, drain, equations, flat_traffic, load_and_build, reconciled
 
 _DRAIN_SECONDS = 1_200.0
 _SHOWN_EVERY_S = 10.0
@@ -147,9 +146,8 @@ def run(runtime: KubernetesRuntime, chosen: Sequence[Disruption], plan: Plan) ->
         _warm_up(runtime, f"{name}-warm-up")
         found = [_disrupted(runtime, each, plan, f"{name}-{each.name}") for each in chosen]
         console.print("disrupt: load, marts and the equations of every run")
-        for each in BATCH:
-            runtime.run(job(each).in_environment(runtime.topology.environment))
-        return [replace(outcome, equations=_equations(runtime, outcome.run_id)) for outcome in found]
+        load_and_build(runtime)
+        return [_reconciled(runtime, outcome) for outcome in found]
     finally:
         runtime.down()
 
@@ -171,18 +169,13 @@ def table(outcomes: Sequence[Outcome], plan: Plan) -> Table:
 def _warm_up(runtime: KubernetesRuntime, run_id: str) -> None:
     rate, seconds = _WARM_UP
     console.print(f"disrupt: warming the driver, {seconds} s at {rate}/s")
-    runtime.run(_traffic(runtime, rate, seconds, run_id))
+    runtime.run(flat_traffic(runtime, run_id, rate, seconds))
     drain(runtime, _DRAIN_SECONDS)
-
-
-def _traffic(runtime: KubernetesRuntime, rate: int, seconds: float, run_id: str) -> tuple[str, ...]:
-    options = ("--flat", "--rate", str(rate), "--duration", f"{seconds:g}", "--quiet")
-    return job("generate-normal").in_environment(runtime.topology.environment, *options, run_id=run_id)
 
 
 def _disrupted(runtime: KubernetesRuntime, disruption: Disruption, plan: Plan, run_id: str) -> Outcome:
     console.print(f"[bold]{disruption.name}[/bold]: {plan.rate}/s for {plan.before + plan.after:g} s")
-    generator = runtime.begin("disrupt", _traffic(runtime, plan.rate, plan.before + plan.after, run_id))
+    generator = runtime.begin("disrupt", flat_traffic(runtime, run_id, plan.rate, plan.before + plan.after))
     try:
         with _sampler(runtime) as sampler:
             time.sleep(plan.before)
@@ -223,23 +216,14 @@ def calm_since(samples: Sequence[Sample], at: float, before: int) -> float | Non
 
 
 def _sampler(runtime: KubernetesRuntime) -> Sampler:
-    shown = [0.0]
-
     def show(sample: Sample) -> None:
-        if sample.at - shown[0] >= _SHOWN_EVERY_S:
-            shown[0] = sample.at
-            console.print(f"{sample.at:6.0f} s  lag {sample.lag:>9,} records, {sample.executors} executors")
+        console.print(f"{sample.at:6.0f} s  lag {sample.lag:>9,} records, {sample.executors} executors")
 
     offsets = Offsets(load_settings("admin", runtime.topology.environment).kafka, load_contract(ENTITY))
     cpu = CpuMeter({Part.EXECUTORS: lambda: runtime.processes(Part.EXECUTORS)})
-    return Sampler(offsets, cpu, str, show)
+    return Sampler(offsets, cpu, str, every(_SHOWN_EVERY_S, show))
 
 
-def _equations(runtime: KubernetesRuntime, run_id: str) -> Mapping[str, bool]:
-    report = runtime.folder / f"reconcile-{run_id}.json"
-    command = job("reconcile").in_environment(runtime.topology.environment, "--json", str(report), run_id=run_id)
-    runtime.run(command, check=False)
-    if not report.is_file():
-        raise ServiceError(f"`crm reconcile --run-id {run_id}` wrote no report; run it by hand")
-    found = json.loads(report.read_text(encoding="utf-8"))
-    return {name: bool(equation["holds"]) for name, equation in found["equations"].items()}
+def _reconciled(runtime: KubernetesRuntime, outcome: Outcome) -> Outcome:
+    report = reconciled(runtime, outcome.run_id, runtime.folder / f"reconcile-{outcome.run_id}.json")
+    return replace(outcome, equations=equations(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.console import Console
 from data_platform_core.accounting.objects import s3_client
 from data_platform_core.contracts import load_contract
 from data_platform_core.errors import ConfigurationError, ServiceError
-from data_platform_core.jobs import BATCH, job
+from data_platform_core.jobs import job
 from data_platform_core.settings import load_settings
 from data_platform_core.waiting import ask_until
 from platform_experiments.latency import table_commits
@@ -24,8 +23,8 @@ from platform_experiments.runtime import Part, Process, Running, Runtime
 from platform_experiments.spike.arms import ENTITY, Arm
 from platform_experiments.spike.consumer import Consumer, consumer
 from platform_experiments.spike.results import ArmResult, Order, Waits, order_of
-from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler
-from platform_experiments.steps import begin_anew, drain
+from platform_experiments.spike.sampling import CpuMeter, Offsets, Sample, Sampler, every
+from platform_experiments.steps import begin_anew, drain, equations, flat_traffic, load_and_build, reconciled
 
 #: A separate topology, which every arm resets.
 ENVIRONMENT = "spike"
@@ -114,8 +113,7 @@ class _Measured:
 
 def _warm_up(runtime: Runtime, arm: Arm, run_id: str) -> None:
     _say(arm, f"warming up: {WARM_UP_S} s at {WARM_UP_RATE}/s")
-    options = ("--flat", "--rate", str(WARM_UP_RATE), "--duration", str(WARM_UP_S), "--metrics-port", "0", "--quiet")
-    runtime.run(job("generate-normal").in_environment(runtime.topology.environment, *options, run_id=run_id))
+    runtime.run(flat_traffic(runtime, run_id, WARM_UP_RATE, WARM_UP_S, "--metrics-port", "0"))
     drain(runtime, DRAIN_TIMEOUT_S)
 
 
@@ -145,19 +143,18 @@ def _measure(runtime: Runtime, arm: Arm, plan: Plan, run_id: str, streaming: Con
 def _sampler(runtime: Runtime, arm: Arm, generator: Running) -> Sampler:
     parts: dict[str, Callable[[], list[Process]]] = {part: partial(runtime.processes, part) for part in Part}
     cpu = CpuMeter({**parts, "generator": generator.processes})
-    shown = [0.0]
 
     def show(sample: Sample) -> None:
-        if sample.at - shown[0] >= SHOWN_EVERY_S:
-            shown[0] = sample.at
-            _say(
-                arm,
-                f"{sample.at:4.0f} s  {sample.phase:<9} lag {sample.lag:>9,} records {sample.lag_seconds:6.1f} s  "
-                f"{sample.partitions} partitions, {sample.executors} executors",
-            )
+        _say(
+            arm,
+            f"{sample.at:4.0f} s  {sample.phase:<9} lag {sample.lag:>9,} records {sample.lag_seconds:6.1f} s  "
+            f"{sample.partitions} partitions, {sample.executors} executors",
+        )
 
     offsets = Offsets(load_settings("admin", runtime.topology.environment).kafka, load_contract(ENTITY))
-    return Sampler(offsets, cpu, lambda: _phase(runtime.metrics(job("generate-spike").service)), show)
+    return Sampler(
+        offsets, cpu, lambda: _phase(runtime.metrics(job("generate-spike").service)), every(SHOWN_EVERY_S, show)
+    )
 
 
 def _phase(text: str) -> str:
@@ -189,15 +186,8 @@ def _wait_until_calm(arm: Arm, plan: Plan, sampler: Sampler, streaming: Consumer
 def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:
     """Down to the marts, and what the lake's log says of latency and order."""
     _say(arm, "drained; load, marts and the equations A1-A8")
-    environment = runtime.topology.environment
-    for name in BATCH:
-        runtime.run(job(name).in_environment(environment))
-    report = runtime.folder / f"reconcile-{arm.name}.json"
-    reconcile = job("reconcile").in_environment(environment, "--json", str(report), run_id=measured.run_id)
-    runtime.run(reconcile, check=False)
-    if not report.is_file():
-        raise ServiceError(f"`crm reconcile --run-id {measured.run_id}` wrote no report; run it by hand")
-    found = json.loads(report.read_text(encoding="utf-8"))
+    load_and_build(runtime)
+    found = reconciled(runtime, measured.run_id, runtime.folder / f"reconcile-{arm.name}.json")
     waits, order = _from_silver(runtime, measured)
     return ArmResult(
         arm=arm,
@@ -205,7 +195,7 @@ def _account(runtime: Runtime, arm: Arm, measured: _Measured) -> ArmResult:
         samples=measured.samples,
         waits=waits,
         order=order,
-        equations={name: bool(equation["holds"]) for name, equation in found["equations"].items()},
+        equations=equations(found),
         accounts={row["entity"]: row for row in found["counts"]},
         generator=measured.generator,
     )

@@ -112,6 +112,19 @@ class CpuMeter:
         return used, {name: len(found) for name, found in running.items()}
 
 
+def every(seconds: float, show: Callable[[Sample], None]) -> Callable[[Sample], None]:
+    """Call `show` with a sample only when the last one shown is so old."""
+    shown = 0.0
+
+    def on_sample(sample: Sample) -> None:
+        nonlocal shown
+        if sample.at - shown >= seconds:
+            shown = sample.at
+            show(sample)
+
+    return on_sample
+
+
 class Sampler:
     """Samples in a thread of its own until closed; `samples` only grows."""
 

@@ -40,12 +40,17 @@ def volumes(layout: Layout) -> None:
     control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "volumes"))
 
 
+def cluster_objects(layout: Layout, environment: str) -> None:
+    """The platform's namespaces, limits, roles and bindings of an environment."""
+    control_plane.kubectl(layout, "apply", "-k", str(CLUSTER_OBJECTS / "overlays" / environment))
+
+
 def operator(layout: Layout) -> None:
     """By its own chart, which comes inside its module; returns when it runs.
 
     Before it come the platform's namespaces, rights and priorities, which its values and the applications name.
     """
-    control_plane.kubectl(layout, "apply", "-k", str(CLUSTER_OBJECTS / "overlays" / ENVIRONMENT))
+    cluster_objects(layout, ENVIRONMENT)
     control_plane.kubectl(layout, "apply", "-f", "-", stdin=manifest(layout, "namespace"))
     values = layout.config / "operator-values.yaml"
     values.write_text(manifest(layout, "operator-values"), encoding="utf-8")
@@ -74,7 +79,7 @@ def operator_values(environment: str) -> list[Path]:
 
 def shell_programs(layout: Layout) -> Path:
     """A folder with `kubectl` and `helm` for a person's PATH: here both are parts of other programs."""
-    folder = layout.run.parent / "programs"
+    folder = layout.root / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, command in {"kubectl": [str(control_plane.program(layout)), "kubectl"],
                           "helm": [str(layout.bin / HELM.name)]}.items():  # fmt: skip

@@ -151,7 +151,7 @@ def _refused(layout: Layout, mistake: Mistake) -> Result:
 def _rights(layout: Layout, environment: str) -> Result:
     """Whether each service account may do what it is for, and nothing else."""
     topology = load_topology(environment)
-    rights.apply_rights(layout, topology)
+    addons.cluster_objects(layout, environment)
     found = rights.answers(layout, topology)
     wrong = [str(answer) for answer in found if answer.allowed != answer.expected]
     accounts = len({answer.account for answer in found})

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_platform_core.commands import call
 from data_platform_core.kubernetes.names import images
 from data_platform_core.paths import REPOSITORY_ROOT
-from infra_lab.kubernetes.build import Progress, watched
+from infra_lab.kubernetes.build import Progress, ensure, watched
 from infra_lab.kubernetes.images import base_image
 from infra_lab.kubernetes.layout import ENVIRONMENT, Layout, platform, stack_topology
 from infra_lab.kubernetes.node import Node
@@ -43,12 +43,18 @@ def ensure_platform_images(layout: Layout, node: Node, progress: Progress) -> No
 
 def _ensure_base(layout: Layout, progress: Progress) -> None:
     tarball = base_image(layout, progress)
-    recipe = tarball.with_suffix(".recipe").read_text(encoding="utf-8")
-    made_from = call(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"]).split()
-    stamp = layout.stamps / "builder-base"
-    if _BASE in made_from and stamp.is_file() and stamp.read_text(encoding="utf-8") == recipe:
-        return
-    progress(f"base image of the builder, {_BASE}")
+
+    def there() -> bool:
+        return _BASE in call(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"]).split()
+
+    def make() -> None:
+        progress(f"base image of the builder, {_BASE}")
+        _make_base(layout, tarball)
+
+    ensure(layout, "builder-base", [tarball.with_suffix(".recipe")], make, there=there)
+
+
+def _make_base(layout: Layout, tarball: Path) -> None:
     container = call(["buildah", "from", "scratch"]).strip()
     try:
         call(["buildah", "add", "--quiet", container, str(tarball), "/"])
@@ -61,7 +67,6 @@ def _ensure_base(layout: Layout, progress: Progress) -> None:
         call(["buildah", "commit", "--quiet", container, _BASE])
     finally:
         call(["buildah", "rm", container])
-    stamp.write_text(recipe, encoding="utf-8")
 
 
 def _copy_apt_settings(layout: Layout, container: str) -> None:

@@ -19,9 +19,10 @@ from data_platform_core.jobs import load_jobs
 from data_platform_core.kubernetes import names
 from data_platform_core.kubernetes.objects import WORKFLOWS_ACCOUNT
 from data_platform_core.kubernetes.services import services
+from data_platform_core.kubernetes.spark import API as SPARK_API
 from data_platform_core.topology import Topology
 from infra_lab.kubernetes import control_plane
-from infra_lab.kubernetes.layout import CLUSTER_OBJECTS, Layout, platform
+from infra_lab.kubernetes.layout import Layout, platform
 
 
 class Purpose(StrEnum):
@@ -47,7 +48,7 @@ class Question:
         return f"{self.verb} {resource}{' elsewhere' if self.elsewhere else ''}"
 
 
-_APPLICATIONS, _BATCH, _RBAC = "sparkoperator.k8s.io", "batch", "rbac.authorization.k8s.io"
+_APPLICATIONS, _BATCH, _RBAC = SPARK_API.partition("/")[0], "batch", "rbac.authorization.k8s.io"
 
 #: Every question, and who must get a yes. What nobody must be able to do has nobody.
 QUESTIONS: Mapping[Question, frozenset[Purpose]] = {
@@ -103,21 +104,15 @@ def purposes(topology: Topology) -> dict[str, Purpose]:
     return {**found, names.EXECUTOR_ACCOUNT: Purpose.NOTHING, WORKFLOWS_ACCOUNT: Purpose.WORKFLOWS}
 
 
-def apply_rights(layout: Layout, topology: Topology) -> None:
-    """Namespaces, roles and bindings of an environment, for real."""
-    control_plane.kubectl(layout, "apply", "-k", str(CLUSTER_OBJECTS / "overlays" / topology.environment))
-
-
 def answers(layout: Layout, topology: Topology) -> list[Answer]:
     """Every question about every account, answered by the API server, which has the environment's objects."""
-    asked = [(account, question) for account in purposes(topology) for question in QUESTIONS]
+    expected = purposes(topology)
+    asked = [(account, question) for account in expected for question in QUESTIONS]
     reviews = [review(account, question, platform(topology).namespace) for account, question in asked]
     printed = control_plane.kubectl(layout, "create", "-o", "json", "-f", "-", stdin=yaml.safe_dump_all(reviews))
-    allowed_each = list(verdicts(printed))
-    expected = purposes(topology)
     return [
         Answer(account, question, allowed, expected[account] in QUESTIONS[question])
-        for (account, question), allowed in zip(asked, allowed_each, strict=True)
+        for (account, question), allowed in zip(asked, verdicts(printed), strict=True)
     ]
 
 
